@@ -1,0 +1,1 @@
+"""The panels: views of a `workbench.Session`, one panel a file."""

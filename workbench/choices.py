@@ -1,0 +1,247 @@
+"""The Plan: frozen data that says everything a run needs, and nothing else.
+
+A panel, three lines of code, the command line and a sweep all build the same Plan and so start the same run. Every
+field has its unit beside it and is checked when the plan is made, not in epoch 3. Field names are unique across the
+sections, so `plan.change(learning_rate=1e-4)` needs no path.
+
+Left out on purpose: anything that is an object (models, tables, callbacks). A plan can be written as JSON, mailed and
+read back, and reading one from a stranger runs nothing.
+"""
+
+import dataclasses
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from workbench.errors import PlanError, nearest
+
+Task = Literal["text-classification", "language-modeling", "image-classification"]
+Method = Literal["weights", "lora"]
+Schedule = Literal["constant", "linear", "cosine"]
+Precision = Literal["auto", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+TASKS: tuple[Task, ...] = typing.get_args(Task)
+
+
+def within(low: float, high: float, *, unit: str, takes_effect: str = "at the next run", default: Any) -> Any:
+    """Return a dataclass field whose value must lie in [low, high]; the unit is shown beside it in the panel."""
+    metadata = {"low": low, "high": high, "unit": unit, "takes_effect": takes_effect}
+    return field(default=default, metadata=metadata)
+
+
+class Choice:
+    """Base of the sections of a plan: checks each field's type and range when it is made."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for entry in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = _checked(entry.name, getattr(self, entry.name), hints[entry.name])
+            object.__setattr__(self, entry.name, _in_range(entry, value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(Choice):
+    """Practice 1: the pretrained model that everything starts from."""
+
+    backbone: str = "minilm-l6"  # name in the catalog, hub id, or local folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Choice):
+    """What is learnt from: where the rows are, which columns count, and how they are split."""
+
+    source: str = "sentiment:movies"  # pack, file or folder
+    task: Task | None = None  # None: told by the columns
+    text_column: str | None = None  # None: guessed, and shown
+    label_column: str | None = None  # None: guessed, and shown
+    group_column: str | None = None  # rows of one group never land in two splits
+    max_rows: int | None = within(10, 10**9, unit="rows", default=None)  # a stratified sample; None: every row
+    max_length: int = within(4, 131_072, unit="tokens", default=128)  # longer texts are cut (or windowed)
+    image_size: int | None = within(8, 1024, unit="pixels a side", default=None)  # None: what the backbone wants
+    validation_fraction: float = within(0.01, 0.5, unit="of rows", default=0.15)
+    test_fraction: float = within(0.0, 0.5, unit="of rows", default=0.15)
+    split_seed: int = within(0, 2**31 - 1, unit="seed", default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(Choice):
+    """Practice 3: which blocks learn, and whether their own weights do or low-rank adapters beside them."""
+
+    trainable: str | tuple[str, ...] = "head"  # "head", "last 2", "all", or the names of blocks
+    method: Method = "weights"
+    lora_rank: int = within(1, 512, unit="rank", default=8)
+    lora_alpha: float = within(0.1, 1024, unit="scale × rank", default=16.0)
+    lora_dropout: float = within(0.0, 0.9, unit="probability", default=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.trainable, str) and not re.fullmatch(r"head|all|last [1-9]\d{0,3}", self.trainable):
+            raise PlanError(
+                f"trainable is {self.trainable!r}; expected 'head', 'all', 'last 2' or a list of block names",
+                hint=nearest(self.trainable, ["head", "all", "last 1", "last 2", "last 4"]),
+            )
+        if not self.trainable:
+            raise PlanError("trainable is empty, so nothing would learn", hint="'head', or name at least one block")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(Choice):
+    """Practice 4: the hyperparameters of the optimizer and of the loop."""
+
+    learning_rate: float = within(1e-8, 10.0, unit="per step", default=1e-3)  # peak, after warm-up
+    batch_size: int = within(1, 65_536, unit="rows", default=32)
+    accumulation_steps: int = within(1, 4096, unit="batches a step", default=1)
+    epochs: float = within(0.001, 10_000, unit="passes over the rows", default=3.0)
+    max_steps: int | None = within(1, 10**9, unit="steps", default=None)  # None: told by epochs
+    schedule: Schedule = "cosine"
+    warmup_fraction: float = within(0.0, 1.0, unit="of steps", default=0.06)
+    weight_decay: float = within(0.0, 1.0, unit="per step × rate", default=0.01)  # matrices only
+    clip_norm: float | None = within(1e-6, 1e6, unit="L2 norm of the gradient", default=1.0)  # None: no clipping
+    dropout: float | None = within(0.0, 0.95, unit="probability", default=None)  # None: the backbone's own
+    precision: Precision = "auto"
+    device: Device = "auto"
+    seed: int = within(0, 2**31 - 1, unit="seed", default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitoring(Choice):
+    """Practice 6: what is measured while the run goes on, and what is kept of it."""
+
+    evaluate_every: int | None = within(1, 10**9, unit="steps", default=None)  # None: ten times a run
+    evaluation_rows: int | None = within(1, 10**9, unit="rows", default=400)  # None: every validation row
+    checkpoint_every: int | None = within(1, 10**9, unit="steps", default=None)  # None: best and last only
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run needs. Made once, never changed; `change` returns a new one.
+
+    Examples:
+        >>> Plan().change(learning_rate=1e-4, trainable="last 2").tuning.learning_rate
+        0.0001
+    """
+
+    baseline: Baseline = field(default_factory=Baseline)
+    data: Data = field(default_factory=Data)
+    transfer: Transfer = field(default_factory=Transfer)
+    tuning: Tuning = field(default_factory=Tuning)
+    monitoring: Monitoring = field(default_factory=Monitoring)
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            if not isinstance(getattr(self, entry.name), typing.cast(type, entry.type)):
+                raise PlanError(f"{entry.name} is {getattr(self, entry.name)!r}; expected a {entry.type.__name__} section")
+
+    def change(self, **changes: Any) -> Self:
+        """Return a plan with these fields changed, each named without its section.
+
+        Raises:
+            PlanError: An unknown field (the nearest known one is named) or a value that can't be.
+        """
+        by_section: dict[str, dict[str, Any]] = {}
+        for name, value in changes.items():
+            if name not in SECTION_OF:
+                raise PlanError(f"a plan has no field {name!r}", hint=nearest(name, SECTION_OF))
+            by_section.setdefault(SECTION_OF[name], {})[name] = value
+        return dataclasses.replace(
+            self, **{s: dataclasses.replace(getattr(self, s), **fields) for s, fields in by_section.items()}
+        )
+
+    def flat(self) -> dict[str, Any]:
+        """Return every field by its own name, sections left out."""
+        return {name: getattr(getattr(self, section), name) for name, section in SECTION_OF.items()}
+
+    def differences(self, other: "Plan") -> dict[str, tuple[Any, Any]]:
+        """Return what differs: field -> (here, there)."""
+        mine, theirs = self.flat(), other.flat()
+        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text that `from_json` reads back to an equal plan."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a plan; sections and fields left out take their defaults.
+
+        Raises:
+            PlanError: Not JSON, not an object, an unknown section or field, or a value that can't be.
+        """
+        try:
+            tree = json.loads(text)
+        except ValueError as error:
+            raise PlanError(f"the plan is not JSON: {error}", hint="Plan().to_json() shows the form") from None
+        return cls.from_dict(tree)
+
+    @classmethod
+    def from_dict(cls, tree: Any) -> Self:
+        """Build a plan from nested dictionaries, as `from_json` does."""
+        sections = {entry.name: entry.type for entry in dataclasses.fields(cls)}
+        _known("a plan", tree, sections)
+        return cls(**{name: _section(name, sections[name], body) for name, body in tree.items()})
+
+
+def _section(name: str, kind: Any, body: Any) -> Any:
+    _known(f"the section {name!r}", body, {entry.name for entry in dataclasses.fields(kind)})
+    return kind(**body)
+
+
+def _known(where: str, tree: Any, known: Any) -> None:
+    if not isinstance(tree, Mapping):
+        raise PlanError(f"{where} is {tree!r}; expected an object of {', '.join(sorted(known))}")
+    for name in tree:
+        if name not in known:
+            raise PlanError(f"{where} has no {name!r}", hint=nearest(str(name), known))
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """Return `value` as the type `hint` asks for; JSON's integers and lists pass for floats and tuples."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            if isinstance(value, str) and value in typing.get_args(option):
+                return value
+        elif typing.get_origin(option) is tuple:
+            if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+                return tuple(value)
+        elif option is float:
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+                return float(value)
+        elif isinstance(value, option) and not (option is int and isinstance(value, bool)):
+            return value
+    raise _wrong_type(name, value, options)
+
+
+def _wrong_type(name: str, value: Any, options: tuple[Any, ...]) -> PlanError:
+    words = {str: "text", int: "a whole number", float: "a number", types.NoneType: "nothing (None)"}
+    literals = [word for option in options for word in typing.get_args(option) if isinstance(word, str)]
+    expected = [repr(word) for word in literals] or [words.get(option, "a list of names") for option in options]
+    hint = nearest(value, literals) if literals and isinstance(value, str) else ""
+    return PlanError(f"{name} is {value!r}; expected {' or '.join(expected)}", hint=hint)
+
+
+def _in_range(entry: "dataclasses.Field[Any]", value: Any) -> Any:
+    if value is None or "low" not in entry.metadata:
+        return value
+    low, high, unit = entry.metadata["low"], entry.metadata["high"], entry.metadata["unit"]
+    if not low <= value <= high:
+        raise PlanError(f"{entry.name} is {value:g}; expected {low:g} to {high:g} ({unit})", hint=f"{entry.default}")
+    return value
+
+
+SECTION_OF: dict[str, str] = {  # field -> section of the plan it lives in
+    entry.name: section.name
+    for section in dataclasses.fields(Plan)
+    for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
+}
+FIELDS: dict[str, "dataclasses.Field[Any]"] = {  # field -> its dataclass field, with range and unit in .metadata
+    entry.name: entry
+    for section in dataclasses.fields(Plan)
+    for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
+}

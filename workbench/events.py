@@ -1,0 +1,233 @@
+"""The facts of a run, as frozen data, and the Bus that passes them on.
+
+Every event is a past-tense fact with the time it became true. An event log (one JSON object a line) replays into any
+panel with no training. Watchers subscribe to a Bus and can't change what they watch: an error in one is kept and
+reported, and never reaches the run.
+"""
+
+import dataclasses
+import math
+import time as clock
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.errors import RunError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A fact; `time` is in seconds since the epoch."""
+
+    time: float = field(default_factory=clock.time, compare=False)
+
+    @property
+    def kind(self) -> str:
+        """The name the event has in the log: its class name."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStarted(Event):
+    """The run went on to its next stage of preparation: backbone, data, encoding, training."""
+
+    stage: str  # in words, for the panel
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """Everything is in place and the first step is next."""
+
+    task: str
+    steps: int  # optimizer steps that the run will take
+    first_step: int = 0  # steps already taken: above 0 for a resumed run
+    trainable_parameters: int
+    total_parameters: int
+    rows: int  # training examples (windows, for a language model)
+    device: str
+    precision: str  # fp32 | bf16
+    baseline: Mapping[str, float]  # metrics of the trivial baseline on the validation rows
+    baseline_name: str  # what that baseline does, in words
+    notes: tuple[str, ...] = ()  # what the user should know: rows left out, texts cut, dropout that has no place
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEnded(Event):
+    """One optimizer step was taken (1-based). The loss was measured before the weights moved."""
+
+    step: int
+    epoch: float  # passes over the training rows so far
+    loss: float  # nats per target, over the whole accumulation window
+    targets: int  # targets the loss was counted over
+    rows: int
+    learning_rate: float
+    gradient_norm: float  # L2, before clipping
+    seconds: float  # wall time of the step
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationProgressed(Event):
+    """An evaluation is under way; `loss` is over the rows so far."""
+
+    step: int
+    split: str
+    loss: float  # nats per target
+    rows_done: int
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationEnded(Event):
+    """The model was measured on held-out rows after `step` steps; step 0 is before any training."""
+
+    step: int
+    split: str  # validation | test
+    metrics: Mapping[str, float]  # loss (nats per target), perplexity or accuracy, macro_f1, weighted_f1
+    rows: int
+    targets: int
+    seconds: float
+    best: bool = False  # the lowest loss of this run so far
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextCompleted(Event):
+    """A language model went on from a prompt, greedily, after `step` steps."""
+
+    step: int
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved(Event):
+    """Everything that can differ from the backbone is safely on disk."""
+
+    step: int
+    folder: str  # relative to the run folder
+    size_bytes: int
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPaused(Event):
+    """The run waits after this step; nothing is lost."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResumed(Event):
+    """The run goes on from this step."""
+
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded(Event):
+    """The run is over and its model is usable; `reason` says how it came to its end."""
+
+    step: int
+    reason: str  # completed | stopped by the user | …
+    best_step: int | None = None
+    best_loss: float | None = None  # nats per target, on the validation rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailed(Event):
+    """The run broke off; what is on disk stays usable."""
+
+    step: int
+    what: str
+    hint: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanChanged(Event):
+    """The session has a new plan; `fields` are the names that changed."""
+
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationEnded(Event):
+    """The session has loaded its "backbone" or its "data", or could not (`what` then says why)."""
+
+    part: str  # backbone | data
+    what: str = ""  # empty: it worked
+    hint: str = ""
+
+
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """Return the event as a JSON-ready object; numbers that JSON lacks become "nan", "inf" or "-inf"."""
+    body = {entry.name: _to_json(getattr(event, entry.name)) for entry in dataclasses.fields(event)}
+    return {"event": event.kind, **body}
+
+
+def from_dict(tree: Mapping[str, Any]) -> Event:
+    """Read an event back.
+
+    Raises:
+        RunError: An unknown kind of event, or fields that do not fit it.
+    """
+    body = dict(tree)
+    kind = body.pop("event", None)
+    if kind not in KINDS:
+        raise RunError(f"the log has an unknown event {kind!r}", hint=nearest(str(kind), KINDS))
+    hints = typing.get_type_hints(KINDS[kind])
+    try:
+        return KINDS[kind](**{name: _from_json(value, hints[name]) for name, value in body.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"the log has a {kind} that can't be read: {error}") from None
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _to_json(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_json(value: Any, hint: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: float(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if float in (hint, *typing.get_args(hint)) and value is not None else value
+
+
+Watcher = Callable[[Event], None]
+
+
+class Bus:
+    """Passes each event to every watcher, in the order they subscribed."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[int, Watcher] = {}
+        self._next = 0
+        self.errors: list[tuple[Event, Exception]] = []  # what watchers raised; the run went on
+
+    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher(event)` for every event from now on; return the function that ends it.
+
+        Raises:
+            TypeError: `watcher` can't be called.
+        """
+        if not callable(watcher):
+            raise TypeError(f"a watcher is a function of one event; got {watcher!r}")
+        key = self._next = self._next + 1
+        self._watchers[key] = watcher
+        return lambda: self._watchers.pop(key, None) and None
+
+    def publish(self, event: Event) -> None:
+        """Tell every watcher; one that fails is noted in `errors` and the others still hear."""
+        for watcher in list(self._watchers.values()):
+            try:
+                watcher(event)
+            except Exception as error:
+                self.errors.append((event, error))
