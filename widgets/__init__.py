@@ -1,1 +1,37 @@
-"""The panels: views of a `workbench.Session`, one panel a file."""
+"""The panels: views of a `workbench.Session`, one panel a file; each can be displayed alone.
+
+The names are loaded on first use, so that importing one panel does not load them all.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from widgets.backbone_panel import BackbonePanel as BackbonePanel
+    from widgets.curves_panel import CurvesPanel as CurvesPanel
+    from widgets.data_panel import DataPanel as DataPanel
+    from widgets.freeze_panel import FreezePanel as FreezePanel
+    from widgets.hyperparameter_panel import HyperparameterPanel as HyperparameterPanel
+    from widgets.run_panel import RunPanel as RunPanel
+    from widgets.workbench_panel import Workbench as Workbench
+
+_HOME = {  # public name -> module it lives in
+    "BackbonePanel": "widgets.backbone_panel",
+    "CurvesPanel": "widgets.curves_panel",
+    "DataPanel": "widgets.data_panel",
+    "FreezePanel": "widgets.freeze_panel",
+    "HyperparameterPanel": "widgets.hyperparameter_panel",
+    "RunPanel": "widgets.run_panel",
+    "Workbench": "widgets.workbench_panel",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'widgets' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

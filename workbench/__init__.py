@@ -5,6 +5,8 @@ Jupyter.
 """
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -12,6 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from workbench.choices import Plan as Plan
     from workbench.errors import WorkbenchError as WorkbenchError
+    from workbench.monitoring import history as history
+    from workbench.monitoring import plot as plot
     from workbench.practices import practices as practices
     from workbench.run import run as run
     from workbench.session import Session as Session
@@ -20,17 +24,33 @@ _HOME = {  # public name -> module it lives in
     "Plan": "workbench.choices",
     "Session": "workbench.session",
     "WorkbenchError": "workbench.errors",
+    "history": "workbench.monitoring",
+    "plot": "workbench.monitoring",
     "practices": "workbench.practices",
     "run": "workbench.run",
 }
 __all__ = sorted(_HOME)
 
 
+class _Package(types.ModuleType):
+    """Keeps `wb.run` the function and `wb.practices` the table, though modules of these names exist.
+
+    Importing a submodule binds it in its package; for the public names that would hide the object of the same name.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'workbench' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value  # `wb.run` is the function, though importing the module of that name rebinds it
+    globals()[name] = value
     return value
 
 

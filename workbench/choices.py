@@ -114,7 +114,7 @@ class Monitoring(Choice):
     """Practice 6: what is measured while the run goes on, and what is kept of it."""
 
     evaluate_every: int | None = within(1, 10**9, unit="steps", default=None)  # None: ten times a run
-    evaluation_rows: int | None = within(1, 10**9, unit="rows", default=400)  # None: every validation row
+    evaluation_rows: int | None = within(1, 10**9, unit="rows", default=None)  # None: what takes about a second
     checkpoint_every: int | None = within(1, 10**9, unit="steps", default=None)  # None: best and last only
 
 
@@ -136,7 +136,9 @@ class Plan:
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             if not isinstance(getattr(self, entry.name), typing.cast(type, entry.type)):
-                raise PlanError(f"{entry.name} is {getattr(self, entry.name)!r}; expected a {entry.type.__name__} section")
+                raise PlanError(
+                    f"{entry.name} is {getattr(self, entry.name)!r}; expected a {entry.type.__name__} section"
+                )
 
     def change(self, **changes: Any) -> Self:
         """Return a plan with these fields changed, each named without its section.

@@ -63,7 +63,7 @@ class StepEnded(Event):
     rows: int
     learning_rate: float
     gradient_norm: float  # L2, before clipping
-    seconds: float  # wall time of the step
+    seconds: float = field(compare=False)  # wall time of the step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +86,8 @@ class EvaluationEnded(Event):
     metrics: Mapping[str, float]  # loss (nats per target), perplexity or accuracy, macro_f1, weighted_f1
     rows: int
     targets: int
-    seconds: float
+    seconds: float = field(compare=False)
     best: bool = False  # the lowest loss of this run so far
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextCompleted(Event):
-    """A language model went on from a prompt, greedily, after `step` steps."""
-
-    step: int
-    prompt: str
-    completion: str
 
 
 @dataclass(frozen=True, kw_only=True)

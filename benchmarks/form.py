@@ -1,0 +1,56 @@
+"""The form that every benchmark here has: alternate, take medians, print a table, and with --json one object.
+
+`python benchmarks/<claim>.py [--quick] [--json]`. A ratio is the peer's median divided by ours: above 1, we are faster.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Row = dict[str, Any]
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """Return what was asked for on the command line: quick, json."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions and a smaller case: does it run at all?")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    return parser.parse_args()
+
+
+def alternate(ours: Callable[[], float], peer: Callable[[], float], *, repetitions: int) -> tuple[float, float]:
+    """Return the median seconds of ours and of the peer's, taken in turn, swapping who goes first; a warm-up each."""
+    ours(), peer()
+    taken: dict[Callable[[], float], list[float]] = {ours: [], peer: []}
+    for repetition in range(repetitions):
+        for measure in (ours, peer) if repetition % 2 == 0 else (peer, ours):
+            taken[measure].append(measure())
+    return statistics.median(taken[ours]), statistics.median(taken[peer])
+
+
+def row(case: str, peer: str, seconds: tuple[float, float], *, repetitions: int, **fields: Any) -> Row:
+    """Return one line of a result from the median seconds of ours and of the peer's."""
+    ours, theirs = seconds
+    timings = {"ours_seconds": ours, "peer_seconds": theirs}
+    return {"case": case, "peer": peer, "ratio": theirs / ours, "repetitions": repetitions, **timings, **fields}
+
+
+def report(name: str, rows: list[Row], *, as_json: bool) -> None:
+    """Print the table, and the object if asked for."""
+    columns = list(rows[0])
+    lines = [[_cell(line[column]) for column in columns] for line in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+    for line in (columns, *lines):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+    if as_json:
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+        print(json.dumps({"benchmark": name, "device": f"{device}, {torch.get_num_threads()} threads", "rows": rows}))
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

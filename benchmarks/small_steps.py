@@ -1,0 +1,79 @@
+"""Plain PyTorch or Accelerate for the loop? The step of a tiny encoder, where what surrounds the model shows most.
+
+Claim: the engine's step is no slower than the same step written with Accelerate. Same model, batches, optimizer and
+clipping; the losses must agree.
+"""
+
+import time
+
+import form
+import torch
+import transformers as tf
+from accelerate import Accelerator
+from torch.nn import functional as F
+
+from workbench import engine, tuning
+from workbench.baseline import Backbone, blocks
+from workbench.choices import Plan
+from workbench.learner import Learner, build
+from workbench.tasks.examples import Examples
+
+PLAN = Plan().change(trainable="all", batch_size=8, precision="fp32", device="cpu", dropout=0.0, schedule="constant")
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def learner(steps: int) -> Learner:
+    torch.manual_seed(0)
+    model = tf.BertForSequenceClassification(tf.BertConfig(**SHAPE, vocab_size=100))
+    rows = torch.randint(0, 100, (64, 16), generator=torch.Generator().manual_seed(0))
+    items = [(row, int(row.sum()) % 2) for row in rows]
+
+    def collate(picked: list) -> dict:
+        ids, labels = zip(*picked, strict=True)
+        return {"input_ids": torch.stack(ids), "labels": torch.tensor(labels)}
+
+    examples = Examples(items, [16] * len(items), [label for _, label in items], collate)
+    backbone = Backbone(name="tiny", model=model, preprocessor=None, task="text-classification", blocks=blocks.find(model), notes=())
+    return build(backbone, examples, examples, PLAN.change(max_steps=steps, epochs=1000))
+
+
+def ours(steps: int) -> tuple[float, float]:
+    made = learner(steps)
+    engine.take_step(made)
+    begun = time.perf_counter()
+    for _ in range(steps - 1):
+        loss = engine.take_step(made).loss
+    return time.perf_counter() - begun, loss
+
+
+def accelerated(steps: int) -> tuple[float, float]:
+    made = learner(steps)
+    accelerator = Accelerator(cpu=True)
+    model, optimizer = accelerator.prepare(made.model, tuning.build_optimizer(made.model, PLAN.tuning))
+    model.train()
+    for number in range(steps):
+        begun = time.perf_counter() if number == 1 else begun if number else 0.0
+        batch = made.train.batch(engine._window(made)[0])
+        optimizer.param_groups[0]["lr"] = tuning.learning_rate(number, steps, made.plan.tuning)
+        optimizer.param_groups[1]["lr"] = optimizer.param_groups[0]["lr"]
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(input_ids=batch["input_ids"]).logits, batch["labels"])
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), PLAN.tuning.clip_norm)
+        optimizer.step()
+        made.step += 1
+    return time.perf_counter() - begun, loss.item()
+
+
+def main() -> None:
+    asked = form.arguments(__doc__)
+    steps, repetitions = (50, 3) if asked.quick else (300, 7)
+    seconds = form.alternate(lambda: ours(steps)[0], lambda: accelerated(steps)[0], repetitions=repetitions)
+    difference = abs(ours(steps)[1] - accelerated(steps)[1])
+    per_step = 1000 * seconds[0] / (steps - 1)
+    row = form.row("step", "accelerate", seconds, repetitions=repetitions, ms_a_step=per_step, loss_difference=difference)
+    form.report("small_steps", [row], as_json=asked.json)
+
+
+if __name__ == "__main__":
+    main()

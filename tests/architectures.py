@@ -1,0 +1,310 @@
+"""Tiny random models of many architectures: made from configurations, in milliseconds, with dropout on."""
+
+from collections.abc import Callable
+
+import torch
+import transformers as tf
+from torch import nn
+
+from workbench.baseline.efficientnet_lite import EfficientNetLiteConfig
+
+LAYERS, STAGES = 3, 2
+TEXT = {"vocab_size": 60, "num_labels": 3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+SIZES = {"hidden_size": 16, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 24}
+BERT = {**TEXT, **SIZES, "max_position_embeddings": 40}
+LLAMA = {**BERT, "num_key_value_heads": 1, "head_dim": 8, "attention_dropout": 0.1}
+GPT2 = {**TEXT, "n_embd": 16, "n_layer": LAYERS, "n_head": 2, "n_positions": 40}
+VIT = {**SIZES, "image_size": 32, "patch_size": 8, "num_labels": 3}
+STAGED = {"hidden_sizes": [8, 16], "depths": [2, 1], "num_labels": 3}
+DROPS = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+
+CLASSIFIERS: dict[str, tuple[tf.PreTrainedConfig, int]] = {  # name -> configuration, number of blocks
+    "albert": (tf.AlbertConfig(**BERT, **DROPS, embedding_size=8), 1),
+    "bart": (
+        tf.BartConfig(
+            **TEXT,
+            d_model=16,
+            encoder_layers=2,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=24,
+            decoder_ffn_dim=24,
+            max_position_embeddings=40,
+            decoder_start_token_id=2,
+            forced_eos_token_id=None,
+        ),
+        3,
+    ),
+    "bert": (tf.BertConfig(**BERT, **DROPS), LAYERS),
+    "bloom": (tf.BloomConfig(**TEXT, hidden_size=16, n_layer=LAYERS, n_head=2, hidden_dropout=0.1), LAYERS),
+    "deberta-v2": (
+        tf.DebertaV2Config(
+            **BERT,
+            **DROPS,
+            relative_attention=True,
+            pos_att_type=["p2c", "c2p"],
+            position_buckets=8,
+            norm_rel_ebd="layer_norm",
+            share_att_key=True,
+        ),
+        LAYERS,
+    ),
+    "distilbert": (
+        tf.DistilBertConfig(**TEXT, dim=16, n_layers=LAYERS, n_heads=2, hidden_dim=24, max_position_embeddings=40),
+        LAYERS,
+    ),
+    "electra": (tf.ElectraConfig(**BERT, **DROPS, embedding_size=8), LAYERS),
+    "falcon": (tf.FalconConfig(**TEXT, **{**SIZES, "ffn_hidden_size": 24}, hidden_dropout=0.1), LAYERS),
+    "gemma2": (tf.Gemma2Config(**LLAMA), LAYERS),
+    "gpt2": (tf.GPT2Config(**GPT2), LAYERS),
+    "gpt-neo": (
+        tf.GPTNeoConfig(
+            **TEXT,
+            hidden_size=16,
+            num_layers=2,
+            num_heads=2,
+            max_position_embeddings=40,
+            attention_types=[[["global", "local"], 1]],
+            resid_dropout=0.1,
+        ),
+        2,
+    ),
+    "gpt-neox": (tf.GPTNeoXConfig(**BERT, hidden_dropout=0.1), LAYERS),
+    "llama": (tf.LlamaConfig(**LLAMA), LAYERS),
+    "mistral": (tf.MistralConfig(**LLAMA), LAYERS),
+    "mixtral": (tf.MixtralConfig(**LLAMA, num_local_experts=3), LAYERS),
+    "modernbert": (tf.ModernBertConfig(**BERT, cls_token_id=1, sep_token_id=2, mlp_dropout=0.1), LAYERS),
+    "mpnet": (tf.MPNetConfig(**BERT, **DROPS), LAYERS),
+    "opt": (
+        tf.OPTConfig(
+            **TEXT,
+            hidden_size=16,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=2,
+            ffn_dim=24,
+            max_position_embeddings=40,
+            word_embed_proj_dim=8,
+        ),
+        LAYERS,
+    ),
+    "phi": (tf.PhiConfig(**BERT, resid_pdrop=0.1), LAYERS),
+    "qwen2": (tf.Qwen2Config(**LLAMA), LAYERS),
+    "qwen3": (tf.Qwen3Config(**LLAMA), LAYERS),
+    "roberta": (tf.RobertaConfig(**{**BERT, "pad_token_id": 1}, **DROPS), LAYERS),
+    "t5": (
+        tf.T5Config(
+            **TEXT,
+            d_model=16,
+            d_kv=8,
+            d_ff=24,
+            num_layers=2,
+            num_decoder_layers=2,
+            num_heads=2,
+            decoder_start_token_id=0,
+        ),
+        4,
+    ),
+    "beit": (tf.BeitConfig(**VIT, **DROPS, use_relative_position_bias=True), LAYERS),
+    "convnext": (tf.ConvNextConfig(**STAGED, num_stages=STAGES, image_size=32, drop_path_rate=0.1), 3),
+    "convnextv2": (tf.ConvNextV2Config(**STAGED, num_stages=STAGES, image_size=32), 3),
+    "deit": (tf.DeiTConfig(**VIT, **DROPS, architectures=["DeiTForImageClassification"]), LAYERS),
+    "dinov2": (tf.Dinov2Config(**{k: v for k, v in VIT.items() if k != "intermediate_size"}, **DROPS), LAYERS),
+    "efficientnet": (
+        tf.EfficientNetConfig(
+            image_size=32,
+            width_coefficient=0.25,
+            depth_coefficient=0.5,
+            hidden_dim=320,
+            num_labels=3,
+            kernel_sizes=[3, 3, 5],
+            in_channels=[32, 16, 24],
+            out_channels=[16, 24, 40],
+            strides=[1, 2, 2],
+            num_block_repeats=[1, 2, 4],
+            expand_ratios=[1, 6, 6],
+        ),
+        4,
+    ),
+    "efficientnet-lite": (
+        EfficientNetLiteConfig(
+            image_size=32, stem_channels=8, head_channels=16, num_labels=3, stages=[[1, 3, 1, 1, 8], [2, 5, 2, 6, 16]]
+        ),
+        3,
+    ),
+    "mobilenet-v2": (tf.MobileNetV2Config(image_size=32, depth_multiplier=0.1, min_depth=8, num_labels=3), 16),
+    "mobilevit": (
+        tf.MobileViTConfig(
+            image_size=64,
+            hidden_sizes=[8, 12, 16],
+            neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 16],
+            patch_size=2,
+            num_attention_heads=2,
+            num_labels=3,
+        ),
+        4 + 2 + 4 + 3,
+    ),
+    "pvt": (
+        tf.PvtConfig(
+            image_size=32,
+            num_encoder_blocks=2,
+            depths=[1, 2],
+            sequence_reduction_ratios=[2, 1],
+            hidden_sizes=[8, 16],
+            patch_sizes=[4, 2],
+            strides=[4, 2],
+            num_attention_heads=[1, 2],
+            mlp_ratios=[2, 2],
+            num_labels=3,
+        ),
+        3,
+    ),
+    "regnet": (tf.RegNetConfig(**STAGED, embedding_size=8, groups_width=4), 3),
+    "resnet-basic": (tf.ResNetConfig(**STAGED, embedding_size=8, layer_type="basic"), 3),
+    "resnet-bottleneck": (tf.ResNetConfig(**STAGED, embedding_size=8, layer_type="bottleneck"), 3),
+    "segformer": (
+        tf.SegformerConfig(
+            image_size=32,
+            num_encoder_blocks=2,
+            depths=[1, 2],
+            sr_ratios=[2, 1],
+            hidden_sizes=[8, 16],
+            patch_sizes=[7, 3],
+            strides=[4, 2],
+            num_attention_heads=[1, 2],
+            mlp_ratios=[2, 2],
+            num_labels=3,
+        ),
+        3,
+    ),
+    "swin": (
+        tf.SwinConfig(
+            image_size=32, patch_size=2, embed_dim=8, depths=[2, 1], num_heads=[2, 2], window_size=4, num_labels=3
+        ),
+        3,
+    ),
+    "vit": (tf.ViTConfig(**VIT, **DROPS), LAYERS),
+}
+DECODERS: dict[str, tuple[tf.PreTrainedConfig, int]] = {
+    "bloom": CLASSIFIERS["bloom"],
+    "gpt2": CLASSIFIERS["gpt2"],
+    "gpt-neox": CLASSIFIERS["gpt-neox"],  # its output layer is its own
+    "llama-tied": (tf.LlamaConfig(**LLAMA, tie_word_embeddings=True), LAYERS),
+    "mixtral": CLASSIFIERS["mixtral"],
+    "opt": CLASSIFIERS["opt"],
+    "qwen2": CLASSIFIERS["qwen2"],
+}
+
+
+class PlainResNet(nn.Module):
+    """Residual blocks in four `layerN` lists, as is usual outside transformers."""
+
+    class Block(nn.Module):
+        def __init__(self, channels: int, out: int) -> None:
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out)
+            self.conv2, self.bn2 = nn.Conv2d(out, out, 3, padding=1, bias=False), nn.BatchNorm2d(out)
+            self.relu = nn.ReLU(inplace=True)
+            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1), nn.BatchNorm2d(out))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+            out += self.downsample(x)
+            return self.relu(out)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.relu = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+        self.layer1 = nn.Sequential(self.Block(4, 4), self.Block(4, 4))
+        self.layer2 = nn.Sequential(self.Block(4, 8), self.Block(8, 8))
+        self.layer3 = nn.Sequential(self.Block(8, 16), self.Block(16, 16))
+        self.layer4 = nn.Sequential(self.Block(16, 32), self.Block(32, 32))
+        self.fc = nn.Linear(32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class PlainVgg(nn.Module):
+    """Nothing repeated: plain layers in two Sequentials."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3), nn.ReLU()
+        )
+        self.classifier = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+class Mixture(nn.Module):
+    """Blocks with experts in a list of their own, of which each runs on the same input."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU()) for _ in range(3))
+            self.gate = nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weights = self.gate(x).softmax(-1)  # (batch, time, experts)
+            return x + sum(weights[..., i : i + 1] * expert(x) for i, expert in enumerate(self.experts))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(1, 40, 8))
+        self.embed = nn.Embedding(60, 8)
+        self.layers = nn.ModuleList(self.Block() for _ in range(2))
+        self.drop = nn.Dropout(0.1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.embed(ids) + self.position[:, : ids.shape[1]]
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.drop(x).mean(1))
+
+
+PLAIN: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "resnet": (PlainResNet, 8),
+    "vgg": (PlainVgg, 3),
+    "mixture": (Mixture, 2),
+}
+NAMES = [*CLASSIFIERS, *(f"{name} lm" for name in DECODERS), *(f"plain {name}" for name in PLAIN)]
+
+
+def make(name: str) -> tuple[nn.Module, int]:
+    """Return the model of that name, seeded, and the number of blocks it has."""
+    torch.manual_seed(0)
+    if name.startswith("plain "):
+        kind, blocks = PLAIN[name.removeprefix("plain ")]
+        return kind().eval(), blocks
+    if name.endswith(" lm"):
+        config, blocks = DECODERS[name.removesuffix(" lm")]
+        return tf.AutoModelForCausalLM.from_config(config).eval(), blocks
+    config, blocks = CLASSIFIERS[name]
+    kind = tf.AutoModelForImageClassification if _is_vision(config) else tf.AutoModelForSequenceClassification
+    return kind.from_config(config).eval(), blocks
+
+
+def _is_vision(config: tf.PreTrainedConfig) -> bool:
+    return type(config) in tf.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+
+
+def forward(model: nn.Module, rows: int = 4) -> torch.Tensor:
+    """Return the logits of a random batch from the current generator."""
+    main_input = getattr(model, "main_input_name", "")
+    if main_input == "pixel_values":
+        side = getattr(model.config, "image_size", 32)
+        side = side if isinstance(side, int) else 32
+        return model(pixel_values=torch.randn(rows, 3, side, side)).logits
+    if main_input == "input_ids":
+        ids = torch.randint(3, 60, (rows, 8))
+        ids[:, -1] = 2  # T5 and BART read the end-of-text position
+        return model(input_ids=ids).logits
+    return model(torch.randint(0, 60, (rows, 8)) if isinstance(model, Mixture) else torch.randn(rows, 3, 32, 32))

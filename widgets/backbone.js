@@ -1,0 +1,16 @@
+// One field for the backbone and a line of facts about it.
+export default panel("backbone", "Backbone", (body, { send }) => {
+  const field = combobox({ label: "Backbone", choose: (value) => send("choose", { value }) });
+  const facts = h("p", { class: "fw-facts" });
+  const notes = noteList();
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Backbone"), field.root), facts, notes.root);
+  return {
+    update(state) {
+      field.update(state);
+      setText(facts, state.is_loading ? `${state.facts} · loading …` : state.facts);
+      setAttribute(body, "aria-busy", String(state.is_loading));
+      notes.update(state.notes);
+    },
+    dispose: field.dispose,
+  };
+});

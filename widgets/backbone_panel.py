@@ -1,0 +1,71 @@
+"""BackbonePanel: which pretrained model everything starts from, and the facts about it."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from widgets import wording
+from widgets.panel import Panel, page, prepare, problem
+from workbench.events import Event, PlanChanged, PreparationEnded
+
+if TYPE_CHECKING:
+    from workbench.baseline import Backbone
+    from workbench.baseline.catalog import Entry
+    from workbench.session import Session
+
+ORIGINS = {"pack": "offline pack", "hub": "from a model hub"}
+
+
+class BackbonePanel(Panel):
+    """A field for the backbone: the catalog, packs first, or any hub id or local folder that is typed."""
+
+    _esm = page("backbone.js")
+    kinds = frozenset({PlanChanged, PreparationEnded})
+
+    def __init__(self, session: "Session") -> None:
+        super().__init__(session)
+        prepare(session)
+
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        """Return the action of the field."""
+        return {"choose": self._choose}
+
+    def note(self, event: Event) -> None:
+        """Show what loading came to; a new choice takes the old error away."""
+        match event:
+            case PreparationEnded(part="backbone" | "examples", what=what, hint=hint) if what:
+                self._problem = problem(what, hint=hint)
+            case PreparationEnded(part="backbone"):
+                self.calm()
+            case PlanChanged(fields=fields) if {"backbone", "source"} & set(fields):
+                self.calm()
+
+    def picture(self) -> dict[str, Any]:
+        """Return the catalog, the choice, and the facts about it."""
+        from workbench.baseline import catalog
+
+        name, backbone = self.session.plan.baseline.backbone, self.session.backbone
+        entry = catalog.find(name)
+        is_loading = backbone is None and self._problem is None
+        facts = _catalog_facts(entry) if entry else _own_facts(backbone) if backbone else "hub id or local folder"
+        entries = sorted(catalog.TABLE, key=lambda row: row.origin != "pack")  # packs first, else as in the table
+        return {
+            "value": name,
+            "options": [{"value": row.name, "title": row.title, "facts": _catalog_facts(row)} for row in entries],
+            "facts": facts,
+            "is_loading": is_loading,
+            "notes": list(backbone.notes) if backbone else [],
+        }
+
+    def _choose(self, value: str) -> None:
+        self.session.change(backbone=value)
+
+
+def _catalog_facts(entry: "Entry") -> str:
+    size = f"{wording.count(entry.parameters)} parameters"
+    return " · ".join((entry.family, size, f"{entry.size_mb:,.0f} MB", entry.licence, ORIGINS[entry.origin]))
+
+
+def _own_facts(backbone: "Backbone") -> str:
+    size = sum(parameter.numel() for parameter in backbone.model.parameters())
+    family = backbone.model.config.model_type
+    return " · ".join((family, f"{wording.count(size)} parameters", wording.plural(len(backbone.blocks), "block")))

@@ -1,0 +1,97 @@
+// The source of the rows, the columns that count, the classes as bars, and rows to look at.
+const PARTS = ["train", "validation", "test"];
+
+export default panel("data", "Data", (body, { send }) => {
+  const field = combobox({ label: "Data", choose: (value) => send("choose", { value }) });
+  const facts = h("p", { class: "fw-facts" });
+  const columns = h("div", { class: "fw-columns" });
+  const bars = h("div", { class: "fw-bars", role: "list", "aria-label": "rows of each class" });
+  const notes = noteList();
+  const rows = rowTable(send);
+  const rowsId = freshId();
+  const look = h("button", { type: "button", class: "fw-link-button", "aria-expanded": "false", "aria-controls": rowsId,
+    onclick: () => { isLooking = !isLooking; showRows(); } }, "look at rows");
+  rows.root.id = rowsId;
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Data"), field.root), facts, bars, columns, rows.root, notes.root);
+
+  let isLooking = false;
+  const showRows = () => {
+    rows.root.hidden = !isLooking;
+    setAttribute(look, "aria-expanded", String(isLooking));
+    setText(look, isLooking ? "hide rows" : "look at rows");
+  };
+  showRows();
+
+  let shown = "";
+  const describe = (split) => {
+    const key = JSON.stringify([split.columns, split.classes, split.notes, split.task]);
+    if (key === shown) return;
+    shown = key;
+    columns.replaceChildren(...split.columns.map(columnField), h("span", { class: "fw-task" }, split.task), look);
+    bars.replaceChildren(...split.classes.map(classBar));
+    notes.update(split.notes);
+  };
+  function columnField({ role, field: name, value, options }) {
+    const words = { text: "text", image: "image", label: "label", group: "group" }[role];
+    const choice = dropdown({ label: words, tip: `the column that the ${words} is read from; takes effect at the next run`,
+      choose: (column) => send("column", { field: name, value: column }) });
+    choice.update(value, options.map((option) => ({ value: option, title: option })));
+    return choice.root;
+  }
+  function classBar({ name, rows: count, percent }) {
+    return h("div", { role: "listitem", class: "fw-bar", title: `${name}: ${count.toLocaleString("en-US")} rows, ${percent} %` },
+      h("span", { class: "fw-bar-name" }, name),
+      h("span", { class: "fw-bar-track", "aria-hidden": "true" }, h("span", { class: "fw-bar-fill", style: `width:${percent}%` })),
+      h("span", { class: "fw-bar-count" }, `${count.toLocaleString("en-US")} · ${percent} %`));
+  }
+  return {
+    update(state) {
+      field.update(state);
+      setAttribute(body, "aria-busy", String(state.is_loading));
+      const split = state.split;
+      setText(facts, split ? split.facts : state.is_loading ? "reading …" : "no rows");
+      for (const node of [columns, bars]) node.hidden = !split;
+      rows.root.hidden = !split || !isLooking;
+      if (!split) return notes.update([]);
+      describe(split);
+      rows.update(split.page);
+    },
+    dispose: field.dispose,
+  };
+});
+
+function rowTable(send) {
+  let page = null;
+  const go = (first, part = page.part) => send("page", { part, first });
+  const part = dropdown({ label: "split", choose: (value) => go(0, value) });
+  const back = h("button", { type: "button", class: "fw-button fw-icon", "aria-label": "earlier rows", onclick: () => go(page.first - page.size) }, "‹");
+  const on = h("button", { type: "button", class: "fw-button fw-icon", "aria-label": "later rows", onclick: () => go(page.first + page.size) }, "›");
+  const where = h("span", { role: "status" });
+  const head = h("tr");
+  const table = h("tbody");
+  const root = h("div", { class: "fw-rows" },
+    h("div", { class: "fw-rows-tools" }, part.root, where, back, on),
+    h("div", { class: "fw-table-box", tabindex: 0, role: "group", "aria-label": "rows" }, h("table", {}, h("thead", {}, head), table)));
+  part.update("train", PARTS.map((name) => ({ value: name, title: name })));
+  const cell = (row, column) => {
+    if (column === "image") return h("td", {}, h("img", { src: row.image, alt: `row ${row.number}` }));
+    return h("td", { class: `fw-cell-${column}` }, column === "text" ? h("div", { title: row.text }, row.text) : String(row[column] ?? ""));
+  };
+  let shown = "";
+  return {
+    root,
+    update(next) {
+      const key = JSON.stringify(next);
+      if (key === shown) return;
+      shown = key;
+      page = next;
+      part.update(page.part, PARTS.map((name) => ({ value: name, title: name })));
+      setText(where, page.count ? `${page.first + 1}–${page.first + page.rows.length} of ${page.count.toLocaleString("en-US")}` : "no rows");
+      back.disabled = page.first === 0;
+      on.disabled = page.first + page.size >= page.count;
+      const columns = ["number", page.rows[0]?.image ? "image" : "text", ...(page.rows[0]?.label == null ? [] : ["label"])];
+      head.replaceChildren(...columns.map((column) => h("th", { scope: "col" }, column === "number" ? "row" : column)));
+      table.replaceChildren(...page.rows.map((row) => h("tr", {}, columns.map((column) => cell(row, column)))));
+    },
+  };
+}

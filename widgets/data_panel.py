@@ -1,0 +1,161 @@
+"""DataPanel: where the rows come from, which columns count, how many of each class there are, and rows to look at.
+
+What the rows hold goes to the page as plain text, whatever it looks like, and images as small pictures made here.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from widgets import wording
+from widgets.panel import Panel, page, prepare, problem
+from workbench.events import Event, PlanChanged, PreparationEnded
+
+if TYPE_CHECKING:
+    from workbench.data import Split
+    from workbench.session import Session
+
+PAGE_ROWS = 5
+SHOWN_CLASSES = 8
+SHOWN_LETTERS = 600  # of a text in the table of rows
+THUMBNAIL = 56  # pixels a side, at most
+SPLITS = ("train", "validation", "test")
+ROLES = {"text": "text_column", "image": "text_column", "label": "label_column", "group": "group_column"}
+
+
+class DataPanel(Panel):
+    """The rows to learn from."""
+
+    _esm = page("data.js")
+    kinds = frozenset({PlanChanged, PreparationEnded})
+
+    def __init__(self, session: "Session") -> None:
+        self._page = ("train", 0)  # split, first row of the page
+        self._summary: tuple[Any, dict[str, Any]] | None = None  # (split, what is said of it)
+        super().__init__(session)
+        prepare(session)
+
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        """Return the actions of the fields and the table."""
+        return {"choose": self._choose, "column": self._choose_column, "page": self._turn_to}
+
+    def note(self, event: Event) -> None:
+        """Show what reading came to; a new choice takes the old error away."""
+        match event:
+            case PreparationEnded(part="data", what=what, hint=hint) if what:
+                self._problem = problem(what, hint=hint)
+            case PreparationEnded(part="data"):
+                self.calm()
+            case PlanChanged():
+                self.calm()
+
+    def picture(self) -> dict[str, Any]:
+        """Return the source, the columns, the classes, and a page of rows."""
+        from workbench import data
+
+        choice, split = self.session.plan.data, self.session.split
+        picture: dict[str, Any] = {
+            "value": choice.source,
+            "options": [
+                {"value": row.name, "title": row.title, "facts": " · ".join((row.name, row.task, row.licence))}
+                for row in data.SOURCES
+            ],
+            "is_loading": split is None and self._problem is None,
+            "split": None,
+        }
+        if split is not None:
+            picture["split"] = {**self._said_of(split), "page": self._rows(split)}
+        return picture
+
+    def _said_of(self, split: "Split") -> dict[str, Any]:
+        if self._summary is None or self._summary[0] is not split:
+            self._summary, self._page = (split, _summary(split)), ("train", 0)
+        return self._summary[1]
+
+    def _rows(self, split: "Split") -> dict[str, Any]:
+        part, first = self._page
+        rows = split.part(part)
+        taken = range(first, min(first + PAGE_ROWS, len(rows)))
+        return {
+            "part": part,
+            "first": first,
+            "count": len(rows),
+            "size": PAGE_ROWS,
+            "rows": [_row(rows[place], split.labels) for place in taken],
+        }
+
+    def _choose(self, value: str) -> None:
+        self.session.change(source=value, text_column=None, label_column=None, group_column=None, task=None)
+
+    def _choose_column(self, field: str, value: str) -> None:
+        if field in ROLES.values():
+            self.session.change(**{field: value or None})
+
+    def _turn_to(self, part: str, first: int) -> None:
+        split = self.session.split
+        if split is not None and part in SPLITS:
+            last = max(0, len(split.part(part)) - 1)
+            self._page = (part, max(0, min(int(first), last)) // PAGE_ROWS * PAGE_ROWS)
+
+
+def _summary(split: "Split") -> dict[str, Any]:
+    parts = {name: len(split.part(name)) for name in SPLITS}
+    facts = [wording.plural(split.rows, "row")]
+    if split.labels:
+        facts.append(wording.plural(len(split.labels), "class"))
+    facts += [f"{name} {size:,}" for name, size in parts.items()]
+    return {
+        "facts": " · ".join(facts),
+        "task": split.task.replace("-", " ").replace("modeling", "modelling"),
+        "columns": _columns(split),
+        "classes": _classes(split),
+        "notes": list(split.notes),
+    }
+
+
+def _columns(split: "Split") -> list[dict[str, Any]]:
+    """Return each role with its column and the columns it could be read from instead."""
+    known = list(dict.fromkeys(split.columns.values()))
+    return [
+        {"role": role, "field": ROLES[role], "value": column, "options": known}
+        for role, column in split.columns.items()
+        if role in ROLES
+    ]
+
+
+def _classes(split: "Split") -> list[dict[str, Any]]:
+    """Return the classes with their number of rows in all splits, the most frequent first; rare ones are summed up."""
+    if not split.labels:
+        return []
+    parts = split.counts().values()
+    sizes = {label: sum(part[label] for part in parts) for label in split.labels}
+    order = sorted(sizes, key=lambda name: -sizes[name])
+    if len(order) > SHOWN_CLASSES:
+        rest = order[SHOWN_CLASSES - 1 :]
+        order = order[: SHOWN_CLASSES - 1]
+        sizes[words := f"{len(rest)} more classes"] = sum(sizes[name] for name in rest)
+        order.append(words)
+    return [
+        {"name": name, "rows": sizes[name], "percent": round(100 * sizes[name] / max(1, split.rows), 1)}
+        for name in order
+    ]
+
+
+def _row(row: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
+    text = str(row.get("text", ""))
+    return {
+        "number": row.get("row"),
+        "text": text if len(text) <= SHOWN_LETTERS else text[:SHOWN_LETTERS] + " …",
+        "image": _thumbnail(row["image"]) if "image" in row else None,
+        "label": labels[row["label"]] if labels and "label" in row else None,
+    }
+
+
+def _thumbnail(image: Any) -> str:
+    """Return a PIL image as a small PNG in a data address."""
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    memory = io.BytesIO()
+    small.save(memory, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(memory.getvalue()).decode()

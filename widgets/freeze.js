@@ -1,0 +1,147 @@
+// The network as a row of blocks from input to output, wrapped where it is long. A block is a switch.
+const PRESETS = [["head", "head only"], ["last", "last"], ["lora", "LoRA"], ["full", "full"]];
+
+function snowflake(x, y, r) {
+  const arms = [0, 60, 120].map((turn) => {
+    const [dx, dy] = [Math.cos((turn * Math.PI) / 180) * r, Math.sin((turn * Math.PI) / 180) * r];
+    return `M${x - dx} ${y - dy}L${x + dx} ${y + dy}`;
+  });
+  return s("path", { class: "fw-flake", d: arms.join("") });
+}
+
+const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block /, "");
+
+// Where each block stands: [x, y, width, height] and the height of it all.
+function layout(blocks, room) {
+  const isDense = blocks.length > 14;
+  const gap = isDense ? 5 : 8;
+  const most = Math.max(...blocks.map((block) => block.size), 1);
+  const tall = isDense ? 44 : 60;
+  let x = 1;
+  let y = 2;
+  const places = blocks.map((block) => {
+    const width = block.kind !== "block" ? 58 : isDense ? 30 : 44;
+    const height = tall - (isDense ? 10 : 16) * (1 - Math.sqrt(block.size / most));
+    if (x + width > room - 1 && x > 1) { x = 1; y += tall + 10; }
+    const place = [x, y + (tall - height) / 2, width, height];
+    x += width + gap;
+    return place;
+  });
+  return { places, height: y + tall + 2, isDense, middle: tall / 2 };
+}
+
+export default panel("freeze", "Layers", (body, { send }) => {
+  const hatch = freshId();
+  const pressed = {};
+  const number = (name, label, low, high) => h("input", { class: "fw-input fw-small-number", type: "number", min: low, max: high,
+    step: 1, "aria-label": label, onchange: (event) => send("preset", { name, number: typed(event.target.value) }) });
+  const inputs = { last: number("last", "number of last blocks that train", 1, 999), lora: number("lora", "LoRA rank", 1, 512) };
+  const presets = h("div", { class: "fw-presets", role: "group", "aria-label": "which layers learn" },
+    PRESETS.map(([name, words]) => {
+      pressed[name] = h("button", { type: "button", class: "fw-button fw-choice", "aria-pressed": "false",
+        onclick: () => send("preset", { name }) }, words);
+      return h("span", { class: "fw-preset" }, pressed[name], inputs[name]);
+    }));
+  const cells = s("g", {});
+  const svg = s("svg", { role: "group", "aria-label": "blocks of the network, from input to output", class: "fw-network" },
+    s("defs", {}, s("pattern", { id: hatch, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+      s("rect", { width: 6, height: 6, class: "fw-hatch-ground" }), s("line", { x1: 0, y1: 0, x2: 0, y2: 6, class: "fw-hatch-line" }))),
+    cells);
+  const box = h("div", { class: "fw-network-box" }, svg);
+  const waiting = h("p", { class: "fw-nothing" });
+  const counts = h("b", {});
+  const key = (kind, words) => h("span", {}, h("i", { class: `fw-swatch fw-swatch-${kind}` }), words);
+  const adapterKey = key("adapter", "frozen with LoRA adapters");
+  const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts),
+    h("span", { class: "fw-keys" }, key("trainable", "trainable"), key("frozen", "frozen"), adapterKey));
+  const notes = noteList();
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, waiting, line, notes.root);
+
+  let blocks = [];
+  let drawn = "";
+  let nodes = [];
+
+  function build(room) {
+    const { places, height, isDense, middle } = layout(blocks, room);
+    const hadFocus = nodes.findIndex((node) => node.group === document.activeElement);
+    setAttribute(svg, "width", room);
+    setAttribute(svg, "height", height);
+    const links = places.slice(1).flatMap(([x, y, , tall], index) => {
+      const [left, top, width, high] = places[index];
+      return x > left ? [s("line", { class: "fw-link", x1: left + width, x2: x, y1: top + high / 2, y2: y + tall / 2 })] : [];
+    });
+    nodes = blocks.map((block, index) => cell(block, index, places[index], isDense));
+    cells.replaceChildren(...links, ...nodes.map((node) => node.group));
+    if (hadFocus >= 0) nodes[hadFocus]?.group.focus();
+  }
+
+  function cell(block, index, [x, y, width, height], isDense) {
+    const rect = s("rect", { x, y, width, height, rx: 5 });
+    const adapter = s("rect", { class: "fw-adapter", x: x + width - 7, y: y + 3, width: 4, height: height - 6, rx: 2 });
+    const flake = snowflake(x + width / 2, y + (isDense ? 9 : 10), isDense ? 3.5 : 4);
+    const hint = s("title", {});
+    const group = s("g", { role: "switch", class: "fw-block", tabindex: index === 0 ? 0 : -1,
+      onclick: () => { rove(index); send("toggle", { name: block.name }); },
+      onkeydown: (event) => onKey(event, index, block.name) },
+      hint, rect, adapter, flake,
+      s("text", { x: x + width / 2, y: y + height / 2 + (isDense ? 10 : 5), class: "fw-block-name" }, short(block.name)),
+      isDense ? null : s("text", { x: x + width / 2, y: y + height - 6, class: "fw-block-size" }, block.size_words));
+    return { group, rect, adapter, flake, hint };
+  }
+
+  function rove(index) {
+    nodes.forEach((node, place) => node.group.setAttribute("tabindex", place === index ? 0 : -1));
+    nodes[index].group.focus();
+  }
+
+  function onKey(event, index, name) {
+    const to = { ArrowLeft: index - 1, ArrowUp: index - 1, ArrowRight: index + 1, ArrowDown: index + 1, Home: 0, End: nodes.length - 1 }[event.key];
+    if (to !== undefined) rove(Math.max(0, Math.min(nodes.length - 1, to)));
+    else if (event.key === " " || event.key === "Enter") send("toggle", { name });
+    else return;
+    event.preventDefault();
+  }
+
+  function paint() {
+    nodes.forEach(({ group, rect, adapter, flake, hint }, index) => {
+      const block = blocks[index];
+      const state = block.has_adapter ? "frozen, LoRA adapters train" : block.is_trainable ? "trainable" : "frozen";
+      const kind = block.has_adapter ? "adapter" : block.is_trainable ? "trainable" : "frozen";
+      setAttribute(group, "aria-checked", String(block.is_trainable));
+      setAttribute(group, "aria-label", `${block.name}, ${state}, ${block.size_words} parameters`);
+      setAttribute(group, "data-kind", kind);
+      setText(hint, `${block.name} · ${state} · ${block.size_words} parameters · click to switch`);
+      setAttribute(rect, "fill", kind === "trainable" ? null : `url(#${hatch})`);
+      setAttribute(adapter, "visibility", block.has_adapter ? "visible" : "hidden");
+      setAttribute(flake, "visibility", block.is_trainable && !block.has_adapter ? "hidden" : "visible");
+    });
+  }
+
+  function draw() {
+    const room = box.clientWidth;
+    const names = JSON.stringify([room, blocks.map((block) => [block.name, block.size])]);
+    if (room > 60 && blocks.length && names !== drawn) { drawn = names; build(room); }
+    if (blocks.length) paint();
+  }
+
+  const watcher = new ResizeObserver(draw);
+  watcher.observe(box);
+  return {
+    update(state) {
+      blocks = state.blocks;
+      svg.style.display = blocks.length ? "" : "none";
+      waiting.hidden = blocks.length > 0;
+      setText(waiting, `The blocks of ${state.backbone} appear here when it is loaded.`);
+      setText(counts, state.counts || "–");
+      setAttribute(svg, "data-dense", String(blocks.length > 14));
+      for (const [name] of PRESETS) setAttribute(pressed[name], "aria-pressed", String(name === state.preset));
+      for (const [name, input] of Object.entries(inputs)) {
+        if (document.activeElement !== input) input.value = state[name === "last" ? "last_n" : "lora_rank"];
+      }
+      notes.update(state.notes);
+      adapterKey.hidden = state.preset !== "lora";
+      draw();
+    },
+    dispose: () => watcher.disconnect(),
+  };
+});

@@ -1,0 +1,146 @@
+"""FreezePanel: the network as a picture of its blocks, each of which can be switched between frozen and trainable."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from widgets import wording
+from widgets.panel import Panel, page, prepare
+from workbench.choices import Transfer
+from workbench.errors import PlanError
+from workbench.events import Event, PlanChanged, PreparationEnded
+
+if TYPE_CHECKING:
+    from workbench.baseline import Block
+    from workbench.session import Session
+
+PRESETS: dict[str, dict[str, Any]] = {  # preset -> what it makes of the plan
+    "head": {"trainable": "head", "method": "weights"},
+    "last": {"method": "weights"},
+    "lora": {"trainable": "all", "method": "lora"},
+    "full": {"trainable": "all", "method": "weights"},
+}
+
+
+class FreezePanel(Panel):
+    """Which blocks learn, and how many parameters that makes trainable."""
+
+    _esm = page("freeze.js")
+    kinds = frozenset({PlanChanged, PreparationEnded})
+
+    def __init__(self, session: "Session") -> None:
+        self._last_n = 2  # what the stepper shows while another preset is chosen
+        super().__init__(session)
+        prepare(session)
+
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        """Return the actions of the picture and the presets."""
+        return {"toggle": self._toggle, "preset": self._choose}
+
+    def note(self, event: Event) -> None:
+        """Forget an error that another choice has put right."""
+        if isinstance(event, PlanChanged):
+            self.calm()
+
+    def picture(self) -> dict[str, Any]:
+        """Return the blocks with their state, the presets, and the counts."""
+        choice = self.session.plan.transfer
+        preset = _preset(choice)
+        if preset == "last" and isinstance(choice.trainable, str):
+            self._last_n = int(choice.trainable.split()[1])
+        presets = {"preset": preset, "last_n": self._last_n, "lora_rank": choice.lora_rank}
+        return {**presets, "mode": wording.mode(choice), **self._network(choice)}
+
+    def _network(self, choice: Transfer) -> dict[str, Any]:
+        from workbench import transfer
+
+        backbone = self.session.backbone
+        if backbone is None:
+            return {"backbone": self.session.plan.baseline.backbone, "blocks": [], "counts": "", "notes": []}
+        try:
+            trainable = set(transfer.resolve(backbone.blocks, choice))
+            counts = transfer.count(backbone.model, backbone.blocks, choice)
+        except PlanError as error:  # the plan does not suit this backbone: say so, and show every block as it is
+            self.alarm(error)
+            blocks = [_block(block, choice, is_trainable=False) for block in backbone.blocks]
+            return {"backbone": backbone.name, "blocks": blocks, "counts": "none", "notes": []}
+        return {
+            "backbone": backbone.name,
+            "blocks": [_block(block, choice, is_trainable=block.name in trainable) for block in backbone.blocks],
+            "counts": _share(counts.trainable, counts.total),
+            "notes": list(counts.notes),
+        }
+
+    def _toggle(self, name: str) -> None:
+        backbone, choice = self.session.backbone, self.session.plan.transfer
+        if backbone is None:
+            return
+        every = [block.name for block in backbone.blocks]
+        wanted = self._trainable(choice) ^ {name}
+        names = tuple(block for block in every if block in wanted)
+        if not names:
+            raise PlanError("with every block frozen nothing would learn", hint="leave at least one block trainable")
+        trainable = _shortest(names, every)
+        if name in names and name not in self._trainable(replace(choice, trainable=trainable), is_strict=True):
+            raise PlanError(
+                f"{name} can't learn beside adapters", hint="choose 'full' or 'last' to train its own weights"
+            )
+        self.session.change(trainable=trainable)
+
+    def _choose(self, name: str, *, number: Any = None) -> None:
+        choice = self.session.plan.transfer
+        changes = dict(PRESETS[name])
+        if name == "last":
+            changes["trainable"] = f"last {self._last_n if number is None else number}"
+        if name == "lora" and number is not None:
+            changes["lora_rank"] = number
+        if name == "lora" and choice.method == "lora":
+            del changes["trainable"]  # a new rank leaves the chosen blocks as they are
+        self._trainable(replace(choice, **changes), is_strict=True)
+        self.session.change(**changes)
+
+    def _trainable(self, choice: Transfer, *, is_strict: bool = False) -> set[str]:
+        """Return the blocks that would learn; a choice that can't be raises PlanError if strict, else gives none."""
+        from workbench import transfer
+
+        backbone = self.session.backbone
+        try:
+            return set(transfer.resolve(backbone.blocks, choice)) if backbone is not None else set()
+        except PlanError:
+            if is_strict:
+                raise
+            return set()
+
+
+def _block(block: "Block", choice: Transfer, *, is_trainable: bool) -> dict[str, Any]:
+    return {
+        "name": block.name,
+        "kind": block.kind,
+        "size": block.size,
+        "size_words": wording.count(block.size),
+        "is_trainable": is_trainable,
+        "has_adapter": is_trainable and choice.method == "lora" and block.kind == "block",
+    }
+
+
+def _share(part: int, whole: int) -> str:
+    percent = 100 * part / max(whole, 1)
+    digits = f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
+    return f"{wording.count(part)} of {wording.count(whole)} ({digits} %)"
+
+
+def _preset(choice: Transfer) -> str:
+    if choice.method == "lora":
+        return "lora"
+    if not isinstance(choice.trainable, str):
+        return ""
+    return {"head": "head", "all": "full"}.get(choice.trainable, "last")
+
+
+def _shortest(names: tuple[str, ...], every: list[str]) -> str | tuple[str, ...]:
+    """Return the names as a preset says them, where one does: "head", "last 2", "all"."""
+    if len(names) == len(every):
+        return "all"
+    if list(names) != every[-len(names) :]:
+        return names
+    return "head" if len(names) == 1 else f"last {len(names) - 1}"

@@ -1,0 +1,61 @@
+"""Workbench: the whole panel on one screen, choices on the left and curves on the right."""
+
+from typing import TYPE_CHECKING
+
+import ipywidgets as ipw
+
+from widgets.backbone_panel import BackbonePanel
+from widgets.curves_panel import CurvesPanel
+from widgets.data_panel import DataPanel
+from widgets.freeze_panel import FreezePanel
+from widgets.hyperparameter_panel import HyperparameterPanel
+from widgets.panel import Panel
+from widgets.run_panel import RunPanel
+from workbench.choices import Plan
+
+if TYPE_CHECKING:
+    from workbench.session import Session
+
+
+class Workbench(ipw.Box):  # type: ignore[misc]
+    """Every panel of a session together.
+
+    Args:
+        session: What to work on; a new one if left out.
+        plan: What a new session begins with; not to be given with `session`.
+
+    Attributes:
+        session: What it shows and changes.
+        panels: The panels in it, by class name.
+
+    Raises:
+        TypeError: Both a session and a plan were given.
+    """
+
+    def __init__(self, session: "Session | None" = None, *, plan: Plan | None = None) -> None:
+        if session is not None and plan is not None:
+            raise TypeError("Workbench got a session and a plan; the session has a plan of its own")
+        if session is None:
+            from workbench.session import Session
+
+            session = Session(plan)
+        self.session = session
+        run, curves = RunPanel(session), CurvesPanel(session)
+        choices = [kind(session) for kind in (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel)]
+        self.panels: dict[str, Panel] = {type(panel).__name__: panel for panel in (run, *choices, curves)}
+        columns = ipw.Box([_box(choices, "fw-choices"), curves])
+        columns.add_class("fw-columns-box")
+        super().__init__([run, columns])
+        self.add_class("fw-workbench")
+
+    def close(self) -> None:
+        """Take the whole panel away for good."""
+        for panel in self.panels.values():
+            panel.close()
+        super().close()
+
+
+def _box(panels: list[Panel], name: str) -> ipw.Box:
+    box = ipw.Box(panels)
+    box.add_class(name)
+    return box

@@ -1,0 +1,167 @@
+"""The command line: fetch packs, open JupyterLab, carry out a plan, list runs.
+
+Every command is a thin line over what a notebook calls too. A mistake of the user ends with one message on stderr and
+exit code 2, an interruption with 130. Left out: options that change a plan (a plan is a file; edit it).
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from workbench import __version__, packs
+from workbench.choices import Plan
+from workbench.console import Line, RunLine
+from workbench.errors import PlanError, RunError, WorkbenchError
+
+_QUICKSTART = "notebooks/0_quickstart.ipynb"
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # idle threads that spin slow a shared machine; read by torch
+    options, rest = _parser().parse_known_args(arguments)
+    if rest and options.command is not lab:
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    try:
+        return int(options.command(options))
+    except WorkbenchError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m workbench", description="Fine-tune a pretrained model and watch it happen.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"Finetune Workbench {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(command: Callable[[argparse.Namespace], int], text: str, epilog: str = "") -> argparse.ArgumentParser:
+        name = command.__name__
+        form = argparse.RawDescriptionHelpFormatter
+        added = commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog, formatter_class=form
+        )
+        added.set_defaults(command=command)
+        return added
+
+    fetching = add(fetch, "make offline packs ready: download, verify and convert them, once", _pack_list())
+    fetching.add_argument("names", nargs="*", metavar="NAME", help="packs to fetch; without a name, every default pack")
+    fetching.add_argument("--verify", action="store_true", help="hash every file of the packs that are there already")
+    add(lab, "open JupyterLab on the quickstart; further arguments go to JupyterLab, as in --no-browser --port 8899")
+    running = add(run, "carry out a plan, as written by Plan.to_json, and keep the run in a folder")
+    running.add_argument("plan", metavar="PLAN.json", type=Path, help="the plan; what it leaves out takes its default")
+    running.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs are kept (runs)")
+    listing = add(runs, "list the runs of a folder, oldest first")
+    listing.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", default=Path("runs"), help="default: runs")
+    return parser
+
+
+def _pack_list() -> str:
+    rows = (
+        f"  {row.name:18} {row.size_mb:6.1f} MB  {row.title}{'' if row.default else ' (not by default)'}"
+        for row in packs.TABLE
+    )
+    return "\n".join(
+        ["packs:", *rows, f"They are kept in {packs.cache_folder()} (FINETUNE_WORKBENCH_CACHE changes that)."]
+    )
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Fetch packs."""
+    packs.fetch(options.names or None, Line(), verify=options.verify)
+    return 0
+
+
+def lab(options: argparse.Namespace) -> int:
+    """Become JupyterLab, on localhost and with its token, once the default packs are there."""
+    project = _project()
+    packs.fetch([name for name in packs.names(default=True) if not packs.is_ready(name)], Line())
+    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--ServerApp.root_dir={project}"]
+    command.append(
+        f"--LabApp.default_url=/lab/tree/{_QUICKSTART}"
+    )  # unlike a file to open, this is in the printed address
+    if getattr(os, "geteuid", lambda: 1)() == 0:
+        command.append("--allow-root")  # containers: Jupyter would refuse, though it is on localhost behind a token
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, *options.rest])
+
+
+def _project() -> Path:
+    for folder in (Path(__file__).resolve().parents[1], Path.cwd()):
+        if (folder / _QUICKSTART).is_file():
+            return folder
+    raise RunError(
+        f"{_QUICKSTART} is neither beside the installed workbench nor in this folder",
+        hint="call this in a clone of the project, or open your own notebook with `jupyter lab`",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out a plan; the first Ctrl-C stops the run, which keeps its model, and the second breaks it off."""
+    plan = _read_plan(options.plan)
+    from workbench.run import Control
+    from workbench.run import run as events_of
+    from workbench.store import RunFolder
+
+    control, folder = Control(), RunFolder.create(plan, options.runs)
+    shown = RunLine(Line())
+    with _interrupt(control.stop):
+        for event in events_of(plan, folder=folder, control=control):
+            shown.show(event)
+    print(folder.path)
+    return _INTERRUPTED if control.is_stopping else 0
+
+
+def _read_plan(path: Path) -> Plan:
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise PlanError(f"the plan {path} can't be read: {reason}", hint="a file written by Plan.to_json") from None
+
+
+@contextlib.contextmanager
+def _interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C call `stop`; the next one interrupts as usual."""
+
+    def on_signal(*_: object) -> None:
+        signal.signal(signal.SIGINT, usual)
+        stop()
+
+    usual = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def runs(options: argparse.Namespace) -> int:
+    """List runs."""
+    from workbench.store import list_runs
+
+    found = list_runs(options.folder)
+    if not found:
+        print(f"no runs in {options.folder}")
+        return 0
+    print(f"{'run':44} {'started':16} {'state':10} {'step':>13} {'lowest loss':>11}  backbone, data")
+    for summary in found:
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.started))
+        best = "" if summary.best_loss is None else f"{summary.best_loss:.3f}"
+        step, origin = f"{summary.step}/{summary.steps}", f"{summary.backbone}, {summary.source}"
+        print(f"{summary.name:44} {started} {summary.state:10} {step:>13} {best:>11}  {origin}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Folders: images or texts by class (`folder/class/*.png`), and plain folders of .txt documents.
+
+Subfolders named train, validation (valid, val, dev) and test are kept as given splits. Files of other kinds are
+counted and left out. Images are opened later, when a row is known to be wanted.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from workbench.data.table import Table
+from workbench.data.text_files import read_text
+from workbench.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_HINT = "one subfolder per class with its images (or .txt files) in it, as in photos/cat/1.png"
+
+
+def read(folder: Path) -> Table:
+    """Read a folder of images by class, of .txt files by class, or of .txt documents.
+
+    Raises:
+        DataError: No images or texts, both at once, or images that lie in no class folder.
+    """
+    files, others = _files(folder)
+    kinds = {_kind(file) for file in files}
+    if len(kinds) != 1:
+        raise _unusable(folder, kinds, others)
+    splits = _given(folder, files)
+    inner = [file.relative_to(folder).parts[0 if splits is None else 1 : -1] for file in files]
+    columns = _columns(folder, kinds.pop(), files, [parts[0] if parts else None for parts in inner])
+    return Table(
+        folder.name,
+        columns,
+        lambda row: files[row].relative_to(folder).as_posix(),
+        given=splits,
+        roles={"label" if column == "folder" else column: column for column in columns},
+        notes=(f"{len(others)} files that are neither images nor .txt were left out",) if others else (),
+    )
+
+
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return (images and texts, other files), hidden ones left out, in an order that is the same everywhere."""
+    found = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
+    shown = [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    shown.sort(key=lambda file: file.relative_to(folder).as_posix())
+    return [file for file in shown if _kind(file)], [file for file in shown if not _kind(file)]
+
+
+def _kind(file: Path) -> str:
+    suffix = file.suffix.lower()
+    return "image" if suffix in IMAGE_SUFFIXES else "text" if suffix == ".txt" else ""
+
+
+def _given(folder: Path, files: list[Path]) -> list[str] | None:
+    """Return the split of each file if every top folder is named like one and train is among them."""
+    tops = [file.relative_to(folder).parts[0].lower() for file in files]
+    splits = [SPLIT_NAMES.get(top, "") for top in tops]
+    return splits if "train" in splits and all(splits) else None
+
+
+def _columns(folder: Path, kind: str, files: list[Path], classes: list[str | None]) -> dict[str, list[Any]]:
+    if kind == "text":
+        texts: dict[str, list[Any]] = {"text": [read_text(file) if file.stat().st_size else None for file in files]}
+        return texts if None in classes else {**texts, "folder": classes}
+    if None in classes:
+        stray = files[classes.index(None)].relative_to(folder).as_posix()
+        raise DataError(f"{folder.name} has images that lie in no class folder, {stray} for one", hint=_HINT)
+    return {"image": [{"bytes": None, "path": str(file.absolute())} for file in files], "folder": classes}
+
+
+def _unusable(folder: Path, kinds: set[str], others: list[Path]) -> DataError:
+    if kinds:
+        return DataError(f"{folder.name} holds both images and .txt files; expected one kind", hint=_HINT)
+    tables = [file for file in others if file.suffix.lower() in {".csv", ".tsv", ".jsonl", ".json", ".parquet"}]
+    hint = f"name the file itself: {tables[0]}" if tables else _HINT
+    return DataError(f"{folder.name} has no images and no .txt files in it ({len(others)} other files)", hint=hint)

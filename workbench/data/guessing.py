@@ -1,0 +1,183 @@
+"""Which column is the text, which the label: told by names first, by values otherwise.
+
+Every guess becomes a note, so that the panel can show it. A group column is never guessed: it changes what the split
+means. Guessing looks at the first rows only where that is enough.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench import choices
+from workbench.data.table import Table
+from workbench.errors import DataError, nearest
+
+# fmt: off
+_TEXTS = (
+    "text", "sentence", "review", "content", "prompt", "comment", "tweet", "message", "body", "document", "utterance",
+    "question", "query", "passage", "snippet", "description", "headline", "title", "abstract", "story", "dialogue",
+    "input",
+)
+_LABELS = (
+    "label", "labels", "target", "class", "category", "sentiment", "stars", "rating", "star_rating", "polarity",
+    "emotion", "intent", "topic", "genre", "score", "gold", "y", "tag", "type", "spam", "toxic",
+)
+# fmt: on
+_NO_LABEL = "set label_column, add a column named label, or choose the task language-modeling"
+_SAMPLE = 1000  # rows that tell the kind of a column
+_FEW_CLASSES = 50
+_LONGEST_CLASS_NAME = 40  # characters, for a label column that is guessed by its values
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The task, and the column of each role."""
+
+    task: choices.Task
+    columns: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def guess(table: Table, choice: choices.Data) -> Guess:
+    """Return the task and the columns: as chosen, else as the source says, else guessed.
+
+    Raises:
+        DataError: A chosen column that is not there (the nearest one is named), no text, or no label where the task
+            needs one.
+    """
+    wanted = choice.task or table.task
+    known = {**table.roles, **_chosen(table, choice)}
+    image = _image(table, known, wanted, prefer_text=choice.text_column is not None)
+    text = None if image else known.get("text") or _text(table, known)
+    if image is None and text is None:
+        raise DataError(
+            f"{table.name} has no column of text; {_listed(table)}", hint="set text_column to the one to learn from"
+        )
+    label = None
+    if wanted != "language-modeling":
+        label = known.get("label") or _label(table, {text, image, *known.values()})
+    task = wanted or _task(image, label)
+    if task != "language-modeling" and label is None:
+        raise DataError(f"{table.name} has no label column, which {task} needs; {_listed(table)}", hint=_NO_LABEL)
+    roles = {"image": image, "text": text, "label": label, "group": known.get("group")}
+    columns = {role: column for role, column in roles.items() if column is not None}
+    return Guess(task, columns, _notes(columns, known, "" if wanted else task))
+
+
+def _chosen(table: Table, choice: choices.Data) -> dict[str, str]:
+    chosen = {"text": choice.text_column, "label": choice.label_column, "group": choice.group_column}
+    for role, column in chosen.items():
+        if column is not None and column not in table.columns:
+            what = f"{table.name} has no column {column!r}, which {role}_column names; {_listed(table)}"
+            raise DataError(what, hint=nearest(column, table.columns))
+    return {role: column for role, column in chosen.items() if column is not None}
+
+
+def _task(image: str | None, label: str | None) -> choices.Task:
+    if image is not None:
+        return "image-classification"
+    return "language-modeling" if label is None else "text-classification"
+
+
+def _image(table: Table, known: Mapping[str, str], task: choices.Task | None, *, prefer_text: bool) -> str | None:
+    """Return the image column if images are to be learnt from."""
+    if task not in (None, "image-classification") or (task is None and prefer_text):
+        return None
+    columns = [known["image"]] if "image" in known else list(table.columns)
+    found = next((column for column in columns if _is_image(_sample(table, column))), None)
+    if found is None and task is not None:
+        raise DataError(
+            f"{table.name} has no column of images; {_listed(table)}", hint="choose a folder of images by class"
+        )
+    return found
+
+
+def _text(table: Table, known: Mapping[str, str]) -> str | None:
+    """Return the column that is named like a text, else the one with the longest strings."""
+    free = [column for column in table.columns if column not in known.values() and not _is_about_label(column)]
+    samples = {column: _sample(table, column) for column in free}
+    strings = {name: values for name, values in samples.items() if values and all(isinstance(v, str) for v in values)}
+    named = _named(strings, _TEXTS)
+    if named is not None:
+        return named
+    plain = {column: values for column, values in strings.items() if _is_words(values)}
+    return max(plain, key=lambda column: sum(map(len, plain[column])) / len(plain[column]), default=None)
+
+
+def _label(table: Table, taken: Iterable[str | None]) -> str | None:
+    """Return the column that is named like a label, else the one with the fewest distinct values."""
+    rest = [column for column in table.columns if column not in set(taken)]
+    distinct = {column: _distinct(table.values(column)) for column in rest}
+    rows = len(table)
+    named = _named([column for column in rest if 1 <= len(distinct[column]) <= max(2, rows / 2)], _LABELS)
+    if named is not None:
+        return named
+    few = [column for column in rest if 2 <= len(distinct[column]) <= min(_FEW_CLASSES, max(2, rows / 5))]
+    plain = [column for column in few if all(_is_class_name(value) for value in distinct[column])]
+    return min(reversed(plain), key=lambda column: len(distinct[column]), default=None)
+
+
+def _named(columns: Iterable[str], names: Sequence[str]) -> str | None:
+    """Return the column that is, ends or starts like a name; the first name counts most, a mere start least."""
+    normal = {_normal(column): column for column in columns}
+    for name in names:
+        ending = (column for key, column in normal.items() if key.endswith(f"_{name}"))
+        found = normal.get(name) or next(ending, None)
+        if found is not None:
+            return found
+    return next((column for name in names for key, column in normal.items() if key.startswith(f"{name}_")), None)
+
+
+def _is_about_label(column: str) -> bool:
+    """Tell "Stars" and "label_text" from columns that may hold the text."""
+    name = _normal(column)
+    return name in _LABELS or name.startswith(("label_", "target_", "class_", "category_"))
+
+
+def _normal(column: str) -> str:
+    """Return the name in lower case with underscores: "Review Text" and "reviewText" are "review_text"."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column)
+    return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
+
+
+def _sample(table: Table, column: str) -> list[Any]:
+    values = table.columns[column]
+    first = values[:_SAMPLE] if isinstance(values, list) else values.slice(0, _SAMPLE).to_pylist()
+    return [value for value in first if value is not None and value != ""]
+
+
+def _distinct(values: list[Any]) -> set[Any]:
+    """Return the distinct values of a column, none if they can't be classes (lists, objects, images)."""
+    try:
+        return {value for value in values if value is not None and value == value and value != ""}
+    except (TypeError, ValueError):
+        return set()
+
+
+def _is_image(sample: list[Any]) -> bool:
+    def one(value: Any) -> bool:
+        return hasattr(value, "getbands") or (isinstance(value, dict) and value.keys() == {"bytes", "path"})
+
+    return bool(sample) and all(one(value) for value in sample)
+
+
+def _is_words(sample: list[str]) -> bool:
+    """Tell texts from numbers, dates and codes: some value has a letter and a space in it, or most have letters."""
+    return sum(any(letter.isalpha() for letter in value) for value in sample) > len(sample) / 2
+
+
+def _is_class_name(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_CLASS_NAME and not re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", value)
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+
+
+def _listed(table: Table) -> str:
+    columns = list(table.columns)
+    return f"its columns are {', '.join(columns[:12])}{' …' if len(columns) > 12 else ''}"
+
+
+def _notes(columns: Mapping[str, str], known: Mapping[str, str], told: str) -> tuple[str, ...]:
+    notes = [f"{role} column guessed: {column}" for role, column in columns.items() if role not in known]
+    return (*notes, f"task told by the columns: {told}") if told else tuple(notes)

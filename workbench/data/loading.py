@@ -1,0 +1,122 @@
+"""load: from a plan's choice of data to a Split."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from workbench import choices
+from workbench.data import reading, splitting
+from workbench.data.guessing import guess
+from workbench.data.rows import Rows, clean
+from workbench.data.split import Split, arrange
+from workbench.data.splitting import NAMES, Numbers
+from workbench.errors import DataError
+
+_ROWS_A_SPLIT = 2  # with fewer rows than this for each split, nothing can be measured
+
+
+def load(choice: choices.Data, *, table: Any = None) -> Split:
+    """Read, clean and split rows.
+
+    Args:
+        choice: What to read, which columns count, and how to split.
+        table: A pandas frame, a `datasets.Dataset` or a `datasets.DatasetDict` to use instead of `choice.source`; a
+            DatasetDict keeps its own splits.
+
+    Raises:
+        DataError: Rows that can't be found, read, guessed or split; says which file and row, and why.
+        PackError: A named source whose pack can't be fetched.
+    """
+    found = reading.read_source(choice.source) if table is None else reading.read_object(table)
+    if not len(found):
+        raise DataError(f"{found.name} has no rows", hint="choose a source with rows in it")
+    roles = guess(found, choice)
+    rows = clean(found, roles, max_rows=choice.max_rows, seed=choice.split_seed)
+    keys = splitting.shuffled_keys(rows.digests, choice.split_seed)
+    splits, notes = _split(rows, keys, choice)
+    parts, fingerprint = arrange(rows, splits, keys, roles.task)
+    return Split(
+        **parts,
+        task=roles.task,
+        labels=rows.labels,
+        columns=roles.columns,
+        source=choice.source if table is None else "table",
+        notes=(*found.notes, *roles.notes, *rows.notes, *notes),
+        fingerprint=fingerprint,
+        available=tuple(found.columns),
+    )
+
+
+def _split(rows: Rows, keys: list[bytes], choice: choices.Data) -> tuple[Numbers, tuple[str, ...]]:
+    """Return the split of each row, those the source came with first, and what to know about it."""
+    given = rows.given or ["train"] * len(rows)
+    splits = np.array([NAMES.index(name) for name in given], dtype=np.int64)
+    validation = 0.0 if "validation" in given else choice.validation_fraction
+    test = 0.0 if "test" in given else choice.test_fraction
+    notes: tuple[str, ...] = ()
+    train = np.flatnonzero(splits == 0)
+    if validation or test:
+        _enough(len(train), wanted=1 + bool(validation) + bool(test))
+        units, notes = _units(rows, train)
+        parts = [keys[row] for row in train]
+        splits[train] = splitting.assign(rows.classes[train], units, parts, validation=validation, test=test)
+    if not (splits == 0).any():
+        raise DataError("no row is left to train on", hint="give the train split rows with text and label")
+    kept = [name for name in NAMES[1:] if name in given]
+    own = (f"kept as given: {', '.join(kept)}",) if kept else ()
+    return splits, (*own, *notes, *_overlap_notes(rows, splits), *_class_notes(rows, splits))
+
+
+def _enough(rows: int, *, wanted: int) -> None:
+    if rows < wanted * _ROWS_A_SPLIT:
+        what = f"{rows} rows are too few for {wanted} splits; expected at least {wanted * _ROWS_A_SPLIT}"
+        raise DataError(what, hint="add rows; for language modeling, cut the texts into more rows")
+
+
+def _units(rows: Rows, members: Numbers) -> tuple[Numbers, tuple[str, ...]]:
+    """Return which of these rows must stay together: same group, same content.
+
+    Contents that many groups share ("ok", "thanks") would tie nearly all rows into one unit; then groups alone count.
+    """
+    digests = [rows.digests[row] for row in members]
+    groups = None if rows.groups is None else [rows.groups[row] for row in members]
+    repeats = len(digests) - len(set(digests))
+    units = splitting.together(digests, groups)
+    if groups is not None and np.bincount(units).max() > max(max(Counter(groups).values()), len(groups) / 2):
+        note = (
+            f"{repeats:,} rows repeat another, some across groups: groups are kept whole, repeats may be in two splits"
+        )
+        return splitting.together([group.encode() for group in groups], None), (note,)
+    return units, (f"{repeats:,} rows repeat another exactly; repeats stay in one split",) if repeats else ()
+
+
+def _overlap_notes(rows: Rows, splits: Numbers) -> tuple[str, ...]:
+    """Say how many contents are in two of the splits that the source came with."""
+    if rows.given is None:
+        return ()
+    homes = Counter(digest for digest, _ in set(zip(rows.digests, splits.tolist(), strict=True)))
+    shared = sum(times > 1 for times in homes.values())
+    return (f"{shared:,} contents are in more than one of the given splits: scores will flatter",) if shared else ()
+
+
+def _class_notes(rows: Rows, splits: Numbers) -> tuple[str, ...]:
+    """Name the classes that some split lacks, and say how many contents have two classes."""
+    notes = [_lacking(rows, splits, i, name) for i, name in enumerate(NAMES) if rows.labels and (splits == i).any()]
+    classes = set(zip(rows.digests, rows.classes.tolist(), strict=True))
+    torn = len(classes) - len(set(rows.digests))
+    notes.append(f"{torn:,} repeated contents have two different labels" if torn else "")
+    return tuple(note for note in notes if note)
+
+
+def _lacking(rows: Rows, splits: Numbers, split: int, name: str) -> str:
+    here = np.bincount(rows.classes[splits == split], minlength=len(rows.labels))
+    everywhere = np.bincount(rows.classes, minlength=len(rows.labels))
+    return _words(name, ((rows.labels[i], int(everywhere[i])) for i in np.flatnonzero(here == 0)))
+
+
+def _words(split: str, classes: Iterable[tuple[str, int]]) -> str:
+    listed = [f"{label} ({count} row{'s' if count > 1 else ''})" for label, count in classes]
+    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return f"no {split} row of {', '.join(listed[:5])}{more}" if listed else ""

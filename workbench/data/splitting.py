@@ -1,0 +1,184 @@
+"""Train, validation and test: deterministic, stratified by class, no group and no repeated content in two splits.
+
+Rows are ordered by a hash of the seed and their content, so the same rows and seed give the same split on every
+platform, and in whatever order the rows come. Rows that stand alone are dealt out so that each class is within one row
+of its share. Rows that belong together are placed first, the largest group first, each where it brings the class
+counts closest to their shares (by chi-square distance).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.errors import DataError
+
+NAMES = ("train", "validation", "test")
+_PREFERENCE = np.array([0.0, 2e-6, 1e-6])  # on equal claims the validation split is served first
+_EPSILON = 1e-9
+
+Numbers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def shuffled_keys(contents: Sequence[bytes], seed: int) -> list[bytes]:
+    """Return a sort key for each content that is random but for the seed and the content."""
+    salt = b"%d:" % seed
+    return [hashlib.sha256(salt + content).digest() for content in contents]
+
+
+def together(contents: Sequence[bytes], groups: Sequence[str] | None) -> Numbers:
+    """Return the unit of each row: rows with the same content or the same group are, directly or by others, one unit.
+
+    Returns:
+        Unit numbers from 0, in order of appearance.  # (row,)
+    """
+    parent: dict[Any, Any] = {}
+
+    def root(key: Any) -> Any:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]  # halve the path
+            key = parent[key]
+        return key
+
+    for i, content in enumerate(contents):
+        if groups is not None:
+            parent[root(content)] = root(groups[i])
+        else:
+            root(content)
+    numbers: dict[Any, int] = {}
+    return np.array([numbers.setdefault(root(content), len(numbers)) for content in contents], dtype=np.int64)
+
+
+def sample(strata: Numbers, keys: Sequence[bytes], most: int) -> NDArray[np.bool_]:
+    """Choose `most` rows, each stratum in proportion to within one row.
+
+    Args:
+        strata: Stratum of each row, from 0.  # (row,)
+        keys: What the rows are ordered by.
+        most: How many rows to choose; not more than there are.
+
+    Returns:
+        Whether each row is chosen.  # (row,)
+    """
+    counts = np.bincount(strata)
+    wanted = np.vstack([counts * (most / len(strata)), counts * (1 - most / len(strata))])
+    return np.equal(_deal(strata, keys, _rounded(wanted, counts)), 0)
+
+
+def assign(classes: Numbers, units: Numbers, keys: Sequence[bytes], *, validation: float, test: float) -> Numbers:
+    """Return the split of each row as an index into NAMES.
+
+    Args:
+        classes: Class id of each row.  # (row,)
+        units: Unit of each row, from 0; a unit is never cut.  # (row,)
+        keys: What the rows are ordered by; equal for equal rows.
+        validation: Share of the rows; 0 for no such split.
+        test: Share of the rows; 0 for no such split.
+
+    Raises:
+        DataError: Nothing is left to train on, or there are fewer units than splits.
+    """
+    shares = np.array([1 - validation - test, validation, test])
+    if shares[0] < _EPSILON:
+        what = f"validation_fraction {validation:g} and test_fraction {test:g} leave nothing to train on"
+        raise DataError(what, hint="lower one of them")
+    counts = np.bincount(classes)
+    wanted: Floats = shares[:, None] * counts  # (split, class)
+    splits = np.full(len(classes), -1, dtype=np.int64)
+    alone = np.bincount(units)[units] == 1  # (row,)
+    _place_groups(splits, classes, units, keys, wanted)
+    alone &= ~_keep_rare(splits, classes, alone, splits_wanted=int((shares > 0).sum()))
+    _place_single_rows(splits, classes, keys, wanted, alone)
+    _fill_empty(splits, units, keys, shares)
+    return splits
+
+
+def _place_groups(splits: Numbers, classes: Numbers, units: Numbers, keys: Sequence[bytes], wanted: Floats) -> None:
+    """Place every unit of more than one row, the largest first, where it comes closest to what is wanted."""
+    members: dict[int, list[int]] = {}
+    for row, unit in enumerate(units.tolist()):
+        members.setdefault(unit, []).append(row)
+    groups = sorted(
+        (rows for rows in members.values() if len(rows) > 1), key=lambda rows: (-len(rows), min(keys[r] for r in rows))
+    )
+    have = np.zeros_like(wanted)  # (split, class)
+    possible = wanted.sum(axis=1) > 0
+    scale = np.maximum(wanted, _EPSILON)
+    for rows in groups:
+        own = np.bincount(classes[rows], minlength=wanted.shape[1])  # (class,)
+        hit = np.flatnonzero(own)
+        gap = have[:, hit] - wanted[:, hit]
+        change = ((2 * gap + own[hit]) * own[hit] / scale[:, hit]).sum(axis=1)  # of the chi-square distance
+        best = int(np.argmin(np.where(possible, change - _PREFERENCE, np.inf)))
+        have[best] += own
+        splits[rows] = best
+
+
+def _keep_rare(splits: Numbers, classes: Numbers, alone: NDArray[np.bool_], *, splits_wanted: int) -> NDArray[np.bool_]:
+    """Put the rows of classes that have fewer rows than there are splits into train; return which rows those are."""
+    rare = (np.bincount(classes) < splits_wanted)[classes] & alone
+    splits[rare] = 0
+    return rare
+
+
+def _place_single_rows(
+    splits: Numbers, classes: Numbers, keys: Sequence[bytes], wanted: Floats, alone: NDArray[np.bool_]
+) -> None:
+    """Deal out the rows that stand alone so that every class comes within one row of what is wanted."""
+    rows = np.flatnonzero(alone)
+    if not len(rows):
+        return
+    counts = np.bincount(classes[rows], minlength=wanted.shape[1])
+    have = np.zeros_like(wanted)
+    placed = splits >= 0
+    np.add.at(have, (splits[placed], classes[placed]), 1)
+    missing = np.maximum(wanted - have, 0)  # (split, class)
+    total = missing.sum(axis=0)
+    scaled = missing * np.divide(counts, total, out=np.zeros(len(counts)), where=total > 0)
+    splits[rows] = _deal(classes[rows], [keys[row] for row in rows.tolist()], _rounded(scaled, counts))
+
+
+def _rounded(wanted: Floats, counts: Numbers) -> Numbers:
+    """Round each column to whole numbers that add up to its count, each up or down by less than one.
+
+    What one class was given too little or too much is carried to the next, so that the splits as a whole come out right
+    too (error diffusion).
+    """
+    whole = np.floor(wanted + _EPSILON).astype(np.int64)  # (split, class)
+    owed = np.zeros(len(wanted))
+    for column, spare in enumerate(counts - whole.sum(axis=0)):
+        fraction = np.maximum(wanted[:, column] - whole[:, column], 0.0)
+        owed += fraction
+        claims = np.where(fraction > _EPSILON, owed + _PREFERENCE[: len(wanted)], -np.inf)
+        served = np.argsort(-claims, kind="stable")[:spare]
+        whole[served, column] += 1
+        owed[served] -= 1
+    return whole
+
+
+def _deal(classes: Numbers, keys: Sequence[bytes], quotas: Numbers) -> Numbers:
+    """Give each split its quota of each class, in the order of the keys."""
+    order = sorted(range(len(classes)), key=lambda row: (classes[row], keys[row], row))
+    splits = np.empty(len(classes), dtype=np.int64)
+    splits[order] = np.repeat(np.tile(np.arange(len(quotas)), quotas.shape[1]), quotas.T.ravel())
+    return splits
+
+
+def _fill_empty(splits: Numbers, units: Numbers, keys: Sequence[bytes], shares: Floats) -> None:
+    """Give every wanted split that got nothing the smallest unit of the split with the most units."""
+    for empty in np.flatnonzero((shares > 0) & (np.bincount(splits, minlength=len(shares)) == 0)):
+        units_of = [np.unique(units[splits == split]) for split in range(len(shares))]
+        richest = max(range(len(shares)), key=lambda split: len(units_of[split]))
+        if len(units_of[richest]) < 2:
+            raise DataError(
+                f"{int((shares > 0).sum())} splits need as many groups of rows; there are {len(np.unique(units))}",
+                hint="choose another group_column, or set test_fraction to 0",
+            )
+        sizes = np.bincount(units)
+        first: dict[int, bytes] = {}
+        for row in np.flatnonzero(splits == richest).tolist():
+            first[int(units[row])] = min(keys[row], first.get(int(units[row]), keys[row]))
+        splits[units == min(first, key=lambda unit: (sizes[unit], first[unit]))] = empty

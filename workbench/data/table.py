@@ -1,0 +1,98 @@
+"""A Table: named columns of plain values, and words for where each row came from.
+
+Every reader returns one, so that guessing, cleaning and splitting need not know about file formats. Nothing is
+cleaned or judged here.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from workbench import choices
+from workbench.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def by_number(row: int) -> str:
+    """Return the words for a 0-based row of a source that has no lines or files."""
+    return f"row {row}"
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows as they were found.
+
+    Attributes:
+        name: What the rows are called in messages: a file's name, "the table" …
+        columns: Column name -> its values; a list, or an Arrow column that is turned into one when asked for.
+        place: 0-based row -> words for it, such as "line 7" or "cats/3.png".
+        given: The split that each row came with, if the source is split already.
+        class_names: Columns of integers whose classes have names -> those names.
+        roles: Role (text, image, label, group) -> its column, where the source knows.
+        task: What the rows are for, where the source knows.
+        notes: What the reader wants the user to know.
+    """
+
+    name: str
+    columns: Mapping[str, Any]
+    place: Callable[[int], str] = by_number
+    given: Sequence[str] | None = None
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    task: choices.Task | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def values(self, column: str) -> list[Any]:
+        """Return the values of one column as Python objects.
+
+        Raises:
+            DataError: Arrow values that have no Python form, such as text that is not UTF-8.
+        """
+        values = self.columns[column]
+        try:
+            return values if isinstance(values, list) else list(values.to_pylist())
+        except (ValueError, OverflowError, NotImplementedError) as error:
+            raise DataError(f"{self.name}: the column {column!r} can't be read: {error}") from None
+
+    def places(self, rows: Sequence[int], *, most: int = 5) -> str:
+        """Return words for these rows, the first few of them: "line 5, line 9, line 13 …"."""
+        return ", ".join(self.place(row) for row in rows[:most]) + (" …" if len(rows) > most else "")
+
+
+def from_arrow(name: str, table: "pa.Table") -> Table:
+    """Return an Arrow table as a Table; class names that `datasets` left in its metadata are kept.
+
+    Raises:
+        DataError: Two columns of one name.
+    """
+    unique(name, table.column_names)
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return Table(name, columns, class_names=_class_names(table.schema.metadata or {}))
+
+
+def unique(name: str, columns: Iterable[str]) -> None:
+    """Check that no two columns have one name.
+
+    Raises:
+        DataError: Some have.
+    """
+    twice = [column for column, times in Counter(columns).items() if times > 1]
+    if twice:
+        raise DataError(f"{name} has two columns named {twice[0]!r}", hint="rename one of them")
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """Return the names of the ClassLabel columns; metadata in any other form has none."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        kinds = {column: kind for column, kind in features.items() if kind.get("_type") == "ClassLabel"}
+        return {column: [str(label) for label in kind["names"]] for column, kind in kinds.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}

@@ -1,0 +1,176 @@
+"""The only training loop: a generator of events, one optimizer step at a time.
+
+To stop is to stop asking; tests are `list(train(learner))`. What a step does depends on the plan, the data and the
+step's own number, never on how often the loop was interrupted: batch order and dropout are seeded by (seed, epoch) and
+(seed, step), and the rate is a function of the step. A learner with weights, optimizer and step count put back goes on
+as if nothing had happened.
+
+It writes no file, draws nothing and knows no task, panel or store.
+"""
+
+import contextlib
+import functools
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from workbench import transfer, tuning
+from workbench.errors import RunError
+from workbench.events import Event, RunEnded, RunStarted, StepEnded
+from workbench.learner import Learner, Tactic, score, summed_nats
+from workbench.measuring import evaluate
+from workbench.tasks.examples import IGNORED
+
+
+def train(learner: Learner, *, tactics: Sequence[Tactic] = ()) -> Iterator[Event]:
+    """Train to the last step of the plan, yielding each fact as it becomes true.
+
+    Evaluates before the first step, every `evaluate_every` steps and after the last one.
+
+    Raises:
+        RunError: The loss or the gradient is not finite; says at which step and what to try.
+    """
+    learner.tactics = tactics
+    reason: str | None = None
+    for event in _facts(learner):
+        yield event
+        reason = next((why for tactic in tactics if (why := tactic.stop_reason(event))), None)
+        if reason:
+            break
+    yield ended(learner, reason or "completed")
+
+
+def ended(learner: Learner, reason: str) -> RunEnded:
+    """Return the fact that the run is over."""
+    best_loss = learner.best_loss if learner.best_step is not None else None
+    return RunEnded(step=learner.step, reason=reason, best_step=learner.best_step, best_loss=best_loss)
+
+
+def _facts(learner: Learner) -> Iterator[Event]:
+    yield started(learner)
+    while True:
+        if learner.is_due:
+            yield from evaluate(learner)
+        if learner.step >= learner.steps:
+            return
+        yield take_step(learner)
+
+
+def started(learner: Learner) -> RunStarted:
+    """Return what the run starts from, the score of the trivial baseline included."""
+    parameters = list(learner.model.parameters())
+    return RunStarted(
+        task=learner.backbone.task,
+        steps=learner.steps,
+        first_step=learner.step,
+        trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+        total_parameters=sum(p.numel() for p in parameters),
+        rows=len(learner.train),
+        device=str(learner.device),
+        precision=learner.precision,
+        baseline=learner.task.trivial(learner.train, learner.validation, learner.backbone.model.config),
+        baseline_name=learner.task.trivial_name,
+        notes=learner.notes,
+    )
+
+
+def take_step(learner: Learner) -> StepEnded:
+    """Take one optimizer step over one accumulation window and return what was measured on the way.
+
+    The gradient is that of the summed nats over the targets of the whole window, a partial last window included, so
+    that accumulation changes nothing but memory.
+    """
+    begun = time.perf_counter()
+    transfer.train_mode(learner.model, learner.backbone.blocks, learner.trainable)
+    rate = tuning.learning_rate(learner.step, learner.steps, learner.plan.tuning)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = rate
+    with _seeded(learner):
+        loss, targets, rows = _accumulate(learner)
+    gradient_norm = _clip(learner)
+    _check_finite(learner, loss, gradient_norm)
+    learner.optimizer.step()
+    learner.step += 1
+    return StepEnded(
+        step=learner.step,
+        epoch=learner.step / learner.windows_per_epoch,
+        loss=loss,
+        targets=targets,
+        rows=rows,
+        learning_rate=rate,
+        gradient_norm=gradient_norm,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _accumulate(learner: Learner) -> tuple[float, int, int]:
+    """Leave the gradient of one window in place; return its loss (nats per target), targets and rows."""
+    window = [learner.train.batch(indices) for indices in _window(learner)]
+    targets = sum(int((batch["labels"] != IGNORED).sum()) for batch in window)
+    learner.optimizer.zero_grad(set_to_none=True)
+    loss = 0.0
+    for batch in window:
+        share = summed_nats(*score(learner, batch)) / targets
+        share.backward()
+        loss += share.item()
+    penalties = [value for tactic in learner.tactics if (value := tactic.penalty(learner.model)) is not None]
+    if penalties:
+        torch.stack(penalties).sum().backward()
+    return loss, targets, sum(len(batch["labels"]) for batch in window)
+
+
+def _window(learner: Learner) -> list[list[int]]:
+    """Return the batches of indices of the next step; the last window of an epoch may be short."""
+    choice = learner.plan.tuning
+    epoch, position = divmod(learner.step, learner.windows_per_epoch)
+    order = _order(len(learner.train), choice.seed, epoch)
+    size = choice.batch_size * choice.accumulation_steps
+    window = order[position * size : (position + 1) * size]
+    return [batch.tolist() for batch in window.split(choice.batch_size)]
+
+
+@functools.lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(_mixed(seed, epoch, stream="order")))
+
+
+def _mixed(seed: int, index: int, *, stream: str) -> int:
+    """Return a seed of its own for each (seed, stream, index).
+
+    Hashed, because torch's CPU generator looks at the lowest 32 bits only.
+    """
+    return int.from_bytes(hashlib.blake2b(f"{seed} {stream} {index}".encode(), digest_size=4).digest())
+
+
+@contextlib.contextmanager
+def _seeded(learner: Learner) -> Iterator[None]:
+    """Draw dropout from (seed, step) alone, and leave the notebook's own random state as it was."""
+    devices = [learner.device] if learner.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(_mixed(learner.plan.tuning.seed, learner.step, stream="dropout"))
+        yield
+
+
+def _clip(learner: Learner) -> float:
+    """Scale the gradient down to the plan's norm; return the norm it had (L2)."""
+    gradients = [p.grad for group in learner.optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if (limit := learner.plan.tuning.clip_norm) is not None:
+        parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm.item()
+
+
+def _check_finite(learner: Learner, loss: float, gradient_norm: float) -> None:
+    if math.isfinite(loss) and math.isfinite(gradient_norm):
+        return
+    rate = learner.optimizer.param_groups[0]["lr"]
+    raise RunError(
+        f"at step {learner.step + 1} the loss is {loss:g} and its gradient {gradient_norm:g}, at rate {rate:.2g}; "
+        "expected finite numbers. The weights of the step before are kept",
+        hint=f"a learning rate below {learner.plan.tuning.learning_rate / 10:.1g}, more warm-up, or precision 'fp32'",
+    )

@@ -1,0 +1,8 @@
+"""Practice 3: which blocks of a pretrained model learn, and whether their own weights do or adapters beside them."""
+
+from workbench.transfer.freezing import Counts as Counts
+from workbench.transfer.freezing import apply as apply
+from workbench.transfer.freezing import count as count
+from workbench.transfer.freezing import resolve as resolve
+from workbench.transfer.freezing import train_mode as train_mode
+from workbench.transfer.lora import merge as merge

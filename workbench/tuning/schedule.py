@@ -1,0 +1,20 @@
+"""The learning rate of a step, as a pure function: a resumed run needs no scheduler state to be exact."""
+
+import math
+
+from workbench.choices import Tuning
+
+
+def learning_rate(step: int, steps: int, choice: Tuning) -> float:
+    """Return the rate of the 0-based `step` of `steps`.
+
+    Linear warm-up over the first `warmup_fraction` of the steps, then constant, linear or cosine decay
+    (Loshchilov & Hutter, arXiv 1608.03983, one half-period to zero). No step has a rate of zero: the first warm-up step
+    is 1 / (warm-up + 1) of the peak, and zero would be reached one step after the last.
+    """
+    warmup = round(steps * choice.warmup_fraction)
+    if step < warmup:
+        return choice.learning_rate * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1, steps - warmup)  # in [0, 1)
+    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}
+    return choice.learning_rate * factor[choice.schedule]
