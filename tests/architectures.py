@@ -279,17 +279,25 @@ NAMES = [*CLASSIFIERS, *(f"{name} lm" for name in DECODERS), *(f"plain {name}" f
 
 
 def make(name: str) -> tuple[nn.Module, int]:
-    """Return the model of that name, seeded, and the number of blocks it has."""
+    """Return the model of that name, seeded, and the number of blocks it has; no weight is zero, none is dead."""
     torch.manual_seed(0)
+    model, blocks = _made(name)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model.eval(), blocks
+
+
+def _made(name: str) -> tuple[nn.Module, int]:
     if name.startswith("plain "):
         kind, blocks = PLAIN[name.removeprefix("plain ")]
-        return kind().eval(), blocks
+        return kind(), blocks
     if name.endswith(" lm"):
         config, blocks = DECODERS[name.removesuffix(" lm")]
-        return tf.AutoModelForCausalLM.from_config(config).eval(), blocks
+        return tf.AutoModelForCausalLM.from_config(config), blocks
     config, blocks = CLASSIFIERS[name]
     kind = tf.AutoModelForImageClassification if _is_vision(config) else tf.AutoModelForSequenceClassification
-    return kind.from_config(config).eval(), blocks
+    return kind.from_config(config), blocks
 
 
 def _is_vision(config: tf.PreTrainedConfig) -> bool:

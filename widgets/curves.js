@@ -132,12 +132,11 @@ export default panel("curves", "Curves", (body, { model }) => {
   const slider = h("input", { type: "range", id: smoothId, min: 0, max: 0.99, step: 0.01,
     oninput: () => draw(Number(slider.value)), onchange: () => keep("smoothing", Number(slider.value)) });
   const share = h("output", { for: smoothId });
-  const nothing = h("p", { class: "fw-nothing" }, "The curves begin here when a run is started.");
   body.append(
     h("div", { class: "fw-curves-head" }, h("h3", {}, "Curves"), h("span", { class: "fw-curves-tools" },
       h("label", { for: smoothId }, "smoothing"), slider, share,
       h("label", { class: "fw-check", for: logId }, logBox, "log scale"))),
-    charts, nothing, verdict,
+    charts, verdict,
   );
 
   let data = null; // the state, decoded
@@ -163,9 +162,8 @@ export default panel("curves", "Curves", (body, { model }) => {
     drawLoss(width, isLog, smoothing);
     drawMetrics(width);
     drawLegends(smoothing);
-    const isEmpty = data.raw.length + data.held.length === 0;
-    nothing.hidden = !isEmpty;
-    setText(verdict, data.verdict || "\u00a0");
+    const isEmpty = data.raw.length + data.held.length === 0 && !data.provisional;
+    setText(verdict, data.verdict || (isEmpty ? "The curves begin when a run is started." : "\u00a0"));
     setText(loss.title, summary());
     if (cursor != null) point(cursor);
   }

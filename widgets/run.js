@@ -30,6 +30,7 @@ export default panel("run", "Run", (body, { send }) => {
     update(state) {
       phase = state.phase;
       setText(title, state.title);
+      setAttribute(title, "title", state.title);
       setText(words, state.words);
       setText(spoken, state.phase === "ended" ? state.words : state.phase);
       setText(pause, phase === "paused" ? "Resume" : "Pause");

@@ -60,7 +60,7 @@ class RunPanel(Panel):
             case StepEnded(step=step):
                 self._step, self._measuring = step, ""
             case EvaluationProgressed(split=split, rows_done=done, rows=rows):
-                self._measuring = f"measuring on {split} rows, {done:,} of {rows:,}"
+                self._measuring = f"measuring {done:,} of {rows:,} {split} rows"
             case EvaluationEnded():
                 self._measuring = ""
             case StageStarted(stage=stage):

@@ -33,6 +33,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
     """
 
     def __init__(self, session: "Session | None" = None, *, plan: Plan | None = None) -> None:
+        self.panels: dict[str, Panel] = {}  # first: `close` is called even for one that was never finished
         if session is not None and plan is not None:
             raise TypeError("Workbench got a session and a plan; the session has a plan of its own")
         if session is None:
@@ -42,7 +43,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
         self.session = session
         run, curves = RunPanel(session), CurvesPanel(session)
         choices = [kind(session) for kind in (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel)]
-        self.panels: dict[str, Panel] = {type(panel).__name__: panel for panel in (run, *choices, curves)}
+        self.panels = {type(panel).__name__: panel for panel in (run, *choices, curves)}
         columns = ipw.Box([_box(choices, "fw-choices"), curves])
         columns.add_class("fw-columns-box")
         super().__init__([run, columns])

@@ -5,11 +5,15 @@ Jupyter.
 """
 
 import importlib
+import os
 import sys
 import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Idle OpenMP threads spin for ages on a shared machine; it counts only if it is set before torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from workbench.choices import Plan as Plan

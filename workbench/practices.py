@@ -52,7 +52,8 @@ TABLE: tuple[Practice, ...] = (
             learning_rate=3e-4,
             batch_size=4,
             max_length=64,
-            max_steps=60,
+            max_steps=40,
+            evaluate_every=10,
         ),
     ),
 )

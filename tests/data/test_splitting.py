@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -99,16 +100,14 @@ def test_the_split_is_the_same_on_every_platform():
 def test_seed_content_label_and_group_change_the_fingerprint():
     frame = frame_of({"a": 50, "b": 30})
     frame["group"] = [str(i // 2) for i in range(80)]
-    found = [
-        load(frame).fingerprint,
-        load(frame, split_seed=1).fingerprint,
-        load(frame, group_column="group").fingerprint,
-    ]
+    renamed = frame.assign(group="g" + frame["group"])  # the same rows in the same splits, under other group names
+    found = [load(frame).fingerprint, load(frame, split_seed=1).fingerprint]
+    found += [load(each, group_column="group").fingerprint for each in (frame, renamed)]
     for column, value in {"text": "other", "label": "b"}.items():
         changed = frame.copy()
         changed.loc[0, column] = value
         found.append(load(changed).fingerprint)
-    assert len(set(found)) == 5
+    assert len(set(found)) == 6
 
 
 def test_the_first_rows_of_a_split_are_a_fair_sample():
@@ -189,6 +188,16 @@ def test_a_sample_keeps_the_proportions(most):
     assert abs(found[0] - most * 0.75) <= 1
     assert any(f"{most} of 400 rows were sampled" in note for note in split.notes)
     assert rows_of(split) == rows_of(load(frame_of({"a": 300, "b": 100}), max_rows=most))
+
+
+def test_a_sample_keeps_given_splits_in_proportion():
+    def part(start, rows):
+        texts = [f"text {i}" for i in range(start, start + rows)]
+        return datasets.Dataset.from_dict({"text": texts, "label": [0, 1] * (rows // 2)})
+
+    parts = {"train": part(0, 120), "validation": part(200, 40), "test": part(300, 40)}
+    split = load(datasets.DatasetDict(parts), max_rows=50)
+    assert [len(split.part(name)) for name in NAMES] == [30, 10, 10]
 
 
 def test_rare_classes_go_to_train_and_are_named():

@@ -112,18 +112,16 @@ def _places_of_children(model: "nn.Module", order: "Order") -> tuple["dict[nn.Mo
     """Return places and names for a model without repeated modules: one block for each child with a weight matrix."""
     from torch import nn
 
-    tops = sorted(_weighted_children(model), key=order.of)
-    first = 0 if tops and any(isinstance(m, nn.Embedding) for m in tops[0].modules()) else 1
+    tops = sorted(_weighted_children(model) or [model], key=order.of)
+    first = 0 if any(isinstance(m, nn.Embedding) for m in tops[0].modules()) else 1
     within = {module: i for i, top in enumerate(tops, first) for module in top.modules()}
     starts = [order.of(top) for top in tops]
     last = first + len(tops) - 1
     places: dict[nn.Module, int] = {}
     for piece in _pieces(model):
         before = sum(start < order.of(piece) for start in starts) + first - 1
-        has_parameters = any(
-            True for _ in piece.parameters()
-        )  # a norm goes with what it norms, dropout with its reader
-        places[piece] = within.get(piece, min(max(before if has_parameters else before + 1, first), last))
+        is_norm = bool({*piece.parameters(), *piece.buffers()})  # goes with what it norms; dropout goes with its reader
+        places[piece] = within.get(piece, min(max(before if is_norm else before + 1, first), last))
     return places, ["embeddings", *(f"block {i}" for i in range(1, last)), "head"]
 
 

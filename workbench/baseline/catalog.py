@@ -92,16 +92,6 @@ TABLE: tuple[Entry, ...] = (
         "answerdotai/ModernBERT-base",
     ),
     _hub(
-        "deberta-v3-small",
-        "DeBERTa-v3 small",
-        "DeBERTa-v2",
-        "encoder",
-        141_304_320,
-        286,
-        "MIT",
-        "microsoft/deberta-v3-small",
-    ),
-    _hub(
         "electra-small",
         "ELECTRA small",
         "ELECTRA",

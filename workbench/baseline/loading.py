@@ -226,10 +226,10 @@ def _preprocessor(name: str, folder: Path, task: Task) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         what = "image processor (preprocessor_config.json)" if is_image else "tokenizer (tokenizer.json)"
-        raise BackboneError(
-            f"{name} has no {what} that can be read: {_first_line(error)}",
-            hint=f"save it into the folder too: {'processor' if is_image else 'tokenizer'}.save_pretrained(folder)",
-        ) from error
+        hint = f"save it into the folder too: {'processor' if is_image else 'tokenizer'}.save_pretrained(folder)"
+        if "sentencepiece" in str(error):  # some repositories have their tokenizer in no other form
+            hint = "pip install sentencepiece protobuf"
+        raise BackboneError(f"{name} has no {what} that can be read: {_first_line(error)}", hint=hint) from error
 
 
 def _ensure_padding(tokenizer: Any, model: Any) -> list[str]:

@@ -1,0 +1,146 @@
+import itertools
+import threading
+import time
+
+import fakes
+import pytest
+from fakes import FakeSession, until
+
+from widgets import CurvesPanel, RunPanel, bridge
+from workbench.events import PlanChanged, RunEnded, StageStarted, StepEnded
+
+
+def pumps():
+    return [thread for thread in threading.enumerate() if thread.name == "panels" and thread.is_alive()]
+
+
+@pytest.fixture(autouse=True)
+def none_left():
+    assert until(lambda: not pumps())
+    yield
+    assert until(lambda: not pumps()), "a thread outlived its panels"
+
+
+def test_one_thread_serves_all_panels_of_a_session_and_ends_with_the_last(opened):
+    session = FakeSession()
+    first, second = opened(RunPanel, session), opened(CurvesPanel, session)
+    assert len(pumps()) == 1
+    first.close()
+    time.sleep(0.4)
+    assert len(pumps()) == 1
+    second.close()
+    assert until(lambda: not pumps())
+    assert not session.bus._watchers
+    third = opened(RunPanel, session)
+    session.change(epochs=2)
+    assert len(pumps()) == 1
+    third.close()
+
+
+def test_a_run_reaches_the_panels_without_anybody_asking(opened):
+    session = FakeSession(events=fakes.log(40), pace=0.001)
+    panel = opened(RunPanel, session)
+    session.start()
+    assert until(lambda: panel.state["phase"] == "ended")
+    assert panel.state["percent"] == 100
+
+
+def test_updates_come_four_times_a_second_whatever_the_speed(opened):
+    session = FakeSession(events=fakes.log(2000, every=500), pace=0)
+    panel = opened(CurvesPanel, session)
+    updates = []
+    panel.observe(lambda change: updates.append(time.monotonic()), "state")
+    session.start()
+    assert until(lambda: panel.state["last_step"] == 2000)
+    gaps = [later - sooner for sooner, later in itertools.pairwise(updates)]
+    assert all(gap >= 0.9 * bridge.INTERVAL for gap in gaps)
+
+
+def test_a_panel_that_comes_late_sees_what_already_happened_once(opened):
+    session = FakeSession(events=fakes.log(60), pace=0.005)
+    early = opened(CurvesPanel, session)
+    run = session.start()
+    assert until(lambda: run.step > 20)
+    late = opened(CurvesPanel, session)
+    assert late.state["last_step"] > 20
+    assert until(lambda: early.state["last_step"] == late.state["last_step"] == 60)
+    assert late.state["training"] == early.state["training"]
+    assert late.state["validation"] == early.state["validation"]
+
+
+def test_an_error_in_one_panel_shows_there_and_the_others_go_on(opened):
+    class Broken(RunPanel):
+        def note(self, event):
+            raise ValueError("no such colour")
+
+    session = FakeSession()
+    broken, sound = opened(Broken, session), opened(RunPanel, session)
+    session.bus.publish(StageStarted(stage="reading the data"))
+    assert until(lambda: broken.state["problem"] is not None)
+    assert "no such colour" in broken.state["problem"]["what"]
+    assert "Traceback" in broken.state["problem"]["details"]
+    assert until(lambda: sound.state["words"] == "preparing · reading the data")
+
+
+def test_an_error_in_a_callback_shows_in_the_panel_and_can_be_dismissed(opened, press):
+    session = FakeSession(events=fakes.log(500))
+    panel = opened(RunPanel, session)
+    session.start()
+    assert until(lambda: panel.state["phase"] == "training")
+    problem = press(panel, "start")["problem"]
+    assert problem["what"] == "fake is still running"
+    assert problem["hint"] == "stop it first"
+    assert press(panel, "dismiss")["problem"] is None
+    session.run.stop()
+
+
+def test_what_the_page_may_not_ask_for_is_ignored(opened, press):
+    panel = opened(RunPanel)
+    press(panel, "close")
+    press(panel, "_start")
+    panel._handle_custom_msg({"nonsense": 1}, [])
+    assert panel.session.calls == []
+
+
+def test_a_panel_that_no_page_shows_is_not_redrawn_until_one_does(opened, press):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    press(panel, "seen", viewer="a")
+    press(panel, "gone", viewer="a")
+    assert not panel.is_seen
+    session.bus.publish(StageStarted(stage="reading the data"))
+    time.sleep(0.6)
+    assert panel.state["words"] == "ready to start"
+    panel._handle_custom_msg({"do": "seen", "viewer": "b"}, [])
+    assert until(lambda: panel.state["words"] == "preparing · reading the data")
+
+
+def test_events_cost_the_training_thread_next_to_nothing(opened):
+    session = FakeSession()
+    opened(CurvesPanel, session)
+    opened(RunPanel, session)
+    step = fakes.log(1)[4]
+    assert isinstance(step, StepEnded)
+    times = []
+    for _ in range(2000):
+        begun = time.perf_counter()
+        session.bus.publish(step)
+        times.append(time.perf_counter() - begun)
+    assert sorted(times)[1000] < 50e-6  # seconds at the median; a step on cached features takes 300e-6
+
+
+def test_a_panel_only_hears_what_it_wants(opened):
+    heard = []
+
+    class Listening(RunPanel):
+        kinds = frozenset({RunEnded})
+
+        def note(self, event):
+            heard.append(type(event))
+
+    session = FakeSession()
+    opened(Listening, session)
+    session.bus.publish(PlanChanged(fields=("epochs",)))
+    session.bus.publish(RunEnded(step=1, reason="completed"))
+    assert until(lambda: heard)
+    assert heard == [RunEnded]

@@ -1,0 +1,89 @@
+import pytest
+from fakes import FakeSession, log, until
+
+from widgets import HyperparameterPanel
+from widgets.hyperparameter_panel import FIRST, MORE
+from workbench.choices import FIELDS
+
+
+def field(state, name):
+    return next(spec for spec in (*state["first"], *state["more"]) if spec["name"] == name)
+
+
+def test_every_field_says_its_unit_and_when_it_takes_effect(opened):
+    state = opened(HyperparameterPanel).state
+    for spec in (*state["first"], *state["more"]):
+        assert spec["unit"] == FIELDS[spec["name"]].metadata.get("unit", "")
+        assert "Takes effect" in spec["tip"]
+
+
+def test_the_fields_that_were_promised_are_there():
+    assert [control.name for control in FIRST] == ["learning_rate", "batch_size", "epochs", "dropout"]
+    assert all(control.slider for control in FIRST)
+    assert {control.name for control in MORE} <= set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("learning_rate", 2e-5, 2e-5),
+        ("batch_size", 8, 8),
+        ("epochs", 1, 1.0),
+        ("dropout", None, None),
+        ("dropout", 0.3, 0.3),
+        ("schedule", "linear", "linear"),
+        ("clip_norm", None, None),
+        ("max_steps", 40, 40),
+    ],
+)
+def test_a_value_reaches_the_plan(opened, press, name, value, kept):
+    session = FakeSession()
+    state = press(opened(HyperparameterPanel, session), "change", name=name, value=value)
+    assert session.plan.flat()[name] == kept
+    assert field(state, name)["value"] == kept
+    assert field(state, name)["error"] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("learning_rate", 50), ("batch_size", 2.5), ("epochs", "many"), ("dropout", 2), ("learning_rate", None)],
+)
+def test_a_value_that_can_not_be_is_told_at_the_field_and_the_earlier_one_kept(opened, press, name, value):
+    session = FakeSession()
+    panel = opened(HyperparameterPanel, session)
+    before, refusals = session.plan, panel.state["refusals"]
+    state = press(panel, "change", name=name, value=value)
+    assert session.plan == before
+    assert "expected" in field(state, name)["error"]
+    assert state["refusals"] == refusals + 1  # the page puts the kept value back
+    assert state["problem"] is None
+    kept = field(state, name)["value"]
+    assert field(press(panel, "change", name=name, value=kept), name)["error"] == ""
+
+
+def test_a_change_by_code_shows_and_clears_the_error_there(opened, press):
+    session = FakeSession()
+    panel = opened(HyperparameterPanel, session)
+    press(panel, "change", name="learning_rate", value=50)
+    session.change(learning_rate=3e-4)
+    assert until(lambda: field(panel.state, "learning_rate")["value"] == 3e-4)
+    assert until(lambda: field(panel.state, "learning_rate")["error"] == "")
+
+
+def test_a_field_that_the_panel_lacks_is_refused(opened, press):
+    session = FakeSession()
+    state = press(opened(HyperparameterPanel, session), "change", name="source", value="/etc/passwd")
+    assert session.plan.data.source == "sentiment:movies"
+    assert "source" in state["problem"]["what"]
+
+
+def test_it_says_when_a_change_has_to_wait(opened):
+    panel = opened(HyperparameterPanel)
+    for event in log(10)[:5]:
+        if type(event) in panel.kinds:
+            panel.show(event)
+    panel.refresh()
+    assert panel.state["is_running"]
+    panel.show(log(10)[-1])
+    panel.refresh()
+    assert not panel.state["is_running"]
