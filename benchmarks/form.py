@@ -18,7 +18,9 @@ Row = dict[str, Any]
 def arguments(description: str) -> argparse.Namespace:
     """Return what was asked for on the command line: quick, json."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions and a smaller case: does it run at all?")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer repetitions and a smaller case: does it run at all?"
+    )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     return parser.parse_args()
 

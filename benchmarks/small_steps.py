@@ -33,7 +33,7 @@ def learner(steps: int) -> Learner:
         return {"input_ids": torch.stack(ids), "labels": torch.tensor(labels)}
 
     examples = Examples(items, [16] * len(items), [label for _, label in items], collate)
-    backbone = Backbone(name="tiny", model=model, preprocessor=None, task="text-classification", blocks=blocks.find(model), notes=())
+    backbone = Backbone("tiny", model, None, "text-classification", blocks.find(model))
     return build(backbone, examples, examples, PLAN.change(max_steps=steps, epochs=1000))
 
 
@@ -51,11 +51,12 @@ def accelerated(steps: int) -> tuple[float, float]:
     accelerator = Accelerator(cpu=True)
     model, optimizer = accelerator.prepare(made.model, tuning.build_optimizer(made.model, PLAN.tuning))
     model.train()
+    begun = 0.0
     for number in range(steps):
-        begun = time.perf_counter() if number == 1 else begun if number else 0.0
+        begun = time.perf_counter() if number == 1 else begun  # the first step is the warm-up
         batch = made.train.batch(engine._window(made)[0])
-        optimizer.param_groups[0]["lr"] = tuning.learning_rate(number, steps, made.plan.tuning)
-        optimizer.param_groups[1]["lr"] = optimizer.param_groups[0]["lr"]
+        for group in optimizer.param_groups:
+            group["lr"] = tuning.learning_rate(number, steps, made.plan.tuning)
         optimizer.zero_grad()
         loss = F.cross_entropy(model(input_ids=batch["input_ids"]).logits, batch["labels"])
         accelerator.backward(loss)
@@ -71,7 +72,9 @@ def main() -> None:
     seconds = form.alternate(lambda: ours(steps)[0], lambda: accelerated(steps)[0], repetitions=repetitions)
     difference = abs(ours(steps)[1] - accelerated(steps)[1])
     per_step = 1000 * seconds[0] / (steps - 1)
-    row = form.row("step", "accelerate", seconds, repetitions=repetitions, ms_a_step=per_step, loss_difference=difference)
+    row = form.row(
+        "step", "accelerate", seconds, repetitions=repetitions, ms_a_step=per_step, loss_difference=difference
+    )
     form.report("small_steps", [row], as_json=asked.json)
 
 

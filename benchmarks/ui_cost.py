@@ -14,7 +14,8 @@ from jupyter_client.manager import KernelManager
 RUN = """
 import json, tempfile, time, workbench as wb
 from workbench.events import StepEnded
-session = wb.Session(wb.Plan().change(max_rows=1200, epochs=100, max_steps={steps}, evaluate_every={evaluate_every}), runs={runs!r})
+plan = wb.Plan().change(max_rows=1200, epochs=100, max_steps={steps}, evaluate_every={evaluate_every})
+session = wb.Session(plan, runs={runs!r})
 session.prepare()
 while session.backbone is None: time.sleep(0.05)
 """

@@ -1,6 +1,8 @@
 """Real pip, with a local folder of wheels in place of the package index, and what its failures are turned into."""
 
+import shutil
 import subprocess
+import threading
 
 import pytest
 from tinypack import CONTENT, row, wheel
@@ -64,3 +66,23 @@ def test_an_interrupted_download_takes_pip_with_it(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         downloading.download("tinypack==1.0", tmp_path / "x", sha256="0" * 64, is_source=False, report=interrupt)
     assert started[0].returncode is not None
+
+
+def test_sizes_are_read_while_pip_tidies_up(tmp_path):
+    busy = threading.Event()
+
+    def tidy():
+        while not busy.is_set():
+            for number in range(20):
+                (tmp_path / f"{number}" / "deep").mkdir(parents=True, exist_ok=True)
+                (tmp_path / f"{number}" / "deep" / "file").write_bytes(b"12")
+            for number in range(20):
+                shutil.rmtree(tmp_path / f"{number}", ignore_errors=True)
+
+    thread = threading.Thread(target=tidy)
+    thread.start()
+    try:
+        assert all(downloading._largest_bytes(tmp_path) in (0, 2) for _ in range(300))
+    finally:
+        busy.set()
+        thread.join()

@@ -29,7 +29,7 @@ def test_the_whole_story_is_in_the_log_before_it_is_told(tmp_path):
         logged = list(RunFolder(folder).events())
         assert logged[-1] == event
         heard.append(event)
-    assert [event.stage for event in heard if isinstance(event, StageStarted)][0] == "reading the data"
+    assert next(event.stage for event in heard if isinstance(event, StageStarted)) == "reading the data"
     assert heard[-1].reason == "completed"
     assert list_runs(tmp_path)[0].state == "completed"
 

@@ -7,9 +7,32 @@ import transformers as tf
 from datasets import Dataset
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
+
 from workbench.baseline import Backbone, blocks
 
-WORDS = "good bad fine poor great awful film play plot scene we saw it was a the very not so dull bright".split()
+WORDS = [
+    "good",
+    "bad",
+    "fine",
+    "poor",
+    "great",
+    "awful",
+    "film",
+    "play",
+    "plot",
+    "scene",
+    "we",
+    "saw",
+    "it",
+    "was",
+    "a",
+    "the",
+    "very",
+    "not",
+    "so",
+    "dull",
+    "bright",
+]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 POSITIONS = {"max_position_embeddings": 64, "vocab_size": len(WORDS) + 3}
 

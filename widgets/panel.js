@@ -70,12 +70,17 @@ function problemBox(send) {
   return { box, update };
 }
 
+// A key pressed in a panel is the panel's: arrows move its sliders, not the notebook's cells. Ctrl+S and the like pass.
+function keepKey(event) {
+  if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+}
+
 // Returns the anywidget module of a panel. build(root, {send, model}) returns {update(state), dispose?}.
 function panel(name, title, build) {
   const render = ({ model, el }) => {
     const viewer = freshId();
     const send = (action, args) => model.send({ do: action, ...args });
-    const root = h("section", { class: `fw-panel fw-${name}`, "aria-label": title, "data-lm-suppress-shortcuts": "true" });
+    const root = h("section", { class: `fw-panel fw-${name}`, "aria-label": title, onkeydown: keepKey });
     const problem = problemBox(send);
     const body = h("div", { class: "fw-body" });
     root.append(body, problem.box);

@@ -135,10 +135,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
-            if not isinstance(getattr(self, entry.name), typing.cast(type, entry.type)):
-                raise PlanError(
-                    f"{entry.name} is {getattr(self, entry.name)!r}; expected a {entry.type.__name__} section"
-                )
+            kind = typing.cast("type[Choice]", entry.type)
+            if not isinstance(getattr(self, entry.name), kind):
+                raise PlanError(f"{entry.name} is {getattr(self, entry.name)!r}; expected a {kind.__name__}")
 
     def change(self, **changes: Any) -> Self:
         """Return a plan with these fields changed, each named without its section.

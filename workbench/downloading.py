@@ -4,6 +4,7 @@ pip is asked rather than the index itself, so that whatever the user has set up 
 holds here too. What pip says when it fails is turned into one sentence. Left out: dependencies, building, installing.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -79,11 +80,10 @@ def _run(command: list[str], scratch: Path, log: Path, report: Callable[[int], N
 def _largest_bytes(folder: Path) -> int:
     """The size of the largest file below a folder: the download, among pip's small files."""
     sizes = [0]
-    for path in folder.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except OSError:  # pip has just moved it
-            continue
+    for place, _, names in os.walk(folder):  # unlike a glob it passes over folders that pip removes meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):  # pip has just moved it
+                sizes.append(os.path.getsize(os.path.join(place, name)))
     return max(sizes)
 
 

@@ -62,7 +62,8 @@ class Learner:
     @property
     def model(self) -> nn.Module:
         """The model that learns."""
-        return self.backbone.model
+        model: nn.Module = self.backbone.model
+        return model
 
     @property
     def windows_per_epoch(self) -> int:

@@ -150,10 +150,11 @@ class _Story:
         yield from engine.train(self.learner)
 
     def _keep(self, event: Event) -> Iterator[Event]:
-        """Save after the best evaluation so far, and every so many steps once such a step was measured, if it is to be."""
+        """Save after the best evaluation so far, and every so many steps, each once its evaluation is over."""
+        if not isinstance(event, (StepEnded, EvaluationEnded)) or self.learner is None or self.learner.is_due:
+            return
         is_best = isinstance(event, EvaluationEnded) and event.best
-        is_through = isinstance(event, (StepEnded, EvaluationEnded)) and self.learner and not self.learner.is_due
-        if is_best or (is_through and self._is_periodic(event.step)):
+        if is_best or self._is_periodic(event.step):
             yield from self._save()
 
     def _save(self) -> Iterator[Event]:

@@ -1,5 +1,6 @@
 import pytest
 from lab import Lab, Notebook, chromium, page_of
+
 from workbench import packs
 
 WIDE = {"width": 1280, "height": 800}

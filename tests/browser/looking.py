@@ -26,7 +26,7 @@ TOO_FAINT = """
     for (let at = node; at; at = at.parentElement) {
       const colour = parse(getComputedStyle(at).backgroundColor);
       if (colour.length === 3) return colour;
-      if (colour.length === 4 && colour[3] > 0) return over(colour, at.parentElement ? behind(at.parentElement) : [255, 255, 255]);
+      if (colour.length === 4 && colour[3] > 0) return over(colour, behind(at.parentElement));
     }
     return [255, 255, 255];
   };

@@ -10,6 +10,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(240)]
 
 EVIL = "<img src=x onerror=window.hacked=1>"
 LOADED = ".fw-freeze .fw-block"
+UNDER_WAY = "/training · step [1-9]/.test(find('.fw-run-words').textContent)"
+STEP = "Number((document.querySelector('.fw-run-words').textContent.match(/step (\\d+)/) ?? [0, 0])[1])"
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +47,7 @@ def plan(notebook):
 
 
 def step(notebook):
-    return notebook.page.evaluate(
-        "() => Number((document.querySelector('.fw-run-words').textContent.match(/step ([\\d,]+)/) ?? [0, '0'])[1].replace(',', ''))"
-    )
+    return notebook.page.evaluate(f"() => {STEP}")
 
 
 def test_the_first_loss_shows_soon_after_start(resting):
@@ -61,7 +61,7 @@ def test_the_first_loss_shows_soon_after_start(resting):
 
 
 def test_pause_resume_and_stop_act_within_a_second(resting):
-    click(resting, "Start", "/step [1-9]/.test(find('.fw-run-words').textContent)")
+    click(resting, "Start", UNDER_WAY)
     took = {
         "Pause": click(resting, "Pause", says("paused at step")),
         "Resume": click(resting, "Resume", says("training")),
@@ -71,7 +71,7 @@ def test_pause_resume_and_stop_act_within_a_second(resting):
 
 
 def test_cells_stay_usable_during_a_run(resting):
-    click(resting, "Start", "/step [1-9]/.test(find('.fw-run-words').textContent)")
+    click(resting, "Start", UNDER_WAY)
     resting.run(2)
     answer, state, first = resting.output(2).split()
     assert (answer, state) == ("42", "running")
@@ -106,18 +106,25 @@ def test_sliders_and_blocks_reach_the_plan(resting):
     page.wait_for_selector("[role=switch][aria-label^='block 6, frozen']")
 
 
+def test_keys_pressed_in_the_panel_do_not_reach_the_notebook(resting):
+    page = resting.page
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    page.get_by_role("switch", name="block 3").focus()
+    for key in ("d", "d", "x", "b", "m"):  # delete, cut, insert, make it text: JupyterLab's own shortcuts
+        page.keyboard.press(key)
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("() => document.activeElement.getAttribute('aria-label')").startswith("block 4")
+
+
 def test_a_reload_in_mid_run_comes_back_live(resting):
-    click(resting, "Start", "/step [1-9]/.test(find('.fw-run-words').textContent)")
+    click(resting, "Start", UNDER_WAY)
     resting.save()
     before = step(resting)
     resting.page.reload()
     resting.ready()
     resting.page.wait_for_selector(".fw-workbench .fw-run", timeout=20_000)
-    resting.page.wait_for_function(
-        "before => Number((document.querySelector('.fw-run-words').textContent.match(/step (\\d+)/) ?? [0, 0])[1]) > before + 2",
-        arg=before,
-        timeout=20_000,
-    )
+    resting.page.wait_for_function(f"before => {STEP} > before + 2", arg=before, timeout=20_000)
     resting.page.wait_for_selector("path.fw-training", state="attached")
     click(resting, "Stop", says("stopped by you"))
 
@@ -136,7 +143,7 @@ def test_errors_are_readable_where_the_choice_was_made(resting, lab):
     choose(resting, "data", str(rows))
     alert = page.locator(".fw-data [role=alert] .fw-what, .fw-backbone [role=alert] .fw-what")
     alert.wait_for(timeout=20_000)
-    print(alert.inner_text())
+    assert "no_label.csv" in alert.inner_text() or "minilm-l6 is an encoder" in alert.inner_text()
     choose(resting, "data", "sentiment:movies")
     page.wait_for_selector(".fw-data .fw-bar", timeout=30_000)
     assert alert.count() == 0
@@ -166,7 +173,7 @@ def test_markup_in_a_row_is_text(resting, lab):
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_both_themes_can_be_read(resting, theme):
-    click(resting, "Start", "/step [1-9]/.test(find('.fw-run-words').textContent)")
+    click(resting, "Start", UNDER_WAY)
     resting.theme(theme)
     resting.page.wait_for_timeout(300)
     assert resting.page.evaluate(TOO_FAINT) == []
@@ -194,7 +201,7 @@ def test_the_whole_panel_fits_one_screen(resting):
 def test_the_panel_stands_still_while_a_run_goes_on(resting):
     measure = "() => document.querySelector('.fw-workbench').getBoundingClientRect().height"
     before = resting.page.evaluate(measure)
-    click(resting, "Start", "/step [1-9]/.test(find('.fw-run-words').textContent)")
+    click(resting, "Start", UNDER_WAY)
     heights = {resting.page.evaluate(measure)}
     for _ in range(5):
         resting.page.wait_for_timeout(200)

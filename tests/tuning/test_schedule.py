@@ -14,7 +14,8 @@ def rates(schedule, steps=40, warmup_fraction=0.25, peak=0.2):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "reference"), [("cosine", get_cosine_schedule_with_warmup), ("linear", get_linear_schedule_with_warmup)]
+    ("schedule", "reference"),
+    [("cosine", get_cosine_schedule_with_warmup), ("linear", get_linear_schedule_with_warmup)],
 )
 def test_decay_is_that_of_transformers(schedule, reference):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)

@@ -80,6 +80,7 @@ def load(name: str, *, task: Task, labels: Sequence[str] = (), seed: int = 0) ->
         model, notes = _model(name, folder, config, task=task, labels=labels, seed=seed)
         preprocessor = _preprocessor(name, folder, task)
     if task != "image-classification":
+        _check_vocabulary(name, preprocessor, model)
         notes += _ensure_padding(preprocessor, model)
     return Backbone(name, model, preprocessor, task, find(model), tuple(notes))
 
@@ -230,6 +231,18 @@ def _preprocessor(name: str, folder: Path, task: Task) -> Any:
         if "sentencepiece" in str(error):  # some repositories have their tokenizer in no other form
             hint = "pip install sentencepiece protobuf"
         raise BackboneError(f"{name} has no {what} that can be read: {_first_line(error)}", hint=hint) from error
+
+
+def _check_vocabulary(name: str, tokenizer: Any, model: Any) -> None:
+    """Refuse the empty tokenizer that transformers makes up where files are missing, and one of another model."""
+    tokens, rows = len(tokenizer), model.get_input_embeddings().weight.shape[0]
+    if tokens <= len(tokenizer.all_special_ids):
+        raise BackboneError(f"{name} has no tokenizer (tokenizer.json)", hint="tokenizer.save_pretrained(folder)")
+    if tokens > rows:
+        raise BackboneError(
+            f"the tokenizer of {name} has {tokens:,} tokens and its model knows {rows:,}",
+            hint="the tokenizer that was saved with the model",
+        )
 
 
 def _ensure_padding(tokenizer: Any, model: Any) -> list[str]:
