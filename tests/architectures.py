@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 import transformers as tf
 from torch import nn
@@ -74,6 +75,10 @@ CLASSIFIERS: dict[str, tuple[tf.PreTrainedConfig, int]] = {  # name -> configura
     "llama": (tf.LlamaConfig(**LLAMA), LAYERS),
     "mistral": (tf.MistralConfig(**LLAMA), LAYERS),
     "mixtral": (tf.MixtralConfig(**LLAMA, num_local_experts=3), LAYERS),
+    "mobilebert": (
+        tf.MobileBertConfig(**BERT, embedding_size=16, intra_bottleneck_size=16, true_hidden_size=16),
+        LAYERS,
+    ),
     "modernbert": (tf.ModernBertConfig(**BERT, cls_token_id=1, sep_token_id=2, mlp_dropout=0.1), LAYERS),
     "mpnet": (tf.MPNetConfig(**BERT, **DROPS), LAYERS),
     "opt": (
@@ -90,6 +95,7 @@ CLASSIFIERS: dict[str, tuple[tf.PreTrainedConfig, int]] = {  # name -> configura
     ),
     "phi": (tf.PhiConfig(**BERT, resid_pdrop=0.1), LAYERS),
     "qwen2": (tf.Qwen2Config(**LLAMA), LAYERS),
+    "qwen3-moe": (tf.Qwen3MoeConfig(**LLAMA, num_experts=3, num_experts_per_tok=2, moe_intermediate_size=8), LAYERS),
     "qwen3": (tf.Qwen3Config(**LLAMA), LAYERS),
     "roberta": (tf.RobertaConfig(**{**BERT, "pad_token_id": 1}, **DROPS), LAYERS),
     "t5": (
@@ -176,6 +182,22 @@ CLASSIFIERS: dict[str, tuple[tf.PreTrainedConfig, int]] = {  # name -> configura
             num_labels=3,
         ),
         3,
+    ),
+    "siglip": (
+        tf.SiglipConfig(
+            vision_config={**SIZES, "image_size": 32, "patch_size": 8, "num_channels": 3},
+            text_config={**SIZES, "vocab_size": 60},
+            num_labels=3,
+        ),
+        LAYERS,
+    ),
+    "squeezebert": (
+        tf.SqueezeBertConfig(
+            **BERT,
+            embedding_size=16,
+            **{f"{part}_groups": 1 for part in ("q", "k", "v", "post_attention", "intermediate", "output")},
+        ),
+        LAYERS,
     ),
     "swin": (
         tf.SwinConfig(
@@ -275,7 +297,26 @@ PLAIN: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "vgg": (PlainVgg, 3),
     "mixture": (Mixture, 2),
 }
-NAMES = [*CLASSIFIERS, *(f"{name} lm" for name in DECODERS), *(f"plain {name}" for name in PLAIN)]
+SLOW = {  # like others in the fast set, or long to run
+    *("falcon", "gemma2", "gpt-neo", "mistral", "mobilebert", "mpnet", "phi", "qwen3", "qwen3-moe", "squeezebert"),
+    *(
+        "beit",
+        "convnextv2",
+        "deit",
+        "dinov2",
+        "efficientnet",
+        "mobilenet-v2",
+        "mobilevit",
+        "pvt",
+        "regnet",
+        "segformer",
+    ),
+    *("siglip", "bloom lm", "mixtral lm", "qwen2 lm"),
+}
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in [*CLASSIFIERS, *(f"{name} lm" for name in DECODERS), *(f"plain {name}" for name in PLAIN)]
+]
 
 
 def make(name: str) -> tuple[nn.Module, int]:
@@ -309,7 +350,6 @@ def forward(model: nn.Module, rows: int = 4) -> torch.Tensor:
     main_input = getattr(model, "main_input_name", "")
     if main_input == "pixel_values":
         side = getattr(model.config, "image_size", 32)
-        side = side if isinstance(side, int) else 32
         return model(pixel_values=torch.randn(rows, 3, side, side)).logits
     if main_input == "input_ids":
         ids = torch.randint(3, 60, (rows, 8))

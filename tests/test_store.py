@@ -109,3 +109,10 @@ def test_a_root_that_cant_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="can't be written"):
         RunFolder.create(PLAN, tmp_path / "file")
+
+
+def test_one_broken_run_hides_no_other(tmp_path):
+    good, broken = RunFolder.create(PLAN, tmp_path), RunFolder.create(PLAN, tmp_path)
+    (broken.path / "events.jsonl").write_bytes(b"\xff\xfe nonsense\n")
+    states = {summary.name: summary.state for summary in store.list_runs(tmp_path)}
+    assert states == {good.name: "preparing", broken.name: "unreadable"}

@@ -7,8 +7,8 @@ export default panel("backbone", "Backbone", (body, { send }) => {
   return {
     update(state) {
       field.update(state);
-      setText(facts, state.is_loading ? `${state.facts} · loading …` : state.facts);
-      setAttribute(body, "aria-busy", String(state.is_loading));
+      setText(facts, [state.facts, state.doing].filter(Boolean).join(" · "));
+      setAttribute(body, "aria-busy", String(state.doing !== ""));
       notes.update(state.notes);
     },
     dispose: field.dispose,

@@ -22,6 +22,7 @@ class BackbonePanel(Panel):
     kinds = frozenset({PlanChanged, PreparationEnded})
 
     def __init__(self, session: "Session") -> None:
+        self._is_waiting = False  # the data can't be read, and the head depends on its classes
         super().__init__(session)
         prepare(session)
 
@@ -32,12 +33,15 @@ class BackbonePanel(Panel):
     def note(self, event: Event) -> None:
         """Show what loading came to; a new choice takes the old error away."""
         match event:
+            case PreparationEnded(part="data", what=what):
+                self._is_waiting = bool(what)
             case PreparationEnded(part="backbone" | "examples", what=what, hint=hint) if what:
                 self._problem = problem(what, hint=hint)
             case PreparationEnded(part="backbone"):
                 self.calm()
             case PlanChanged(fields=fields) if {"backbone", "source"} & set(fields):
                 self.calm()
+                self._is_waiting = False
 
     def picture(self) -> dict[str, Any]:
         """Return the catalog, the choice, and the facts about it."""
@@ -52,7 +56,7 @@ class BackbonePanel(Panel):
             "value": name,
             "options": [{"value": row.name, "title": row.title, "facts": _catalog_facts(row)} for row in entries],
             "facts": facts,
-            "is_loading": is_loading,
+            "doing": ("waits for the data" if self._is_waiting else "loading …") if is_loading else "",
             "notes": list(backbone.notes) if backbone else [],
         }
 

@@ -27,15 +27,20 @@ export default panel("data", "Data", (body, { send }) => {
     const key = JSON.stringify([split.columns, split.classes, split.notes, split.task]);
     if (key === shown) return;
     shown = key;
-    columns.replaceChildren(...split.columns.map(columnField), h("span", { class: "fw-task" }, split.task), look);
+    const fields = split.columns.map((column) => [column.role, columnField(column)]);
+    columns.replaceChildren(...fields.filter(([role]) => role !== "group").map(([, field]) => field),
+      h("span", { class: "fw-task" }, split.task), look);
+    rows.group.replaceChildren(...fields.filter(([role]) => role === "group").map(([, field]) => field));
     bars.replaceChildren(...split.classes.map(classBar));
     notes.update(split.notes);
   };
   function columnField({ role, field: name, value, options }) {
-    const words = { text: "text", image: "image", label: "label", group: "group" }[role];
-    const choice = dropdown({ label: words, tip: `the column that the ${words} is read from; takes effect at the next run`,
+    const tips = { text: "the column that the text is read from", label: "the column that the label is read from",
+      group: "rows with the same value here never land in two splits" };
+    const choice = dropdown({ label: role, tip: `${tips[role]}; takes effect at the next run`,
       choose: (column) => send("column", { field: name, value: column }) });
-    choice.update(value, options.map((option) => ({ value: option, title: option })));
+    const none = role === "group" || value === "" ? [{ value: "", title: "none" }] : [];
+    choice.update(value, [...none, ...options.map((option) => ({ value: option, title: option }))]);
     return choice.root;
   }
   function classBar({ name, rows: count, percent }) {
@@ -69,8 +74,9 @@ function rowTable(send) {
   const where = h("span", { role: "status" });
   const head = h("tr");
   const table = h("tbody");
+  const group = h("span", { class: "fw-rows-group" });
   const root = h("div", { class: "fw-rows" },
-    h("div", { class: "fw-rows-tools" }, part.root, where, back, on),
+    h("div", { class: "fw-rows-tools" }, part.root, where, back, on, group),
     h("div", { class: "fw-table-box", tabindex: 0, role: "group", "aria-label": "rows" }, h("table", {}, h("thead", {}, head), table)));
   part.update("train", PARTS.map((name) => ({ value: name, title: name })));
   const cell = (row, column) => {
@@ -80,6 +86,7 @@ function rowTable(send) {
   let shown = "";
   return {
     root,
+    group,
     update(next) {
       const key = JSON.stringify(next);
       if (key === shown) return;

@@ -13,6 +13,7 @@ from widgets.panel import Panel, page, prepare, problem
 from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
+    from workbench.choices import Plan
     from workbench.data import Split
     from workbench.session import Session
 
@@ -21,7 +22,7 @@ SHOWN_CLASSES = 8
 SHOWN_LETTERS = 600  # of a text in the table of rows
 THUMBNAIL = 56  # pixels a side, at most
 SPLITS = ("train", "validation", "test")
-ROLES = {"text": "text_column", "image": "text_column", "label": "label_column", "group": "group_column"}
+ROLES = {"text": "text_column", "label": "label_column", "group": "group_column"}  # role -> field of the plan
 
 
 class DataPanel(Panel):
@@ -45,6 +46,9 @@ class DataPanel(Panel):
         match event:
             case PreparationEnded(part="data", what=what, hint=hint) if what:
                 self._problem = problem(what, hint=hint)
+            case PreparationEnded(part="backbone", what=what) if what and self._lacks_label():
+                said = f"{self.session.plan.data.source} has no label column, so it is read as texts to go on writing"
+                self._problem = problem(said, hint="choose the label column here, or a backbone that writes on")
             case PreparationEnded(part="data"):
                 self.calm()
             case PlanChanged():
@@ -67,6 +71,11 @@ class DataPanel(Panel):
         if split is not None:
             picture["split"] = {**self._said_of(split), "page": self._rows(split)}
         return picture
+
+    def _lacks_label(self) -> bool:
+        """Return whether the rows were taken for language modelling only because no label was found."""
+        split, plan = self.session.split, self.session.plan
+        return split is not None and "label" not in split.columns and plan.data.task is None and not _is_named(plan)
 
     def _said_of(self, split: "Split") -> dict[str, Any]:
         if self._summary is None or self._summary[0] is not split:
@@ -115,13 +124,19 @@ def _summary(split: "Split") -> dict[str, Any]:
 
 
 def _columns(split: "Split") -> list[dict[str, Any]]:
-    """Return each role with its column and the columns it could be read from instead."""
-    known = list(dict.fromkeys(split.columns.values()))
+    """Return each role with the column it is read from ("" for none) and those it could be read from."""
+    roles = ["text", "label", "group"] if "text" in split.columns else ["label", "group"]
     return [
-        {"role": role, "field": ROLES[role], "value": column, "options": known}
-        for role, column in split.columns.items()
-        if role in ROLES
+        {"role": role, "field": ROLES[role], "value": split.columns.get(role, ""), "options": list(split.available)}
+        for role in roles
+        if split.available
     ]
+
+
+def _is_named(plan: "Plan") -> bool:
+    from workbench import data
+
+    return any(row.name == plan.data.source for row in data.SOURCES)
 
 
 def _classes(split: "Split") -> list[dict[str, Any]]:

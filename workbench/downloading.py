@@ -41,7 +41,8 @@ def download(requirement: str, folder: Path, *, sha256: str, is_source: bool, re
         requirement: Name and version, as in `names==0.3.0`.
         folder: A folder of our own, in which pip keeps its unfinished files too: removing it leaves nothing behind.
         sha256: What the file must hash to; pip refuses any other.
-        is_source: The file is a source distribution; else it is a wheel, and nothing of it is run.
+        is_source: The file is a source distribution, whose setup.py pip runs (its hash being checked) to read its name;
+            else it is a wheel, and nothing of it is run.
         report: Called several times a second with the number of bytes that have arrived.
 
     Raises:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from workbench import transfer, tuning
+from workbench import tuning
 from workbench.errors import RunError
 from workbench.events import Event, RunEnded, RunStarted, StepEnded
 from workbench.learner import Learner, Tactic, score, summed_nats
@@ -85,7 +85,7 @@ def take_step(learner: Learner) -> StepEnded:
     that accumulation changes nothing but memory.
     """
     begun = time.perf_counter()
-    transfer.train_mode(learner.model, learner.backbone.blocks, learner.trainable)
+    learner.enter_training()
     rate = tuning.learning_rate(learner.step, learner.steps, learner.plan.tuning)
     for group in learner.optimizer.param_groups:
         group["lr"] = rate

@@ -58,6 +58,7 @@ class Learner:
     best_loss: float = math.inf
     measured_step: int | None = None
     tactics: Sequence[Tactic] = field(default_factory=tuple)
+    _modes: list[tuple[nn.Module, bool]] | None = None  # each module, and whether it is in training mode in a step
 
     @property
     def model(self) -> nn.Module:
@@ -87,6 +88,14 @@ class Learner:
         """Whether the model is to be measured before the next step: at the start, now and then, and at the end."""
         is_time = self.step % self.evaluate_every == 0 or self.step == self.steps
         return is_time and self.measured_step != self.step
+
+    def enter_training(self) -> None:
+        """Put trainable blocks into training mode and frozen ones into eval mode, whoever changed that since."""
+        if self._modes is None:
+            transfer.train_mode(self.model, self.backbone.blocks, self.trainable)
+            self._modes = [(module, module.training) for module in self.model.modules()]
+        for module, is_training in self._modes:  # walking the blocks at each step would cost a millisecond
+            module.training = is_training
 
 
 def build(backbone: Backbone, train: Examples, validation: Examples, plan: Plan) -> Learner:

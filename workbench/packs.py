@@ -8,7 +8,7 @@ How far the check goes: each start compares the size and times of every file wit
 whose times differ is hashed again; `fetch(verify=True)` hashes everything. So a byte that changes on the disk without
 anybody writing to the file is noticed by `fetch --verify` only.
 
-Left out: no pack is a dependency of ours, and nothing in one is ever imported.
+Left out: no pack is a dependency of ours, and nothing in one is ever installed or imported.
 """
 
 import os

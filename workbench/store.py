@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from workbench import events
 from workbench.choices import Plan
-from workbench.errors import RunError, nearest
+from workbench.errors import RunError, WorkbenchError, nearest
 from workbench.events import EvaluationEnded, Event, RunEnded, RunFailed, RunPaused, RunResumed, RunStarted, StepEnded
 
 _NOTED = ("torch", "transformers", "peft", "datasets", "tokenizers", "numpy")  # versions that can change a number
@@ -135,7 +135,7 @@ class Summary:
     name: str
     path: Path
     started: float  # seconds since the epoch
-    state: str  # preparing | running | paused | completed | stopped | failed, as the log says
+    state: str  # preparing | running | paused | completed | stopped | failed | unreadable, as the log says
     backbone: str
     source: str
     step: int
@@ -179,9 +179,18 @@ def summarize(folder: RunFolder) -> Summary:
 
 
 def list_runs(root: Path | str = "runs") -> list[Summary]:
-    """Return the runs under `root`, oldest first; folders that are no runs are passed over."""
-    found = sorted(path.parent for path in Path(root).glob("*/plan.json"))
-    return [summarize(RunFolder(path)) for path in found]
+    """Return the runs under `root`, oldest first; folders that are no runs are passed over.
+
+    A run whose plan or log can't be read is listed as "unreadable", so that one broken folder hides no other.
+    """
+    return [_summary_or_broken(path.parent) for path in sorted(Path(root).glob("*/plan.json"))]
+
+
+def _summary_or_broken(path: Path) -> Summary:
+    try:
+        return summarize(RunFolder(path))
+    except (WorkbenchError, ValueError):  # ValueError: bytes that are no text
+        return Summary(path.name, path, path.stat().st_mtime, "unreadable", "", "", 0, 0, None, {})
 
 
 def find(name: str, root: Path | str = "runs") -> RunFolder:

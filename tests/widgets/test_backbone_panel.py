@@ -19,7 +19,7 @@ def test_any_id_or_folder_can_be_typed(opened, press):
     state = press(opened(BackbonePanel, session), "choose", value="someone/some-model")
     assert session.plan.baseline.backbone == "someone/some-model"
     assert state["value"] == "someone/some-model"
-    assert state["is_loading"]
+    assert state["doing"] == "loading …"
 
 
 def test_a_loaded_backbone_of_ones_own_tells_its_size(opened, backbone):
@@ -28,7 +28,7 @@ def test_a_loaded_backbone_of_ones_own_tells_its_size(opened, backbone):
     state = opened(BackbonePanel, session).state
     assert "parameters" in state["facts"]
     assert "4 blocks" in state["facts"]
-    assert not state["is_loading"]
+    assert state["doing"] == ""
 
 
 def test_why_loading_failed_is_told_here_until_another_is_chosen(opened, press):
@@ -37,7 +37,7 @@ def test_why_loading_failed_is_told_here_until_another_is_chosen(opened, press):
     panel.refresh()
     assert panel.state["problem"]["what"] == "'gpt2' is on a hub that can't be reached"
     assert panel.state["problem"]["hint"] == "choose a pack"
-    assert not panel.state["is_loading"]
+    assert panel.state["doing"] == ""
     panel.show(PlanChanged(fields=("backbone",)))
     panel.refresh()
     assert panel.state["problem"] is None
@@ -48,6 +48,7 @@ def test_a_failure_of_the_data_is_told_elsewhere(opened):
     panel.show(PreparationEnded(part="data", what="no such file"))
     panel.refresh()
     assert panel.state["problem"] is None
+    assert panel.state["doing"] == "waits for the data"
 
 
 def test_panels_have_the_session_load_once(opened):

@@ -22,7 +22,12 @@ def test_rows_classes_and_columns_are_shown(opened, split):
     assert said["facts"].startswith(f"{split.rows} rows · 2 classes · train {len(split.train)}")
     assert {bar["name"]: bar["rows"] for bar in said["classes"]} == {"positive": 30, "negative": 30}
     assert sum(bar["percent"] for bar in said["classes"]) == pytest.approx(100)
-    assert {column["role"]: column["value"] for column in said["columns"]} == {"text": "text", "label": "label"}
+    assert {column["role"]: column["value"] for column in said["columns"]} == {
+        "text": "text",
+        "label": "label",
+        "group": "",
+    }
+    assert all(column["options"] == ["text", "label"] for column in said["columns"])
     assert said["task"] == "text classification"
 
 
@@ -108,6 +113,21 @@ def test_why_reading_failed_is_told_here(opened):
     panel.refresh()
     assert panel.state["problem"] == {"what": "film.csv has no label column", "hint": "set label_column", "details": ""}
     assert not panel.state["is_loading"]
+
+
+def test_rows_without_a_label_and_a_backbone_that_can_not_write_are_told_here(opened):
+    session = FakeSession(split=data.load(Data(), table=tiny.frame(60)[["text"]]))
+    session.change(source="rows/film.csv")
+    panel = opened(DataPanel, session)
+    panel.show(PreparationEnded(part="backbone", what="minilm-l6 is an encoder"))
+    panel.refresh()
+    assert panel.state["problem"]["what"].startswith("rows/film.csv has no label column")
+    assert panel.state["split"]["columns"][1] == {
+        "role": "label",
+        "field": "label_column",
+        "value": "",
+        "options": ["text"],
+    }
 
 
 def test_every_named_source_can_be_chosen(opened):

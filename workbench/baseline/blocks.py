@@ -65,8 +65,9 @@ def _names(model: "nn.Module", units: "list[Unit]", order: "Order") -> list[str]
 def _name_of_first(model: "nn.Module") -> str:
     from torch import nn
 
-    reads_text = getattr(model, "main_input_name", None) == "input_ids"
-    return "embeddings" if reads_text or any(isinstance(m, nn.Embedding) for m in model.modules()) else "stem"
+    if hasattr(model, "main_input_name"):
+        return "stem" if model.main_input_name == "pixel_values" else "embeddings"
+    return "embeddings" if any(isinstance(module, nn.Embedding) for module in model.modules()) else "stem"
 
 
 def _pieces(model: "nn.Module") -> "Iterator[nn.Module]":

@@ -5,24 +5,19 @@ know (a new head, a borrowed padding token) is told in notes. Left out: code tha
 never run, and quantized weights, which can't be trained.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench.baseline import catalog
+from workbench.baseline import catalog, heads
 from workbench.baseline.blocks import Block, find
+from workbench.baseline.heads import first_line
 from workbench.baseline.locating import locate
 from workbench.baseline.quiet import quiet
 from workbench.choices import TASKS, Task
 from workbench.errors import BackboneError, nearest
 
-AUTO_CLASSES: Mapping[Task, str] = {
-    "text-classification": "SEQUENCE_CLASSIFICATION",
-    "language-modeling": "CAUSAL_LM",
-    "image-classification": "IMAGE_CLASSIFICATION",
-}
 READS: Mapping[Task, str] = {
     "text-classification": "an encoder or a decoder, which reads text",
     "language-modeling": "a decoder, which predicts the next token",
@@ -77,7 +72,7 @@ def load(name: str, *, task: Task, labels: Sequence[str] = (), seed: int = 0) ->
     with quiet():
         config = _config(name, folder)
         _check_task(name, config, task)
-        model, notes = _model(name, folder, config, task=task, labels=labels, seed=seed)
+        model, notes = heads.load(name, folder, config, task=task, labels=labels, seed=seed)
         preprocessor = _preprocessor(name, folder, task)
     if task != "image-classification":
         _check_vocabulary(name, preprocessor, model)
@@ -98,7 +93,7 @@ def _config(name: str, folder: Path) -> Any:
                 f"{name} needs code of its own to run, and code from a checkpoint is never run here", hint=_others("")
             ) from error
         raise BackboneError(
-            f"the config.json of {name} can't be read: {_first_line(error)}",
+            f"the config.json of {name} can't be read: {first_line(error)}",
             hint="a folder written by save_pretrained of a transformers model",
         ) from error
     if getattr(config, "quantization_config", None):
@@ -111,7 +106,7 @@ def _config(name: str, folder: Path) -> Any:
 def _check_task(name: str, config: Any, task: Task) -> None:
     import transformers
 
-    fits = type(config) in getattr(transformers, f"MODEL_FOR_{AUTO_CLASSES[task]}_MAPPING")
+    fits = type(config) in getattr(transformers, heads.MAPPINGS[task])
     is_encoder = type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if task == "language-modeling" and is_encoder:
         raise BackboneError(
@@ -131,92 +126,6 @@ def _others(task: str) -> str:
     return f"{' or '.join(offline)} (works offline), or {', '.join(online[:3])} from the hub"
 
 
-def _model(
-    name: str, folder: Path, config: Any, *, task: Task, labels: Sequence[str], seed: int
-) -> tuple[Any, list[str]]:
-    """Return the model and notes; a head whose classes are others than asked for is made anew."""
-    import torch
-    import transformers
-
-    options: dict[str, Any] = {}
-    if task != "language-modeling":
-        id2label = dict(enumerate(labels))
-        options = {"id2label": id2label, "label2id": {label: i for i, label in id2label.items()}}
-        options |= {"num_labels": len(labels), "ignore_mismatched_sizes": True}
-    had = dict(config.id2label or {})
-    builder = getattr(transformers, f"AutoModelFor{_camel(task)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        try:
-            model, info = builder.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                **options,
-            )
-        except Exception as error:
-            raise BackboneError(
-                f"the weights of {name} can't be read: {_first_line(error)}", hint="download or save the model again"
-            ) from error
-        new = _new_names(name, model, info)
-        if not new and options and _are_other_classes(had, labels):
-            new = _renew_head(model)
-    return model.eval(), _head_notes(new, task)
-
-
-def _camel(task: Task) -> str:
-    return {"language-modeling": "CausalLM", "text-classification": "SequenceClassification"}.get(
-        task, "ImageClassification"
-    )
-
-
-def _new_names(name: str, model: Any, info: Mapping[str, Any]) -> set[str]:
-    """Return the parameters that the checkpoint lacks.
-
-    Raises:
-        BackboneError: More than a head is lacking, so these are not this model's weights.
-    """
-    mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
-    new = {*info["missing_keys"], *mismatched}
-    body = f"{model.base_model_prefix}."
-    sizes = {key: tensor.numel() for key, tensor in model.state_dict().items()}
-    lacking = sum(sizes.get(key, 0) for key in new if key.startswith(body))
-    if lacking > 0.2 * math.fsum(size for key, size in sizes.items() if key.startswith(body)):
-        raise BackboneError(
-            f"the weights of {name} do not fit its config.json: {len(new)} tensors are missing or of another shape, "
-            f"such as {min(new)}",
-            hint="download or save the model again",
-        )
-    return new
-
-
-def _are_other_classes(had: Mapping[int, str], labels: Sequence[str]) -> bool:
-    """Whether a head of the right size was trained for classes of other names; names like LABEL_0 say nothing."""
-    names = [had[key] for key in sorted(had)]
-    return names != list(labels) and not all(str(name).startswith("LABEL_") for name in names)
-
-
-def _renew_head(model: Any) -> set[str]:
-    """Initialise everything outside the base model again; return the names of its parameters."""
-    head = [module for module in model.children() if module is not model.base_model]
-    parameters = {id(parameter) for module in head for parameter in module.parameters()}
-    for module in (inner for part in head for inner in part.modules()):
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            tensor._is_hf_initialized = False
-        model._init_weights(module)
-    return {name for name, parameter in model.named_parameters() if id(parameter) in parameters}
-
-
-def _head_notes(new: Iterable[str], task: Task) -> list[str]:
-    if not new:
-        return [] if task == "language-modeling" else ["the head comes with the checkpoint and has learnt already"]
-    names = sorted(new)
-    listed = f"{', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
-    return [f"the head is new, so it has not learnt anything yet ({listed})"]
-
-
 def _preprocessor(name: str, folder: Path, task: Task) -> Any:
     from transformers import AutoImageProcessor, AutoTokenizer
 
@@ -230,7 +139,7 @@ def _preprocessor(name: str, folder: Path, task: Task) -> Any:
         hint = f"save it into the folder too: {'processor' if is_image else 'tokenizer'}.save_pretrained(folder)"
         if "sentencepiece" in str(error):  # some repositories have their tokenizer in no other form
             hint = "pip install sentencepiece protobuf"
-        raise BackboneError(f"{name} has no {what} that can be read: {_first_line(error)}", hint=hint) from error
+        raise BackboneError(f"{name} has no {what} that can be read: {first_line(error)}", hint=hint) from error
 
 
 def _check_vocabulary(name: str, tokenizer: Any, model: Any) -> None:
@@ -253,8 +162,3 @@ def _ensure_padding(tokenizer: Any, model: Any) -> list[str]:
     if getattr(model.config, "pad_token_id", None) is None:  # classifiers on decoders find the last token by it
         model.config.pad_token_id = tokenizer.pad_token_id
     return notes
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -3,7 +3,7 @@
 They are the children of the largest outermost list (`ModuleList` or `Sequential`) of composite modules that are alike,
 and of the lists that go with it (a decoder's beside an encoder's). Where those children are stages, each a chain of
 modules whose output is the next one's input, the modules inside count. Experts of a mixture run side by side and
-the convolutions of a residual layer end in a sum, so neither is a chain.
+the convolutions of a residual layer end in a sum, so neither is a chain; and layers of one size are no stages.
 """
 
 from collections import Counter
@@ -88,7 +88,7 @@ def find(model: nn.Module, order: Order) -> list[Unit]:
     largest = max(lists, key=lambda found: found.size)
     chosen = [found for found in lists if found is largest or _goes_with(found, largest, order)]
     chosen.sort(key=lambda found: min(order.of(child) for child in found.children))
-    pairs = [(module, stage) for found in chosen for stage in found.children for module in _inside(stage, order)]
+    pairs = [(module, stage) for found in chosen for stage in found.children for module in _inside(stage, found, order)]
     starts = accumulate(
         (order.of(module) for module, _ in pairs), max
     )  # one that did not run comes after its neighbour
@@ -103,8 +103,11 @@ def _goes_with(other: _List, largest: _List, order: Order) -> bool:
     return is_alike or other.size >= SIDE_SHARE * largest.size
 
 
-def _inside(stage: nn.Module, order: Order) -> tuple[nn.Module, ...]:
+def _inside(stage: nn.Module, found: _List, order: Order) -> tuple[nn.Module, ...]:
     """Return the blocks in a stage, or the module itself if it is a block already."""
+    is_even = len(found.children) > 1 and len({_size(child) for child in found.children}) == 1
+    if is_even and not isinstance(stage, (nn.ModuleList, nn.Sequential)):
+        return (stage,)
     chains = [found for found in _lists(stage, stage) if order.is_chain(found.owner, found.children)]
     return max(chains, key=lambda found: found.size).children if chains else (stage,)
 

@@ -96,6 +96,7 @@ def _guesses(model: nn.Module) -> Iterator[dict[str, Tensor] | Tensor]:
     """Yield inputs that may suit the model, the most telling first."""
     place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     config = getattr(model, "config", None)
+    config = getattr(config, "vision_config", config)
     if getattr(model, "main_input_name", "") == "pixel_values":
         for side in _image_sides(config):
             yield {"pixel_values": torch.zeros(1, getattr(config, "num_channels", 3), side, side, device=place)}
@@ -120,9 +121,10 @@ def _token_ids(config: Any) -> Tensor:
     """Return (1, 6) token ids without padding that end in the end-of-text token, which some classifiers look for."""
     text = config.get_text_config()
     special = {getattr(text, f"{name}_token_id", None) for name in ("pad", "eos")}
-    ids = [token for token in range(text.vocab_size) if token not in special][:5]
+    size = getattr(text, "vocab_size", 256)  # models of characters have none
+    ids = [token for token in range(size) if token not in special][:5]
     end = getattr(text, "eos_token_id", None)
-    return torch.tensor([[*ids, end if isinstance(end, int) and end < text.vocab_size else ids[0]]])
+    return torch.tensor([[*ids, end if isinstance(end, int) and end < size else ids[0]]])
 
 
 def _by_first_layer(model: nn.Module) -> Iterator[Tensor]:

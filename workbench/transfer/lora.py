@@ -58,19 +58,18 @@ def _fits(layer: Any) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     layer = getattr(layer, "base_layer", layer)
-    if not isinstance(layer, nn.Conv2d):
-        return isinstance(layer, (nn.Linear, Conv1D))
-    is_plain = type(layer).__init__ is nn.Conv2d.__init__ and layer.padding_mode == "zeros"
-    return is_plain and layer.groups == 1 and layer.dilation == (1, 1)  # PEFT's A would not dilate
+    for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        if isinstance(layer, kind):
+            is_plain = type(layer).__init__ is kind.__init__ and layer.padding_mode == "zeros"
+            return is_plain and layer.groups == 1 and {*layer.dilation} == {1}  # PEFT's A would not dilate
+    return isinstance(layer, (nn.Linear, Conv1D))
 
 
 def adapter_size(layer: Any, rank: int) -> int:
     """Return the scalars in A and B of an adapter of that rank beside the layer."""
-    from torch import nn
-
     weight = getattr(layer, "base_layer", layer).weight
-    if isinstance(getattr(layer, "base_layer", layer), nn.Conv2d):
-        return int(rank * (weight[0].numel() + weight.shape[0]))  # A: the layer's kernel; B: 1×1
+    if weight.ndim > 2:
+        return int(rank * (weight[0].numel() + weight.shape[0]))  # A: the convolution's kernel; B: 1×1
     return int(rank * sum(weight.shape))
 
 
@@ -82,21 +81,25 @@ def inject(model: "nn.Module", layers: "Mapping[str, nn.Module]", choice: Transf
     """
     import torch
     from peft import LoraConfig, inject_adapter_in_model
+    from torch import nn
 
     if not layers:
         raise PlanError("these blocks have no layer that an adapter fits", hint="method='weights'")
+    # PEFT gets to see these layers only: given the model, it would choose others too for some mixtures of experts.
+    held = nn.ModuleDict({str(index): layer for index, layer in enumerate(layers.values())})
     config = LoraConfig(
         r=choice.lora_rank,
         lora_alpha=choice.lora_alpha,
         lora_dropout=choice.lora_dropout,
-        target_modules="|".join(map(re.escape, layers)),  # matched against whole paths
+        target_modules=list(held),
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT tells that GPT-2's Conv1D is transposed, and sees to it itself
         torch.default_generator.manual_seed(seed)
-        inject_adapter_in_model(config, model)
-    for path in layers:
-        _show_settings(model.get_submodule(path))
+        inject_adapter_in_model(config, held)
+    for (path, layer), adapted in zip(layers.items(), held.values(), strict=True):
+        _show_settings(adapted)
+        model.set_submodule(path, adapted.train(layer.training))
 
 
 def _show_settings(adapted: Any) -> None:
@@ -117,10 +120,7 @@ def merge(model: "nn.Module") -> Any:
     for path, layer in list(merged.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             layer.merge()
-            parent, _, name = path.rpartition(".")
-            setattr(merged.get_submodule(parent), name, layer.get_base_layer())
-    if hasattr(merged, "peft_config"):
-        del merged.peft_config
+            merged.set_submodule(path, layer.get_base_layer())
     return merged
 
 
