@@ -250,6 +250,40 @@ class PlainResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class PlainResidual(nn.Module):
+    """Residual blocks of growing width in one list, whose convolutions are a list that a sum in place follows."""
+
+    class ConvNorm(nn.Module):
+        def __init__(self, channels: int, out: int) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.conv(x))
+
+    class Block(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            convolution = PlainResidual.ConvNorm
+            self.path = nn.Sequential(convolution(channels, 2 * channels), convolution(2 * channels, 2 * channels))
+            self.shortcut = nn.Conv2d(channels, 2 * channels, 1)
+            self.relu = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out = self.path(x)
+            out += self.shortcut(x)
+            return self.relu(out)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 2, 3)
+        self.layers = nn.Sequential(*(self.Block(2**i) for i in (1, 2, 3)))
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.layers(self.stem(x)).mean((2, 3)))
+
+
 class PlainVgg(nn.Module):
     """Nothing repeated: plain layers in two Sequentials."""
 
@@ -268,10 +302,10 @@ class Mixture(nn.Module):
     """Blocks with experts in a list of their own, of which each runs on the same input."""
 
     class Block(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, experts: int) -> None:
             super().__init__()
-            self.experts = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU()) for _ in range(3))
-            self.gate = nn.Linear(8, 3)
+            self.experts = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU()) for _ in range(experts))
+            self.gate = nn.Linear(8, experts)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             weights = self.gate(x).softmax(-1)  # (batch, time, experts)
@@ -281,7 +315,7 @@ class Mixture(nn.Module):
         super().__init__()
         self.position = nn.Parameter(torch.zeros(1, 40, 8))
         self.embed = nn.Embedding(60, 8)
-        self.layers = nn.ModuleList(self.Block() for _ in range(2))
+        self.layers = nn.ModuleList(self.Block(experts) for experts in (3, 4))
         self.drop = nn.Dropout(0.1)
         self.head = nn.Linear(8, 3)
 
@@ -294,6 +328,7 @@ class Mixture(nn.Module):
 
 PLAIN: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet": (PlainResNet, 8),
+    "residual": (PlainResidual, 3),
     "vgg": (PlainVgg, 3),
     "mixture": (Mixture, 2),
 }

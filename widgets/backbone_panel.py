@@ -18,7 +18,7 @@ ORIGINS = {"pack": "offline pack", "hub": "from a model hub"}
 class BackbonePanel(Panel):
     """A field for the backbone: the catalog, packs first, or any hub id or local folder that is typed."""
 
-    _esm = page("backbone.js")
+    _esm = page("fields.js", "backbone.js")
     kinds = frozenset({PlanChanged, PreparationEnded})
 
     def __init__(self, session: "Session") -> None:

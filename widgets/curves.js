@@ -1,6 +1,5 @@
-// The curves as SVG: loss above, the metrics of the task beneath, one crosshair through both.
+// The curves: loss above, the metrics of the task beneath, one crosshair through both.
 const HEIGHTS = { loss: 268, metric: 148 };
-const EDGE = { left: 52, right: 14, top: 10, bottom: 24 };
 
 function floats(view) {
   if (!view) return [];
@@ -10,44 +9,6 @@ function floats(view) {
 }
 
 const points = (x, y) => { const ys = floats(y); return floats(x).map((value, i) => [value, ys[i]]); };
-
-// Steps of 1, 2 or 5 times a power of ten, about `wanted` of them.
-function tickStep(low, high, wanted) {
-  const rough = (high - low) / wanted || 1;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  return [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999) * power;
-}
-
-function linearTicks(low, high, wanted) {
-  const step = tickStep(low, high, wanted);
-  const ticks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(Number((i * step).toPrecision(12)));
-  return ticks;
-}
-
-function logTicks(low, high) {
-  const ticks = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
-    for (const factor of [1, 2, 5]) ticks.push(factor * 10 ** power);
-  }
-  const inside = ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
-  return inside.length >= 2 ? inside : linearTicks(low, high, 4).filter((tick) => tick > 0);
-}
-
-function span(values, isLog, wanted, limits) {
-  const usable = values.filter((value) => Number.isFinite(value) && (!isLog || value > 0));
-  if (usable.length === 0) return limits ?? (isLog ? [0.1, 1] : [0, 1]);
-  let low = Math.min(...usable);
-  let high = Math.max(...usable);
-  if (isLog) return low === high ? [low / 1.5, high * 1.5] : [low / 1.06, high * 1.06];
-  const pad = (high - low || Math.abs(high) || 1) * 0.06;
-  low -= pad;
-  high += pad;
-  const step = tickStep(low, high, wanted);
-  low = Math.floor(low / step) * step; // whole ticks, so that the picture stands still while points come in
-  high = Math.ceil(high / step) * step;
-  return limits ? [Math.max(low, limits[0]), Math.min(high, limits[1])] : [low, high];
-}
 
 // Exponential mean over steps with its start corrected; a bucket of n steps counts as n.
 function smooth(line, share, bucket) {
@@ -59,61 +20,6 @@ function smooth(line, share, bucket) {
     weight = keep * weight + (1 - keep);
     return [x, sum / weight];
   });
-}
-
-class Chart {
-  constructor(title, unit, height) {
-    this.height = height;
-    this.wanted = height > 160 ? 5 : 3; // ticks
-    this.title = s("title", {}, title);
-    this.grid = s("g", { class: "fw-grid-lines" });
-    this.lines = s("g", {});
-    this.cursor = s("line", { class: "fw-cursor", visibility: "hidden", y1: EDGE.top, y2: height - EDGE.bottom });
-    this.unit = h("span", {}, unit);
-    this.legend = h("span", { class: "fw-legend" });
-    this.caption = h("div", { class: "fw-caption" }, this.unit, this.legend);
-    this.svg = s("svg", { role: "img", "aria-label": title, height, class: "fw-chart" }, this.title, this.grid, this.lines, this.cursor);
-    this.root = h("div", { class: "fw-chart-box" }, this.caption, this.svg);
-  }
-
-  scale(width, steps, [low, high], isLog) {
-    const map = isLog ? Math.log : (value) => value;
-    const right = width - EDGE.right;
-    const bottom = this.height - EDGE.bottom;
-    this.x = (step) => EDGE.left + (step / Math.max(steps, 1)) * (right - EDGE.left);
-    this.y = (value) => bottom - ((map(value) - map(low)) / (map(high) - map(low) || 1)) * (bottom - EDGE.top);
-    this.svg.setAttribute("width", width);
-    const ticks = isLog ? logTicks(low, high) : linearTicks(low, high, this.wanted);
-    const across = linearTicks(0, Math.max(steps, 1), Math.max(2, Math.floor(width / 90))).filter(Number.isInteger);
-    this.grid.replaceChildren(
-      ...ticks.filter((tick) => tick >= low - 1e-12).map((tick) => s("g", {},
-        s("line", { x1: EDGE.left, x2: right, y1: this.y(tick), y2: this.y(tick) }),
-        s("text", { x: EDGE.left - 6, y: this.y(tick) + 4, "text-anchor": "end" }, inWords(tick)))),
-      ...across.map((tick) => s("text", { x: this.x(tick), y: this.height - 7, "text-anchor": "middle" }, inWords(tick))),
-      s("line", { class: "fw-axis", x1: EDGE.left, x2: right, y1: bottom, y2: bottom }),
-    );
-    this.lines.replaceChildren();
-  }
-
-  line(points, kind, extra) {
-    if (points.length === 0) return;
-    const d = points.map(([x, y], i) => `${i ? "L" : "M"}${this.x(x).toFixed(1)} ${this.y(y).toFixed(1)}`).join("");
-    this.lines.append(s("path", { d, class: `fw-line fw-${kind}`, ...extra }));
-  }
-
-  level(value, kind) {
-    if (value == null || !Number.isFinite(value)) return;
-    this.lines.append(s("line", { class: `fw-line fw-level fw-${kind}`, x1: EDGE.left, x2: this.svg.getAttribute("width") - EDGE.right,
-      y1: this.y(value), y2: this.y(value) }));
-  }
-
-  dots(points, kind, square) {
-    for (const [x, y] of points.length > 60 ? [] : points) {
-      this.lines.append(square
-        ? s("rect", { class: `fw-dot fw-${kind}`, x: this.x(x) - 2.5, y: this.y(y) - 2.5, width: 5, height: 5 })
-        : s("circle", { class: `fw-dot fw-${kind}`, cx: this.x(x), cy: this.y(y), r: 2.8 }));
-    }
-  }
 }
 
 const KINDS = { perplexity: "perplexity", accuracy: "accuracy", macro_f1: "f1" };

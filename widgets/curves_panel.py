@@ -34,7 +34,7 @@ class CurvesPanel(Panel):
         smoothing: Share of the smoothed line that is kept from step to step, 0 (off) to 0.99.
     """
 
-    _esm = page("curves.js")
+    _esm = page("chart.js", "curves.js")
     kinds = frozenset({StageStarted, RunStarted, StepEnded, EvaluationProgressed, EvaluationEnded, RunEnded, RunFailed})
     log_scale = traitlets.Bool(default_value=False).tag(sync=True)
     smoothing = traitlets.Float(default_value=0.0, min=0.0, max=0.99).tag(sync=True)

@@ -28,7 +28,7 @@ ROLES = {"text": "text_column", "label": "label_column", "group": "group_column"
 class DataPanel(Panel):
     """The rows to learn from."""
 
-    _esm = page("data.js")
+    _esm = page("fields.js", "data.js")
     kinds = frozenset({PlanChanged, PreparationEnded})
 
     def __init__(self, session: "Session") -> None:
@@ -47,7 +47,8 @@ class DataPanel(Panel):
             case PreparationEnded(part="data", what=what, hint=hint) if what:
                 self._problem = problem(what, hint=hint)
             case PreparationEnded(part="backbone", what=what) if what and self._lacks_label():
-                said = f"{self.session.plan.data.source} has no label column, so it is read as texts to go on writing"
+                where = wording.place(self.session.plan.data.source)
+                said = f"{where} has no label column, so it is read as texts to go on writing"
                 self._problem = problem(said, hint="choose the label column here, or a backbone that writes on")
             case PreparationEnded(part="data"):
                 self.calm()
@@ -149,7 +150,7 @@ def _classes(split: "Split") -> list[dict[str, Any]]:
     if len(order) > SHOWN_CLASSES:
         rest = order[SHOWN_CLASSES - 1 :]
         order = order[: SHOWN_CLASSES - 1]
-        sizes[words := f"{len(rest)} more classes"] = sum(sizes[name] for name in rest)
+        sizes[words := f"{len(rest)} others"] = sum(sizes[name] for name in rest)
         order.append(words)
     return [
         {"name": name, "rows": sizes[name], "percent": round(100 * sizes[name] / max(1, split.rows), 1)}

@@ -22,7 +22,7 @@ function layout(blocks, room) {
   const places = blocks.map((block) => {
     const width = block.kind !== "block" ? 58 : isDense ? 30 : 44;
     const height = tall - (isDense ? 10 : 16) * (1 - Math.sqrt(block.size / most));
-    if (x + width > room - 1 && x > 1) { x = 1; y += tall + 10; }
+    if (x + width > room - 1 && x > 1) { x = 1; y += tall + 6; }
     const place = [x, y + (tall - height) / 2, width, height];
     x += width + gap;
     return place;
@@ -47,15 +47,15 @@ export default panel("freeze", "Layers", (body, { send }) => {
     s("defs", {}, s("pattern", { id: hatch, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
       s("rect", { width: 6, height: 6, class: "fw-hatch-ground" }), s("line", { x1: 0, y1: 0, x2: 0, y2: 6, class: "fw-hatch-line" }))),
     cells);
-  const box = h("div", { class: "fw-network-box" }, svg);
   const waiting = h("p", { class: "fw-nothing" });
+  const box = h("div", { class: "fw-network-box" }, svg, waiting);
   const counts = h("b", {});
   const key = (kind, words) => h("span", {}, h("i", { class: `fw-swatch fw-swatch-${kind}` }), words);
-  const adapterKey = key("adapter", "frozen with LoRA adapters");
+  const adapterKey = key("adapter", "LoRA adapter");
   const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts),
     h("span", { class: "fw-keys" }, key("trainable", "trainable"), key("frozen", "frozen"), adapterKey));
   const notes = noteList();
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, waiting, line, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, notes.root);
 
   let blocks = [];
   let drawn = "";

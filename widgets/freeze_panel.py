@@ -25,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # preset -> what it makes of the plan
 class FreezePanel(Panel):
     """Which blocks learn, and how many parameters that makes trainable."""
 
-    _esm = page("freeze.js")
+    _esm = page("fields.js", "freeze.js")
     kinds = frozenset({PlanChanged, PreparationEnded})
 
     def __init__(self, session: "Session") -> None:

@@ -10,6 +10,7 @@ Left out on purpose: threads (bridge.py) and the appearance (panel.css).
 
 import traceback
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,9 @@ FOLDER = Path(__file__).parent
 _PREPARED: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
-def page(script: str) -> str:
-    """Return the JavaScript module of a panel: what all share, then its own."""
-    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in ("panel.js", script))
+def page(*scripts: str) -> str:
+    """Return the JavaScript module of a panel: what all share, then its own; the last script has the export."""
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in ("panel.js", *scripts))
 
 
 def prepare(session: "Session") -> None:
@@ -64,6 +65,7 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         self._problem: dict[str, str] | None = None
         self._picture: dict[str, Any] = {}
         self._viewers: set[str] | None = None  # pages it is open in; None: it was never opened
+        self._heard: deque[str] = deque(maxlen=64)  # numbers of the page's latest messages
         self._is_stale = True
         self._actions: dict[str, Callable[..., None]] = {
             "seen": self._note_viewer,
@@ -130,7 +132,12 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
 
     def _receive(self, _widget: Any, message: Mapping[str, Any], _buffers: Any) -> None:
         arguments = dict(message)
-        name = arguments.pop("do", None)
+        name, number = arguments.pop("do", None), arguments.pop("id", None)
+        if number is not None:
+            self.send({"heard": number})
+            if number in self._heard:  # the page sends a message again until it knows that it was heard
+                return
+            self._heard.append(number)
         if name in self._actions:
             self._actions[name](**arguments)
             self._is_stale = True

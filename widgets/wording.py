@@ -62,11 +62,20 @@ def mode(choice: Transfer) -> str:
     return f"LoRA rank {choice.lora_rank}" + ("" if choice.trainable == "all" else f", {where}")
 
 
+def place(path: str) -> str:
+    """Return the last part of a path.
+
+    Examples:
+        >>> place("/rows/of/film.csv"), place("images/")
+        ('film.csv', 'images')
+    """
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
 def title(plan: Plan) -> str:
     """Return what a run of this plan is about: data, backbone, mode."""
     from workbench.baseline import catalog
-    from workbench.data import sources
 
-    source, backbone = sources.find(plan.data.source), catalog.find(plan.baseline.backbone)
-    rows = source.title if source else plan.data.source.rstrip("/").rsplit("/", 1)[-1]
+    rows = place(plan.data.source).replace(":", ": ")
+    backbone = catalog.find(plan.baseline.backbone)
     return " · ".join((rows, backbone.title if backbone else plan.baseline.backbone, mode(plan.transfer)))

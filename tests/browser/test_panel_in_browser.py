@@ -144,7 +144,6 @@ def test_errors_are_readable_where_the_choice_was_made(resting, lab):
     alert = page.locator(".fw-data [role=alert] .fw-what")
     alert.wait_for(timeout=20_000)
     assert "no_label.csv has no label column" in alert.inner_text()
-    page.screenshot(path="/tmp/fw/error.png")
     choose(resting, "data", "sentiment:movies")
     page.wait_for_selector(".fw-data .fw-bar", timeout=30_000)
     assert alert.count() == 0
@@ -181,7 +180,7 @@ def test_both_themes_can_be_read(resting, theme):
     resting.theme("JupyterLab Light")
 
 
-@pytest.mark.parametrize("width", [600, 1280])
+@pytest.mark.parametrize("width", [600, 1000, 1280])
 def test_nothing_sticks_out(resting, width):
     resting.page.set_viewport_size({"width": width, "height": 800})
     resting.page.wait_for_timeout(400)

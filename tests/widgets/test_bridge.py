@@ -6,7 +6,7 @@ import fakes
 import pytest
 from fakes import FakeSession, until
 
-from widgets import CurvesPanel, RunPanel, bridge
+from widgets import CurvesPanel, FreezePanel, RunPanel, bridge
 from workbench.events import PlanChanged, RunEnded, StageStarted, StepEnded
 
 
@@ -100,6 +100,16 @@ def test_what_the_page_may_not_ask_for_is_ignored(opened, press):
     press(panel, "_start")
     panel._handle_custom_msg({"nonsense": 1}, [])
     assert panel.session.calls == []
+
+
+def test_a_message_that_is_sent_again_is_answered_again_and_done_once(opened, monkeypatch):
+    panel = opened(FreezePanel)
+    answers = []
+    monkeypatch.setattr(panel, "send", answers.append)
+    for _ in range(2):
+        panel._handle_custom_msg({"do": "preset", "name": "full", "id": "x1"}, [])
+    assert answers == [{"heard": "x1"}, {"heard": "x1"}]
+    assert [name for name, _ in panel.session.calls].count("change") == 1
 
 
 def test_a_panel_that_no_page_shows_is_not_redrawn_until_one_does(opened, press):

@@ -77,7 +77,7 @@ def test_many_classes_are_summed_up(opened):
     frame = pd.DataFrame({"text": [f"text {i}" for i in range(400)], "label": [f"class {i % 20}" for i in range(400)]})
     bars = opened(DataPanel, split=data.load(Data(), table=frame)).state["split"]["classes"]
     assert len(bars) == 8
-    assert bars[-1]["name"] == "13 more classes"
+    assert bars[-1]["name"] == "13 others"
     assert sum(bar["rows"] for bar in bars) == 400
 
 
@@ -121,7 +121,7 @@ def test_rows_without_a_label_and_a_backbone_that_can_not_write_are_told_here(op
     panel = opened(DataPanel, session)
     panel.show(PreparationEnded(part="backbone", what="minilm-l6 is an encoder"))
     panel.refresh()
-    assert panel.state["problem"]["what"].startswith("rows/film.csv has no label column")
+    assert panel.state["problem"]["what"].startswith("film.csv has no label column")
     assert panel.state["split"]["columns"][1] == {
         "role": "label",
         "field": "label_column",

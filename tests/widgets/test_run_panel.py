@@ -21,7 +21,7 @@ def test_before_a_run_only_start_acts(opened):
     state = opened(RunPanel).state
     assert state["words"] == "ready to start"
     assert buttons(state) == ["start"]
-    assert state["title"] == "Sentiment: film reviews, sentences · MiniLM-L6 · head only"
+    assert state["title"] == "sentiment: movies · MiniLM-L6 · head only"
 
 
 def test_a_log_replays_to_its_end_in_words(opened):

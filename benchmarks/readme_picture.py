@@ -1,0 +1,63 @@
+"""Makes the README's picture: the real panel in a real JupyterLab, fine-tuning MiniLM on film reviews.
+
+    python benchmarks/readme_picture.py [docs/panel.png]
+
+Needs Chromium, playwright, and the packs minilm-l6 and sentiment. Left out: anything drawn by hand.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
+
+from lab import Lab, Notebook, chromium, page_of  # noqa: E402 (the browser tests' own way into JupyterLab)
+
+from workbench import packs  # noqa: E402
+
+CELL = """from workbench import Plan
+from widgets import Workbench
+panel = Workbench(plan=Plan().change(trainable="last 2", learning_rate=1e-4, max_rows=3000, max_length=64, epochs=1))
+panel"""
+PROGRESS = "() => parseInt(document.querySelector('.fw-run-percent').textContent) >= 70"
+LIMIT_KB = 300
+
+
+def main(target: Path) -> None:
+    """Run the panel until 70 % are done, and keep what it looks like then."""
+    cache = packs.get("minilm-l6").parent
+    packs.get("sentiment")
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        lab = Lab(Path(folder) / "lab", environment={"FINETUNE_WORKBENCH_CACHE": str(cache)})
+        try:
+            lab.write("picture.ipynb", CELL)
+            page = page_of(browser, width=1280, height=900, scale=1.5)
+            notebook = Notebook(lab, page, "picture.ipynb")
+            notebook.run(0)
+            page.wait_for_selector(".fw-freeze .fw-block", timeout=60_000)
+            page.get_by_role("button", name="Start", exact=True).click()
+            page.wait_for_function(PROGRESS, timeout=480_000)
+            page.locator(".fw-workbench").screenshot(path=target)
+        finally:
+            lab.close()
+    shrink(target)
+
+
+def shrink(path: Path) -> None:
+    """Write the picture again with a palette, which text and lines do not miss."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+    size_kb = path.stat().st_size / 1000
+    if size_kb > LIMIT_KB:
+        raise SystemExit(f"{path} has {size_kb:.0f} kB; at most {LIMIT_KB} are wanted")
+    print(f"{path}: {small.width} × {small.height}, {size_kb:.0f} kB")
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "panel.png"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    main(place)
