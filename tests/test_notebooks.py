@@ -1,8 +1,6 @@
 """The notebooks are short, stripped, free of control flow, and true."""
 
 import ast
-import os
-import time
 from pathlib import Path
 
 import nbformat
@@ -50,7 +48,5 @@ def test_it_runs_offline_in_under_three_minutes_and_keeps_its_claim(notebook, tm
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
-    began = time.monotonic()
     client.execute()
-    assert "nats" in notebook.cells[2].source or code(notebook)[-1].outputs
-    print(f"\n{time.monotonic() - began:.0f} s", os.cpu_count(), "processors")
+    assert code(notebook)[-1].outputs

@@ -7,8 +7,8 @@ import tiny
 import torch
 from test_run import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
 
-from workbench.errors import PlanError, RunError, WorkbenchError
-from workbench.events import PlanChanged, PreparationEnded, RunPaused, RunResumed, StepEnded
+from workbench.errors import DataError, PlanError, RunError, WorkbenchError
+from workbench.events import EvaluationEnded, PlanChanged, PreparationEnded, RunPaused, RunResumed, StepEnded
 from workbench.session import Session
 
 LONG = PLAN.change(max_steps=400, epochs=1000, evaluate_every=200)
@@ -159,3 +159,15 @@ def test_time_left_is_told_once_a_step_was_taken(session):
     run = session.start()
     until(lambda: any(isinstance(event, StepEnded) for event in run.events))
     assert run.seconds_left > 0
+
+
+def test_a_split_that_was_never_looked_at_can_be_measured(session):
+    session.change(max_steps=6, evaluate_every=3)
+    run = session.start().wait(30)
+    before, after = run.measure("test", which="backbone"), run.measure("test")
+    assert set(after) == {"loss", "accuracy", "macro_f1", "weighted_f1"}
+    assert after["loss"] < before["loss"]
+    validation = [event for event in run.events if isinstance(event, EvaluationEnded)]
+    assert run.measure("validation", which="last") == dict(validation[-1].metrics)
+    with pytest.raises(DataError, match="did you mean 'test'"):
+        run.measure("tset")

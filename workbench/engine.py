@@ -8,9 +8,7 @@ as if nothing had happened.
 It writes no file, draws nothing and knows no task, panel or store.
 """
 
-import contextlib
 import functools
-import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +21,7 @@ from workbench.errors import RunError
 from workbench.events import Event, RunEnded, RunStarted, StepEnded
 from workbench.learner import Learner, Tactic, score, summed_nats
 from workbench.measuring import evaluate
+from workbench.seeding import mixed, seeded
 from workbench.tasks.examples import IGNORED
 
 
@@ -89,7 +88,7 @@ def take_step(learner: Learner) -> StepEnded:
     rate = tuning.learning_rate(learner.step, learner.steps, learner.plan.tuning)
     for group in learner.optimizer.param_groups:
         group["lr"] = rate
-    with _seeded(learner):
+    with seeded(mixed(learner.plan.tuning.seed, learner.step, stream="dropout"), learner.device):
         loss, targets, rows = _accumulate(learner)
     gradient_norm = _clip(learner)
     _check_finite(learner, loss, gradient_norm)
@@ -135,24 +134,7 @@ def _window(learner: Learner) -> list[list[int]]:
 
 @functools.lru_cache(maxsize=4)
 def _order(count: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(_mixed(seed, epoch, stream="order")))
-
-
-def _mixed(seed: int, index: int, *, stream: str) -> int:
-    """Return a seed of its own for each (seed, stream, index).
-
-    Hashed, because torch's CPU generator looks at the lowest 32 bits only.
-    """
-    return int.from_bytes(hashlib.blake2b(f"{seed} {stream} {index}".encode(), digest_size=4).digest())
-
-
-@contextlib.contextmanager
-def _seeded(learner: Learner) -> Iterator[None]:
-    """Draw dropout from (seed, step) alone, and leave the notebook's own random state as it was."""
-    devices = [learner.device] if learner.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(_mixed(learner.plan.tuning.seed, learner.step, stream="dropout"))
-        yield
+    return torch.randperm(count, generator=torch.Generator().manual_seed(mixed(seed, epoch, stream="order")))
 
 
 def _clip(learner: Learner) -> float:

@@ -5,22 +5,26 @@ Nothing here waits for the run except `wait` and `await`, and nothing but the ru
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
-from workbench import checkpoints, monitoring
+from workbench import monitoring
 from workbench.baseline import Backbone
+from workbench.checkpoints import at, load_weights
 from workbench.choices import Plan
 from workbench.errors import RunError, nearest
 from workbench.events import EvaluationEnded, Event
-from workbench.learner import build
+from workbench.learner import Learner, build
+from workbench.measuring import evaluate
 from workbench.pace import Pace
 from workbench.preparation import Preparation
 from workbench.run import Control, run
 from workbench.store import RunFolder, state_after
+
+MOMENTS = ("best", "last", "backbone")  # whose weights a run can give back
 
 
 class Run:
@@ -142,16 +146,33 @@ class Run:
 
     def learned(self, which: str = "best") -> Backbone:
         """Return the model of that moment with its tokenizer or image processor, as a copy in eval mode."""
-        if which not in ("best", "last", "backbone"):
-            raise RunError(f"which is {which!r}", hint=nearest(which, ("best", "last", "backbone")))
-        backbone = self._preparation.own_backbone(self.plan)
-        step = {"best": self._best_step, "last": self.step, "backbone": 0}[which]
-        if step:
-            train, validation = self._preparation.examples(self.plan)
-            learner = build(backbone, train, validation, self.plan)
-            checkpoints.load_weights(learner, checkpoints.at(self.folder / "checkpoints", step))
+        backbone = self._learner(which).backbone
         backbone.model.eval()
         return backbone
+
+    def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
+        """Return the metrics of the model of that moment on every row of a split; it takes as long as it takes.
+
+        Raises:
+            DataError: There is no such split.
+            RunError: It has no rows.
+        """
+        rows = self._preparation.split(self.plan).part(split)
+        learner = self._learner(which)
+        learner.validation = learner.task.encode(rows, learner.backbone, self.plan.data)
+        if not len(learner.validation):
+            raise RunError(f"the {split} split of this run has no rows", hint="a plan with test_fraction=0.15")
+        events = evaluate(learner, split=split)
+        return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
+
+    def _learner(self, which: str) -> Learner:
+        if which not in MOMENTS:
+            raise RunError(f"which is {which!r}", hint=nearest(which, MOMENTS))
+        train, validation = self._preparation.examples(self.plan)
+        learner = build(self._preparation.own_backbone(self.plan), train, validation, self.plan)
+        if step := {"best": self._best_step, "last": self.step, "backbone": 0}[which]:
+            load_weights(learner, at(self.folder / "checkpoints", step))
+        return learner
 
     @property
     def _best_step(self) -> int:

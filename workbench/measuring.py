@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from workbench.events import EvaluationEnded, EvaluationProgressed, Event
+from workbench.events import EvaluationEnded, EvaluationProgressed
 from workbench.learner import Learner, score, summed_nats
 
 PROGRESS_REPORTS = 10  # how often an evaluation tells how far it is, counted in batches so that logs can be compared
 
 
-def evaluate(learner: Learner, *, split: str = "validation") -> Iterator[Event]:
+def evaluate(learner: Learner, *, split: str = "validation") -> Iterator[EvaluationProgressed | EvaluationEnded]:
     """Measure the model on its validation examples, telling now and then how far it is.
 
     The loss is the sum of nats over the count of targets, so it does not depend on how rows are batched. A new lowest

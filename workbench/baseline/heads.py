@@ -45,6 +45,8 @@ def load(
     import torch
     import transformers
 
+    from workbench.seeding import seeded
+
     options: dict[str, Any] = {}
     if task != "language-modeling":
         id2label = dict(enumerate(labels))
@@ -52,8 +54,7 @@ def load(
         options |= {"num_labels": len(labels), "ignore_mismatched_sizes": True}
     had = dict(config.id2label or {})
     builder = getattr(transformers, BUILDERS[task])
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         try:
             model, info = builder.from_pretrained(
                 folder,

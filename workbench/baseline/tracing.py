@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.seeding import seeded
+
 Value = tuple[int, int]  # a tensor at one moment: its identity and its version, which in-place changes raise
 
 
@@ -45,7 +47,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()  # dropout draws nothing, and norms leave their statistics alone
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), seeded(0):
             yield
     finally:
         for module, mode in modes.items():

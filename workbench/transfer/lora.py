@@ -79,9 +79,10 @@ def inject(model: "nn.Module", layers: "Mapping[str, nn.Module]", choice: Transf
     Raises:
         PlanError: There is no layer to adapt.
     """
-    import torch
     from peft import LoraConfig, inject_adapter_in_model
     from torch import nn
+
+    from workbench.seeding import seeded
 
     if not layers:
         raise PlanError("these blocks have no layer that an adapter fits", hint="method='weights'")
@@ -93,9 +94,8 @@ def inject(model: "nn.Module", layers: "Mapping[str, nn.Module]", choice: Transf
         lora_dropout=choice.lora_dropout,
         target_modules=list(held),
     )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with seeded(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT tells that GPT-2's Conv1D is transposed, and sees to it itself
-        torch.default_generator.manual_seed(seed)
         inject_adapter_in_model(config, held)
     for (path, layer), adapted in zip(layers.items(), held.values(), strict=True):
         _show_settings(adapted)

@@ -1,0 +1,31 @@
+"""Random numbers that depend on what they are for, not on what happened before.
+
+The torch generators of a process are shared by every thread of it. What draws from them here (dropout, a new head,
+adapters) does so with a seed of its own, one at a time, and leaves them as the notebook had them.
+"""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_ONE_AT_A_TIME = threading.RLock()  # a backbone that loads beside a training step must not disturb its dropout
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Draw from a fresh generator of this seed within the block; afterwards the generators are as they were."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed) if devices else torch.default_generator.manual_seed(seed)
+        yield
+
+
+def mixed(seed: int, index: int, *, stream: str) -> int:
+    """Return a seed of its own for each (seed, stream, index).
+
+    Hashed, because torch's CPU generator looks at the lowest 32 bits of a seed only.
+    """
+    return int.from_bytes(hashlib.blake2b(f"{seed} {stream} {index}".encode(), digest_size=4).digest())
