@@ -5,6 +5,7 @@ import json
 
 import pytest
 from looking import STICKING_OUT, TIME_FROM_CLICK, TOO_FAINT
+from playwright.sync_api import TimeoutError as TooLate
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -18,8 +19,10 @@ STEP = "Number((document.querySelector('.fw-run-words').textContent.match(/step 
 def panel(notebook):
     """The panel with its backbone and data loaded."""
     notebook.run(0)
-    notebook.page.wait_for_selector(LOADED, timeout=60_000)
-    notebook.page.wait_for_selector(".fw-data .fw-bar", timeout=60_000)
+    try:
+        notebook.page.wait_for_selector(LOADED, timeout=60_000)
+    except TooLate:
+        pytest.fail(f"the backbone was not loaded; the cell shows:\n{notebook.output(0)}")
     return notebook
 
 
