@@ -17,7 +17,8 @@ from workbench.events import StepEnded
 plan = wb.Plan().change(max_rows=1200, epochs=100, max_steps={steps}, evaluate_every={evaluate_every})
 session = wb.Session(plan, runs={runs!r})
 session.prepare()
-while session.backbone is None: time.sleep(0.05)
+began = time.monotonic()
+while session.backbone is None and time.monotonic() < began + 120: time.sleep(0.05)
 """
 SHOW = "from IPython.display import display; from widgets import Workbench; display(Workbench(session))"
 TIME = """

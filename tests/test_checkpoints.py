@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -78,9 +79,13 @@ def test_a_checkpoint_of_another_model_is_refused(saved):
 
 
 def test_a_manifest_can_not_point_outside(saved):
-    (saved.path / "manifest.json").write_text(json.dumps({"../../x": {"bytes": 0, "sha256": ""}}))
-    with pytest.raises(RunError):
-        checkpoints.verified(saved)
+    outside = saved.path.parent / "outside"
+    outside.write_text("")
+    entry = {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
+    for manifest in ({"../outside": entry}, {}):
+        (saved.path / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(RunError, match="its manifest names"):
+            checkpoints.verified(saved)
 
 
 def test_asking_for_a_step_without_a_checkpoint_says_which_there_are(saved):

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,8 @@ def test_a_partial_plan_takes_defaults():
         ({"learning_rate": True}, "expected a number"),
         ({"batch_size": 2.5}, "expected a whole number"),
         ({"batch_size": "32"}, "expected a whole number"),
+        ({"batch_size": 10**400}, "expected 1 to 65536"),
+        ({"learning_rate": 10**400}, "expected 1e-08 to 10"),
         ({"task": "classify"}, "text-classification"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"trainable": "lst 2"}, "did you mean 'last 2'"),
@@ -82,3 +85,9 @@ def test_field_names_are_unique_and_every_number_says_its_unit():
     numbers = [f for f in FIELDS.values() if f.type in (int, float, int | None, float | None)]
     assert numbers
     assert all(field.metadata["unit"] for field in numbers)
+
+
+def test_numbers_as_numpy_has_them_are_taken():
+    plan = Plan().change(batch_size=np.int64(8), learning_rate=np.float32(0.5))
+    assert (type(plan.tuning.batch_size), type(plan.tuning.learning_rate)) == (int, float)
+    assert Plan.from_json(plan.to_json()) == plan

@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 import tiny
@@ -215,3 +216,31 @@ def test_the_trivial_baseline_of_a_language_model_is_its_word_frequencies():
     scored = [token for window in made.validation.labels for token in window[1:]]
     nats = -sum(math.log(counts[token] / counts.sum()) for token in scored) / len(scored)
     assert started.baseline["perplexity"] == pytest.approx(math.exp(nats), rel=1e-9)
+
+
+def test_frozen_norms_stay_still_even_if_somebody_calls_train():
+    made = make("resnet", PLAN.change(trainable="head"))
+    before = weights(made.model)
+    for _ in range(3):
+        engine.take_step(made)
+        made.model.train()
+    moved = {name for name, tensor in weights(made.model).items() if not torch.equal(before[name], tensor)}
+    assert moved == {"classifier.1.weight", "classifier.1.bias"}
+
+
+def test_dropout_that_no_trainable_block_has_is_said():
+    assert any("changes nothing" in note for note in make("gpt2", PLAN.change(trainable="head", dropout=0.5)).notes)
+    assert not any("changes nothing" in note for note in make("gpt2", PLAN.change(dropout=0.5)).notes)
+
+
+def test_float_noise_adds_no_step():
+    made = make("bert", PLAN.change(batch_size=4, epochs=0.7, max_steps=None))
+    assert (made.windows_per_epoch, made.steps) == (10, 7)
+
+
+def test_time_spent_between_two_batches_is_not_the_evaluations():
+    made = make("bert", PLAN.change(batch_size=2))
+    for event in measuring.evaluate(made):
+        if not isinstance(event, EvaluationEnded):
+            time.sleep(0.2)
+    assert event.seconds < 0.2

@@ -1,11 +1,14 @@
+import threading
+
 import pytest
 import tiny
 import torch
 
-from workbench import baseline, checkpoints, run
+from workbench import baseline, checkpoints, engine, run
 from workbench.choices import Plan
-from workbench.errors import DataError
+from workbench.errors import DataError, RunError
 from workbench.events import CheckpointSaved, EvaluationEnded, RunEnded, RunFailed, StageStarted, StepEnded
+from workbench.run import Control
 from workbench.store import RunFolder, list_runs
 
 PLAN = Plan().change(
@@ -82,3 +85,75 @@ def test_the_global_random_state_is_left_alone(tmp_path):
     before = torch.random.get_rng_state()
     list(run(PLAN, table=tiny.frame(), runs=tmp_path))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def events_of(tmp_path):
+    (folder,) = tmp_path.iterdir()
+    return list(RunFolder(folder).events())
+
+
+def test_leaving_off_after_the_end_leaves_it_completed(tmp_path):
+    story = run(PLAN, table=tiny.frame(), runs=tmp_path)
+    next(event for event in story if isinstance(event, RunEnded))
+    story.close()
+    ends = [event.reason for event in events_of(tmp_path) if isinstance(event, RunEnded)]
+    assert ends == ["completed"]
+
+
+def test_a_pause_at_the_very_end_does_not_keep_a_run_alive(tmp_path):
+    control = Control()
+    heard = []
+    for event in run(PLAN, table=tiny.frame(), runs=tmp_path, control=control):
+        heard.append(event)
+        if isinstance(event, CheckpointSaved) and event.step == 6:
+            control.pause()
+            threading.Timer(0.1, control.resume).start()
+    assert isinstance(heard[-1], RunEnded)
+
+
+def test_an_interrupt_of_the_loop_keeps_the_model_and_ends_as_stopped(tmp_path, monkeypatch):
+    took = engine.take_step
+
+    def interrupted(learner):
+        if learner.step == 3:
+            raise KeyboardInterrupt
+        return took(learner)
+
+    monkeypatch.setattr(engine, "take_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(run(PLAN, table=tiny.frame(), runs=tmp_path))
+    *_, saved, ended = events_of(tmp_path)
+    assert (saved.step, ended.step, ended.reason) == (3, 3, "stopped by the user")
+
+
+def test_a_loss_that_is_no_number_leaves_the_weights_of_the_step_before(tmp_path, monkeypatch):
+    took = engine.take_step
+
+    def spoiled(learner):
+        if learner.step == 4:
+            raise RunError("the loss is nan", hint="a lower rate")
+        return took(learner)
+
+    monkeypatch.setattr(engine, "take_step", spoiled)
+    with pytest.raises(RunError):
+        list(run(PLAN, table=tiny.frame(), runs=tmp_path))
+    *_, saved, failed = events_of(tmp_path)
+    assert (saved.step, failed.step, failed.hint) == (4, 4, "a lower rate")
+
+
+def test_a_disk_that_fails_is_told_though_it_can_not_be_logged(tmp_path, monkeypatch):
+    def full(self, event):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "append", full)
+    heard = []
+    with pytest.raises(OSError, match="No space"):
+        heard.extend(iter_into(heard, run(PLAN, table=tiny.frame(), runs=tmp_path)))
+    assert isinstance(heard[-1], RunFailed)
+    assert "No space" in heard[-1].what
+
+
+def iter_into(heard, story):
+    for event in story:
+        heard.append(event)
+    return ()

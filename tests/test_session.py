@@ -138,6 +138,8 @@ def test_a_failed_run_raises_where_it_is_waited_for(session):
 
 def test_the_models_of_a_run_best_last_and_backbone(session):
     session.change(max_steps=6, evaluate_every=3)
+    session.prepare()
+    until(lambda: session.backbone is not None)
     run = session.start().wait(30)
     before, last = run.model("backbone").state_dict(), run.model("last").state_dict()
     assert any(not torch.equal(before[name], last[name]) for name in before)
@@ -171,3 +173,61 @@ def test_a_split_that_was_never_looked_at_can_be_measured(session):
     assert run.measure("validation", which="last") == dict(validation[-1].metrics)
     with pytest.raises(DataError, match="did you mean 'test'"):
         run.measure("tset")
+
+
+def test_what_the_panel_shows_stays_loaded_whatever_a_run_asks_for(session):
+    session.change(max_steps=4, evaluate_every=2)
+    session.prepare()
+    until(lambda: session.backbone is not None)
+    run = session.start()
+    session.change(max_rows=20)
+    run.wait(30)
+    until(lambda: session.split is not None and session.backbone is not None)
+    run.model("best")
+    assert (session.split.rows, session.backbone is not None) == (20, True)
+
+
+def test_changing_the_next_run_does_not_disturb_the_one_under_way(session, tmp_path):
+    plan = session.change(max_steps=30, epochs=100, dropout=0.3)
+    expected = Session(plan, table=tiny.frame(), runs=tmp_path / "alone").start().wait(60).model("last").state_dict()
+    session.prepare()
+    run = session.start()
+    for seed in range(1, 200):
+        if run.is_over:
+            break
+        session.change(seed=seed)
+        time.sleep(0.01)
+    found = run.wait(60).model("last").state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_stop_then_pause_still_stops(session):
+    run = session.start()
+    until(lambda: run.step >= 1)
+    assert run.stop().pause().wait(10).state == "stopped"
+
+
+def test_a_model_with_adapters_is_given_back_as_a_plain_one_that_can_be_saved(session, tmp_path):
+    session.change(max_steps=4, evaluate_every=2, method="lora", learning_rate=0.05)
+    run = session.start().wait(30)
+    model = run.model("last")
+    model.save_pretrained(tmp_path / "saved")
+    again = type(model).from_pretrained(tmp_path / "saved")
+    inputs = {"input_ids": torch.tensor([[4, 5, 6, 7]])}
+    torch.testing.assert_close(again(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-6)
+    untrained = run.model("backbone")(**inputs).logits
+    assert not torch.allclose(untrained, model(**inputs).logits, atol=1e-4)
+
+
+def test_a_paused_run_gives_back_the_last_model_kept(session):
+    session.change(checkpoint_every=2)
+    run = session.start()
+    until(lambda: run.step >= 3)
+    run.pause()
+    until(lambda: run.state == "paused")
+    assert run.model("last") is not None
+
+
+def test_rows_given_as_a_table_are_recorded_as_such(session):
+    assert session.plan.data.source == "table"
+    assert session.start().stop().wait(20).plan.data.source == "table"

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pandas as pd
-import torch
 import transformers as tf
 from datasets import Dataset
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from workbench.baseline import Backbone, blocks
+from workbench.seeding import seeded
 
 WORDS = [
     "good",
@@ -82,8 +82,7 @@ def backbone(kind: str, *, task: str | None = None, dropout: float = 0.0, labels
     settings = config(kind, dropout)
     if task != "language-modeling":
         settings.num_labels = labels
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = AUTO[task].from_config(settings)
     is_text = task != "image-classification"
     preprocessor = tokenizer(side) if is_text else tf.ViTImageProcessor(size={"height": 16, "width": 16})

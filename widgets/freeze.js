@@ -40,7 +40,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
     PRESETS.map(([name, words]) => {
       pressed[name] = h("button", { type: "button", class: "fw-button fw-choice", "aria-pressed": "false",
         onclick: () => send("preset", { name }) }, words);
-      return h("span", { class: "fw-preset" }, pressed[name], inputs[name]);
+      return h("span", { class: inputs[name] ? "fw-preset fw-joined" : "fw-preset" }, pressed[name], inputs[name]);
     }));
   const cells = s("g", {});
   const svg = s("svg", { role: "group", "aria-label": "blocks of the network, from input to output", class: "fw-network" },

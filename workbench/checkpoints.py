@@ -15,16 +15,21 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from workbench.baseline import Backbone
 from workbench.errors import RunError
 from workbench.learner import Learner
+
+FILES = {"weights.safetensors", "optimizer.safetensors", "state.json"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def save(learner: Learner, root: Path) -> Checkpoint:
     partial = root / f".partial-{final.name}-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(_detached(changeable(learner)), partial / "weights.safetensors")
+    save_file(_detached(changeable(learner.backbone, learner.trainable)), partial / "weights.safetensors")
     save_file(_detached(_moments(learner)), partial / "optimizer.safetensors")
     best_loss = learner.best_loss if math.isfinite(learner.best_loss) else None
     state = {
@@ -73,21 +78,21 @@ def restore(learner: Learner, checkpoint: Checkpoint) -> None:
         RunError: The checkpoint is broken, or is of another model or another choice of trainable blocks.
     """
     state = json.loads((verified(checkpoint).path / "state.json").read_text())
-    load_weights(learner, checkpoint)
-    _load_moments(learner, load_file(checkpoint.path / "optimizer.safetensors"))
+    load_weights(learner.backbone, learner.trainable, checkpoint)
+    _load_moments(learner, _read(checkpoint, "optimizer.safetensors"))
     learner.step, learner.best_step, learner.measured_step = (
         state[name] for name in ("step", "best_step", "measured_step")
     )
     learner.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
 
 
-def load_weights(learner: Learner, checkpoint: Checkpoint) -> None:
-    """Put the checkpoint's tensors into the learner's model.
+def load_weights(backbone: Backbone, trainable: Sequence[str], checkpoint: Checkpoint) -> None:
+    """Put the checkpoint's tensors into a model whose blocks were frozen and adapted as in the run that wrote it.
 
     Raises:
         RunError: The checkpoint is broken or of another model.
     """
-    saved, own = load_file(verified(checkpoint).path / "weights.safetensors"), changeable(learner)
+    saved, own = _read(checkpoint, "weights.safetensors"), changeable(backbone, trainable)
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
         raise RunError(
             f"{checkpoint.path} holds {len(saved)} tensors that do not fit the {len(own)} trainable ones of this model",
@@ -98,6 +103,14 @@ def load_weights(learner: Learner, checkpoint: Checkpoint) -> None:
             tensor.copy_(saved[name])
 
 
+def _read(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(verified(checkpoint).path / name)
+        return tensors
+    except (OSError, SafetensorError) as error:  # deleted between the check and the reading, for one
+        raise RunError(f"{checkpoint.path / name} can't be read: {error}", hint="an older step") from None
+
+
 def verified(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint if every file is as its manifest says.
 
@@ -106,6 +119,8 @@ def verified(checkpoint: Checkpoint) -> Checkpoint:
     """
     try:
         manifest = json.loads((checkpoint.path / "manifest.json").read_text())
+        if set(manifest) != FILES:
+            raise ValueError(f"its manifest names {', '.join(sorted(manifest)) or 'nothing'}")
         broken = [name for name, entry in manifest.items() if _entry(checkpoint.path / name) != entry]
     except (OSError, ValueError, AttributeError) as error:
         raise RunError(f"the checkpoint {checkpoint.path} can't be read: {error}", hint="an older step") from None
@@ -116,7 +131,8 @@ def verified(checkpoint: Checkpoint) -> Checkpoint:
 
 def all_in(root: Path) -> list[Checkpoint]:
     """Return the checkpoints under `root` by step, unchecked."""
-    return sorted((Checkpoint(path, int(path.name[5:])) for path in root.glob("step-*")), key=lambda c: c.step)
+    paths = [path for path in root.glob("step-*") if path.name[5:].isdecimal()]
+    return sorted((Checkpoint(path, int(path.name[5:])) for path in paths), key=lambda checkpoint: checkpoint.step)
 
 
 def at(root: Path, step: int) -> Checkpoint:
@@ -133,12 +149,12 @@ def at(root: Path, step: int) -> Checkpoint:
     return found
 
 
-def changeable(learner: Learner) -> dict[str, Tensor]:
+def changeable(backbone: Backbone, trainable: Sequence[str]) -> dict[str, Tensor]:
     """Return by name every tensor that training can move: trainable parameters, buffers of trainable blocks."""
-    paths = [path for block in learner.backbone.blocks if block.name in learner.trainable for path in block.modules]
-    kept = learner.model.state_dict(keep_vars=True)
-    found = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
-    buffers = {name: b for name, b in learner.model.named_buffers() if name in kept and _is_under(name, paths)}
+    paths = [path for block in backbone.blocks if block.name in trainable for path in block.modules]
+    kept = backbone.model.state_dict(keep_vars=True)
+    found = {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
+    buffers = {name: b for name, b in backbone.model.named_buffers() if name in kept and _is_under(name, paths)}
     return {**found, **buffers}
 
 

@@ -11,6 +11,7 @@ read back, and reading one from a stranger runs nothing.
 import dataclasses
 import json
 import math
+import numbers
 import re
 import types
 import typing
@@ -98,7 +99,7 @@ class Tuning(Choice):
     batch_size: int = within(1, 65_536, unit="rows", default=32)
     accumulation_steps: int = within(1, 4096, unit="batches a step", default=1)
     epochs: float = within(0.001, 10_000, unit="passes over the rows", default=3.0)
-    max_steps: int | None = within(1, 10**9, unit="steps", default=None)  # None: told by epochs
+    max_steps: int | None = within(1, 10**9, unit="steps", default=None)  # at most; None: told by epochs alone
     schedule: Schedule = "cosine"
     warmup_fraction: float = within(0.0, 1.0, unit="of steps", default=0.06)
     weight_decay: float = within(0.0, 1.0, unit="per step × rate", default=0.01)  # matrices only
@@ -211,12 +212,23 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         elif typing.get_origin(option) is tuple:
             if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
                 return tuple(value)
-        elif option is float:
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-                return float(value)
-        elif isinstance(value, option) and not (option is int and isinstance(value, bool)):
+        elif option in (int, float):
+            if (number := _number(value, option)) is not None:
+                return number
+        elif isinstance(value, option):
             return value
     raise _wrong_type(name, value, options)
+
+
+def _number(value: Any, kind: type) -> Any:
+    """Return a finite number as `kind`, numpy's own included; None for anything else."""
+    wanted = numbers.Integral if kind is int else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        return None
+    try:
+        return kind(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer that no float can hold
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
 def _wrong_type(name: str, value: Any, options: tuple[Any, ...]) -> PlanError:

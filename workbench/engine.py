@@ -2,7 +2,7 @@
 
 To stop is to stop asking; tests are `list(train(learner))`. What a step does depends on the plan, the data and the
 step's own number, never on how often the loop was interrupted: batch order and dropout are seeded by (seed, epoch) and
-(seed, step), and the rate is a function of the step. A learner with weights, optimizer and step count put back goes on
+(seed, step), and the rate is a function of the step (seeding.py tells the one exception). A learner with weights, optimizer and step count put back goes on
 as if nothing had happened.
 
 It writes no file, draws nothing and knows no task, panel or store.
@@ -92,8 +92,10 @@ def take_step(learner: Learner) -> StepEnded:
         loss, targets, rows = _accumulate(learner)
     gradient_norm = _clip(learner)
     _check_finite(learner, loss, gradient_norm)
+    learner.is_whole = False  # an interrupt from here on leaves weights of two steps
     learner.optimizer.step()
     learner.step += 1
+    learner.is_whole = True
     return StepEnded(
         step=learner.step,
         epoch=learner.step / learner.windows_per_epoch,

@@ -2,13 +2,15 @@
 
 Every event is a past-tense fact with the time it became true. An event log (one JSON object a line) replays into any
 panel with no training. Watchers subscribe to a Bus and can't change what they watch: an error in one is kept and
-reported, and never reaches the run.
+logged, and never reaches the run.
 """
 
 import dataclasses
+import logging
 import math
 import time as clock
 import typing
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +32,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class StageStarted(Event):
-    """The run went on to its next stage of preparation: backbone, data, encoding, training."""
+    """The run went on to its next stage of preparation: data, backbone, encoding, training."""
 
     stage: str  # in words, for the panel
 
@@ -57,7 +59,7 @@ class StepEnded(Event):
     """One optimizer step was taken (1-based). The loss was measured before the weights moved."""
 
     step: int
-    epoch: float  # passes over the training rows so far
+    epoch: float  # passes over the training rows so far, each step counted alike
     loss: float  # nats per target, over the whole accumulation window
     targets: int  # targets the loss was counted over
     rows: int
@@ -145,9 +147,10 @@ class PlanChanged(Event):
 class PreparationEnded(Event):
     """The session has loaded its "backbone" or its "data", or could not (`what` then says why)."""
 
-    part: str  # backbone | data
+    part: str  # data | backbone | examples, in this order
     what: str = ""  # empty: it worked
     hint: str = ""
+    traceback: str = ""  # of an error that nobody foresaw
 
 
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
@@ -201,7 +204,7 @@ class Bus:
     def __init__(self) -> None:
         self._watchers: dict[int, Watcher] = {}
         self._next = 0
-        self.errors: list[tuple[Event, Exception]] = []  # what watchers raised; the run went on
+        self.errors: deque[tuple[Event, Exception]] = deque(maxlen=20)  # what watchers raised last; the run went on
 
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Call `watcher(event)` for every event from now on; return the function that ends it.
@@ -221,4 +224,6 @@ class Bus:
             try:
                 watcher(event)
             except Exception as error:
+                if not self.errors:  # the first tells it all, and there may be thousands
+                    logging.getLogger("workbench").exception("a watcher failed at %s", event.kind)
                 self.errors.append((event, error))

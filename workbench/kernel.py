@@ -5,24 +5,26 @@ Nothing here waits for the run except `wait` and `await`, and nothing but the ru
 
 import asyncio
 import threading
+import traceback
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
-from workbench import monitoring
+from workbench import monitoring, transfer
 from workbench.baseline import Backbone
 from workbench.checkpoints import at, load_weights
 from workbench.choices import Plan
 from workbench.errors import RunError, nearest
-from workbench.events import EvaluationEnded, Event
-from workbench.learner import Learner, build
+from workbench.events import CheckpointSaved, EvaluationEnded, Event
+from workbench.learner import adapt, build
 from workbench.measuring import evaluate
 from workbench.pace import Pace
 from workbench.preparation import Preparation
 from workbench.run import Control, run
 from workbench.store import RunFolder, state_after
+from workbench.tasks import TABLE
 
 MOMENTS = ("best", "last", "backbone")  # whose weights a run can give back
 
@@ -49,7 +51,11 @@ class Run:
         self._log, self._preparation, self._publish = folder, preparation, publish
         self._control, self._pace = Control(), Pace()
         self._thread = threading.Thread(target=self._carry_out, name=folder.name, daemon=True)
+
+    def start(self) -> Self:
+        """Begin; a session does that."""
         self._thread.start()
+        return self
 
     def __repr__(self) -> str:
         return f"<Run {self.name}: {self.state}, step {self.step} of {self.steps}>"
@@ -131,8 +137,11 @@ class Run:
     def model(self, which: str = "best") -> Any:
         """Return the model as it was at its "best" evaluation, at the "last" step kept, or as the "backbone".
 
+        A plain transformers model in eval mode, a copy: save it with `save_pretrained`, train it further, do as you like.
+        As long as no checkpoint was kept, the best and the last are the backbone.
+
         Raises:
-            RunError: Another word, or no checkpoint of that step yet.
+            RunError: Another word, or a checkpoint that is broken.
         """
         return self.learned(which).model
 
@@ -145,8 +154,13 @@ class Run:
         return monitoring.complete(self.learned(which), prompt, tokens=tokens)
 
     def learned(self, which: str = "best") -> Backbone:
-        """Return the model of that moment with its tokenizer or image processor, as a copy in eval mode."""
-        backbone = self._learner(which).backbone
+        """Return the model of that moment with its tokenizer or image processor, as a copy in eval mode.
+
+        Adapters are merged into the weights they adapt, so that it is a plain transformers model to save.
+        """
+        backbone = self._learned(which)
+        if self.plan.transfer.method == "lora":
+            backbone.model = transfer.merge(backbone.model)
         backbone.model.eval()
         return backbone
 
@@ -157,26 +171,31 @@ class Run:
             DataError: There is no such split.
             RunError: It has no rows.
         """
-        rows = self._preparation.split(self.plan).part(split)
-        learner = self._learner(which)
-        learner.validation = learner.task.encode(rows, learner.backbone, self.plan.data)
-        if not len(learner.validation):
+        task, backbone = TABLE[self._preparation.split(self.plan).task], self._learned(which)
+        examples = task.encode(self._preparation.split(self.plan).part(split), backbone, self.plan.data)
+        if not len(examples):
             raise RunError(f"the {split} split of this run has no rows", hint="a plan with test_fraction=0.15")
-        events = evaluate(learner, split=split)
-        return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
-
-    def _learner(self, which: str) -> Learner:
-        if which not in MOMENTS:
-            raise RunError(f"which is {which!r}", hint=nearest(which, MOMENTS))
         train, validation = self._preparation.examples(self.plan)
         learner = build(self._preparation.own_backbone(self.plan), train, validation, self.plan)
-        if step := {"best": self._best_step, "last": self.step, "backbone": 0}[which]:
-            load_weights(learner, at(self.folder / "checkpoints", step))
-        return learner
+        learner.backbone.model.load_state_dict(backbone.model.state_dict())
+        events = evaluate(learner, examples, split=split)
+        return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
 
-    @property
-    def _best_step(self) -> int:
-        return next((e.step for e in reversed(self.events) if isinstance(e, EvaluationEnded) and e.best), 0)
+    def _learned(self, which: str) -> Backbone:
+        if which not in MOMENTS:
+            raise RunError(f"which is {which!r}", hint=nearest(which, MOMENTS))
+        backbone = self._preparation.own_backbone(self.plan)
+        adapt(backbone, self.plan)
+        if step := self._step_of(which):
+            checkpoint = at(self.folder / "checkpoints", step)
+            load_weights(backbone, transfer.resolve(backbone.blocks, self.plan.transfer), checkpoint)
+        return backbone
+
+    def _step_of(self, which: str) -> int:
+        """Return the step of the checkpoint of that moment; 0, the backbone itself, as long as there is none."""
+        saved = [event for event in self.events if isinstance(event, CheckpointSaved)]
+        wanted = {"best": [event for event in saved if event.best], "last": saved, "backbone": []}[which]
+        return wanted[-1].step if wanted else 0
 
     def history(self) -> pd.DataFrame:
         """Return the numbers as a table, one row a step or evaluation: step, split, loss, and metrics."""
@@ -195,7 +214,10 @@ class Run:
                 self._publish(event)
         except Exception as error:
             self.error = error
-            self.state = "failed"
+            traceback.clear_frames(error.__traceback__)  # they hold the model and its optimizer
+        finally:
+            self.state = self.state if self.is_over else "failed"
+            self._preparation.forget("backbone", "examples")
 
     def _checked(self) -> Self:
         if self.error is not None:

@@ -58,6 +58,7 @@ class Learner:
     best_loss: float = math.inf
     measured_step: int | None = None
     tactics: Sequence[Tactic] = field(default_factory=tuple)
+    is_whole: bool = True  # False while the optimizer is half-way through its parameters
     _modes: list[tuple[nn.Module, bool]] | None = None  # each module, and whether it is in training mode in a step
 
     @property
@@ -75,7 +76,8 @@ class Learner:
     @property
     def steps(self) -> int:
         """Optimizer steps that the whole run takes."""
-        by_epochs = max(1, math.ceil(self.plan.tuning.epochs * self.windows_per_epoch))
+        exact = self.plan.tuning.epochs * self.windows_per_epoch
+        by_epochs = max(1, math.ceil(exact - 1e-9))  # 0.07 × 100 is a hair above 7
         return min(by_epochs, self.plan.tuning.max_steps or by_epochs)
 
     @property
@@ -107,13 +109,13 @@ def build(backbone: Backbone, train: Examples, validation: Examples, plan: Plan)
         PlanError: The plan asks for a block, device or dropout that is not there, or there is nothing to learn from.
     """
     if not len(train) or not len(validation):
-        raise PlanError(f"{len(train)} training and {len(validation)} validation examples; expected at least one each")
+        raise PlanError(
+            f"{len(train)} training and {len(validation)} validation examples; expected at least one each",
+            hint="more rows, or texts of at least two tokens",
+        )
     task, choice = TABLE[backbone.task], plan.tuning
     device = tuning.choose_device(choice.device)
-    transfer.apply(backbone.model, backbone.blocks, plan.transfer, seed=choice.seed)
-    notes = [*backbone.notes, *train.notes]
-    if choice.dropout is not None and not tuning.set_dropout(backbone.model, choice.dropout):
-        notes.append(f"dropout {choice.dropout:g} changes nothing: this model has no place for it")
+    notes = (*backbone.notes, *train.notes, *adapt(backbone, plan))
     backbone.model.to(device)
     return Learner(
         backbone,
@@ -125,8 +127,23 @@ def build(backbone: Backbone, train: Examples, validation: Examples, plan: Plan)
         device,
         tuning.choose_precision(choice.precision, device, pays=task.prefers_bf16),
         tuning.build_optimizer(backbone.model, choice),
-        tuple(notes),
+        notes,
     )
+
+
+def adapt(backbone: Backbone, plan: Plan) -> tuple[str, ...]:
+    """Freeze blocks, put adapters in and set the dropout, in place; return what the user should know of it.
+
+    Raises:
+        PlanError: The plan asks for a block that is not there, or nothing would learn.
+    """
+    transfer.apply(backbone.model, backbone.blocks, plan.transfer, seed=plan.tuning.seed)
+    if (dropout := plan.tuning.dropout) is None:
+        return ()
+    trainable = transfer.resolve(backbone.blocks, plan.transfer)
+    resting = tuple(f"{path}." for block in backbone.blocks if block.name not in trainable for path in block.modules)
+    places = [place for place in tuning.set_dropout(backbone.model, dropout) if not f"{place}.".startswith(resting)]
+    return () if places else (f"dropout {dropout:g} changes nothing: what learns has no place for it",)
 
 
 def score(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,16 @@ A run changes the model it trains, so each gets a copy; the pristine one stays h
 
 import copy
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from workbench import baseline, data, tasks
 from workbench.baseline import Backbone
 from workbench.choices import Plan
 from workbench.data import Split
 from workbench.tasks.examples import Examples
+
+TABLE_SOURCE = "table"  # the source of a plan whose rows were given as an object
 
 
 class Preparation:
@@ -26,38 +29,76 @@ class Preparation:
         self._known: dict[str, tuple[Any, Any]] = {}  # what -> (the choices it was made from, it)
         self._lock = threading.RLock()
 
+    def snapshot(self) -> Self:
+        """Return another that knows the same now, and goes its own way from here."""
+        twin = type(self)(self.table)
+        twin._known = dict(self._known)
+        return twin
+
+    def stamped(self, plan: Plan) -> Plan:
+        """Return the plan, saying that its rows are a table if they are: no file would give the same ones."""
+        return plan if self.table is None else plan.change(source=TABLE_SOURCE)
+
     def split(self, plan: Plan) -> Split:
         """Return the rows, read and split. Raises DataError."""
-        return self._once("split", plan.data, lambda: data.load(plan.data, table=self.table))  # type: ignore[no-any-return]
+        split: Split = self._once("split", _rows_of(plan), lambda: data.load(plan.data, table=self.table))
+        return split
 
     def backbone(self, plan: Plan) -> Backbone:
         """Return the pretrained model with a head for the rows' classes; not to be changed. Raises BackboneError."""
-        return self._once("backbone", self._backbone_choices(plan), lambda: self._load(plan))  # type: ignore[no-any-return]
+        split = self.split(plan)
+        backbone: Backbone = self._once("backbone", _model_of(plan, split), lambda: _load(plan, split))
+        return backbone
 
     def examples(self, plan: Plan) -> tuple[Examples, Examples]:
         """Return the training and validation examples, encoded for the backbone."""
-        split, choices = self.split(plan), (plan.data, self._backbone_choices(plan))
-        return self._once("examples", choices, lambda: tasks.encode(split, self.backbone(plan), plan.data))  # type: ignore[no-any-return]
+        split, backbone = self.split(plan), self.backbone(plan)
+        choices = (plan.data, _model_of(plan, split))
+        examples: tuple[Examples, Examples] = self._once(
+            "examples", choices, lambda: tasks.encode(split, backbone, plan.data)
+        )
+        return examples
 
     def own_backbone(self, plan: Plan) -> Backbone:
         """Return a copy of the backbone that a run may change."""
         return copy.deepcopy(self.backbone(plan))
 
-    def current(self, what: str, plan: Plan) -> Any:
-        """Return the "split" or "backbone" of this plan if it is loaded, without waiting for one that is under way."""
-        choices = {"split": plan.data, "backbone": self._backbone_choices(plan)}[what]
+    def forget(self, *whats: str) -> None:
+        """Let go of the "split", "backbone" or "examples"; they are loaded again when asked for."""
+        for what in whats:
+            self._known.pop(what, None)
+
+    def current_split(self, plan: Plan) -> Split | None:
+        """Return the split of this plan if it is loaded, without waiting for one that is under way."""
+        found: Split | None = self._current("split", _rows_of(plan))
+        return found
+
+    def current_backbone(self, plan: Plan) -> Backbone | None:
+        """Return the backbone of this plan if it is loaded, without waiting for one that is under way."""
+        split = self.current_split(plan)
+        found: Backbone | None = self._current("backbone", _model_of(plan, split)) if split else None
+        return found
+
+    def _current(self, what: str, choices: Any) -> Any:
         made_from, value = self._known.get(what, (None, None))
         return value if made_from == choices else None
 
-    def _backbone_choices(self, plan: Plan) -> tuple[Any, ...]:
-        return (plan.baseline, plan.data, plan.tuning.seed)  # the rows tell the task and the classes of the head
-
-    def _load(self, plan: Plan) -> Backbone:
-        split = self.split(plan)
-        return baseline.load(plan.baseline.backbone, task=split.task, labels=split.labels, seed=plan.tuning.seed)
-
-    def _once(self, what: str, choices: Any, make: Any) -> Any:
+    def _once(self, what: str, choices: Any, make: Callable[[], Any]) -> Any:
         with self._lock:
             if what not in self._known or self._known[what][0] != choices:
                 self._known[what] = (choices, make())
             return self._known[what][1]
+
+
+def _rows_of(plan: Plan) -> Any:
+    """Return the choices that the rows depend on; how long a text may be is for the encoding."""
+    kept = {name: value for name, value in vars(plan.data).items() if name not in ("max_length", "image_size")}
+    return tuple(kept.items())
+
+
+def _model_of(plan: Plan, split: Split) -> Any:
+    return (plan.baseline, split.task, split.labels, plan.tuning.seed)
+
+
+def _load(plan: Plan, split: Split) -> Backbone:
+    return baseline.load(plan.baseline.backbone, task=split.task, labels=split.labels, seed=plan.tuning.seed)

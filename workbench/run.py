@@ -4,6 +4,7 @@
 two events.
 """
 
+import contextlib
 import shutil
 import threading
 import traceback
@@ -43,12 +44,13 @@ class Control:
 
     @property
     def is_pausing(self) -> bool:
-        """Whether the run is to wait (it may not have come to it yet)."""
-        return not self._may_go_on.is_set()
+        """Whether the run is to wait (it may not have come to it yet); a run that is to stop never waits."""
+        return not self.is_stopping and not self._may_go_on.is_set()
 
     def pause(self) -> None:
         """Let the run wait before its next event."""
-        self._may_go_on.clear()
+        if not self.is_stopping:
+            self._may_go_on.clear()
 
     def resume(self) -> None:
         """Let the run go on."""
@@ -86,21 +88,23 @@ def run(
     Raises:
         WorkbenchError: What can't be carried out, after the run has put it into its log as RunFailed.
     """
-    plan = plan or Plan()
+    preparation = preparation or Preparation(table)
+    plan = preparation.stamped(plan or Plan())
     folder = folder or RunFolder.create(plan, runs)
-    story = _Story(plan, folder, preparation or Preparation(table), control or Control())
+    story = _Story(plan, folder, preparation, control or Control())
     try:
         for event in story.events():
             folder.append(event)
             yield event
-    except GeneratorExit:
+    except (GeneratorExit, KeyboardInterrupt):
         for event in story.ending(STOPPED):
             folder.append(event)
         raise
     except Exception as error:
-        failure = story.failure(error)
-        folder.append(failure)
-        yield failure
+        for event in story.failing(error):
+            with contextlib.suppress(OSError):  # a disk that is full must not hide what went wrong from the panel
+                folder.append(event)
+            yield event
         raise
     finally:
         folder.close()
@@ -113,11 +117,13 @@ class _Story:
         self.plan, self.folder, self.preparation, self.control = plan, folder, preparation, control
         self.learner: Learner | None = None
         self.saved: dict[int, Checkpoint] = {}  # step -> the checkpoint kept of it
+        self.is_over = False
 
     def events(self) -> Iterator[Event]:
         for event in self._facts():
-            if isinstance(event, RunEnded):  # the model is on disk before anybody is told that it is done
-                yield from self._save()
+            if isinstance(event, RunEnded):
+                yield from self.ending(event.reason)
+                return
             yield event
             yield from self._keep(event)
             yield from self._pause()
@@ -126,16 +132,24 @@ class _Story:
                 return
 
     def ending(self, reason: str) -> Iterator[Event]:
-        """Keep the last weights, then tell that the run is over."""
-        yield from self._save()
-        yield engine.ended(self.learner, reason) if self.learner else RunEnded(step=0, reason=reason)
+        """Keep the last weights, then tell that the run is over, once: nobody hears of a model that is not on disk."""
+        if not self.is_over:
+            yield from self._save()
+            self.is_over = True
+            yield engine.ended(self.learner, reason) if self.learner else RunEnded(step=0, reason=reason)
 
-    def failure(self, error: Exception) -> RunFailed:
+    def failing(self, error: Exception) -> Iterator[Event]:
+        """Keep the weights of the last whole step if that can still be done, then tell what went wrong."""
+        saved: list[Event] = []
+        with contextlib.suppress(Exception):  # the error to tell is the first one
+            saved = list(self._save())
+        yield from saved
         step = self.learner.step if self.learner else 0
         if isinstance(error, WorkbenchError):
-            return RunFailed(step=step, what=error.what, hint=error.hint)
-        told = "".join(traceback.format_exception(error))
-        return RunFailed(step=step, what=f"{type(error).__name__}: {error}", traceback=told)
+            yield RunFailed(step=step, what=error.what, hint=error.hint)
+        else:
+            told = "".join(traceback.format_exception(error))
+            yield RunFailed(step=step, what=f"{type(error).__name__}: {error}", traceback=told)
 
     def _facts(self) -> Iterator[Event]:
         yield StageStarted(stage="reading the data")
@@ -147,6 +161,7 @@ class _Story:
         train, validation = self.preparation.examples(self.plan)
         yield StageStarted(stage="training")
         self.learner = build(backbone, train, validation, self.plan)
+        self.folder.note_environment(data=split.fingerprint, device=str(self.learner.device))
         yield from engine.train(self.learner)
 
     def _keep(self, event: Event) -> Iterator[Event]:
@@ -160,7 +175,7 @@ class _Story:
     def _save(self) -> Iterator[Event]:
         """Save the learner as it is, unless it was; step 0 is the backbone itself and needs no file."""
         learner = self.learner
-        if learner is None or learner.step == 0 or learner.step in self.saved:
+        if learner is None or not learner.is_whole or learner.step == 0 or learner.step in self.saved:
             return
         checkpoint = checkpoints.save(learner, self.folder.path / "checkpoints")
         self.saved[learner.step] = checkpoint

@@ -2,6 +2,9 @@
 
 The torch generators of a process are shared by every thread of it. What draws from them here (dropout, a new head,
 adapters) does so with a seed of its own, one at a time, and leaves them as the notebook had them.
+
+What can't be kept apart: a cell that draws from torch's own generator at the very moment of a training step, in another
+thread, shares that step's stream. A generator of the cell's own (`torch.Generator`) never does.
 """
 
 import hashlib

@@ -5,12 +5,13 @@ is told on the bus.
 """
 
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from workbench.baseline import Backbone
-from workbench.choices import Plan
+from workbench.choices import SECTION_OF, Plan
 from workbench.data import Split
 from workbench.errors import RunError, WorkbenchError, nearest
 from workbench.events import Bus, Event, PlanChanged, PreparationEnded
@@ -44,10 +45,11 @@ class Session:
         self.bus = Bus()
         self.runs: list[Run] = []
         self._root = Path(runs)
-        self._plan = plan or Plan()
         self._preparation = Preparation(table)
+        self._plan = self._preparation.stamped(plan or Plan())
         self._lock = threading.Lock()
-        self._loader: threading.Thread | None = None
+        self._was_asked = False  # whether anybody wants the data and the backbone loaded
+        self._is_loading = False
         self._is_stale = False  # the plan changed after the loader looked at it
 
     @property
@@ -63,14 +65,12 @@ class Session:
     @property
     def backbone(self) -> Backbone | None:
         """The backbone of the plan as loaded, not to be changed; None while it is not (call `prepare`)."""
-        found: Backbone | None = self._preparation.current("backbone", self._plan)
-        return found
+        return self._preparation.current_backbone(self._plan)
 
     @property
     def split(self) -> Split | None:
         """The rows of the plan as read and split; None while they are not (call `prepare`)."""
-        found: Split | None = self._preparation.current("split", self._plan)
-        return found
+        return self._preparation.current_split(self._plan)
 
     def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
         """Call `watcher(event)` from now on; return the function that ends it. Calls come from other threads."""
@@ -86,17 +86,17 @@ class Session:
             before, self._plan = self._plan, self._plan.change(**changes)
         if changed := tuple(before.differences(self._plan)):
             self.bus.publish(PlanChanged(fields=changed))
-        if self._loader is not None and (self.backbone is None or self.split is None):
+        if self._was_asked and any(SECTION_OF[name] in ("baseline", "data") or name == "seed" for name in changed):
             self.prepare()
         return self._plan
 
     def prepare(self) -> None:
         """Load the data and the backbone of the plan in the background; `PreparationEnded` tells of each."""
         with self._lock:
-            self._is_stale = True
-            if self._loader is None or not self._loader.is_alive():
-                self._loader = threading.Thread(target=self._load, name="workbench-loader", daemon=True)
-                self._loader.start()
+            self._was_asked = self._is_stale = True
+            if not self._is_loading:
+                self._is_loading = True
+                threading.Thread(target=self._load, name="workbench-loader", daemon=True).start()
 
     def start(self, *, where: str = "kernel") -> Run:
         """Start a run of the plan as it is now, and return the handle on it at once.
@@ -112,14 +112,14 @@ class Session:
                     f"{self.run.name} is still {self.run.state}", hint="stop it first, or use a Session more"
                 )
             folder = RunFolder.create(self._plan, self._root)
-            self.runs.append(Run(self._plan, folder, self._preparation, self.bus.publish))
-            return self.runs[-1]
+            self.runs.append(Run(self._plan, folder, self._preparation.snapshot(), self.bus.publish))
+        return self.runs[-1].start()
 
     def _load(self) -> None:
         while True:
             with self._lock:
                 if not self._is_stale:
-                    self._loader_is_done()
+                    self._is_loading = False
                     return
                 self._is_stale, plan = False, self._plan
             if self._loaded("data", plan, self._preparation.split) and self._loaded(
@@ -127,16 +127,18 @@ class Session:
             ):
                 self._loaded("examples", plan, self._preparation.examples)
 
-    def _loader_is_done(self) -> None:
-        self._loader = threading.Thread()  # not alive: the next `prepare` starts another
-
     def _loaded(self, part: str, plan: Plan, load: Callable[[Plan], Any]) -> bool:
         try:
             load(plan)
         except Exception as error:
-            what = error.what if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-            hint = error.hint if isinstance(error, WorkbenchError) else ""
-            self.bus.publish(PreparationEnded(part=part, what=what, hint=hint))
+            self.bus.publish(_failure(part, error))
             return False
         self.bus.publish(PreparationEnded(part=part))
         return True
+
+
+def _failure(part: str, error: Exception) -> PreparationEnded:
+    if isinstance(error, WorkbenchError):
+        return PreparationEnded(part=part, what=error.what, hint=error.hint)
+    told = "".join(traceback.format_exception(error))
+    return PreparationEnded(part=part, what=f"{type(error).__name__}: {error}", traceback=told)

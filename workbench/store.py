@@ -28,7 +28,8 @@ from workbench.choices import Plan
 from workbench.errors import RunError, WorkbenchError, nearest
 from workbench.events import EvaluationEnded, Event, RunEnded, RunFailed, RunPaused, RunResumed, RunStarted, StepEnded
 
-_NOTED = ("torch", "transformers", "peft", "datasets", "tokenizers", "numpy")  # versions that can change a number
+# versions that can change a number
+_NOTED = ("finetune-workbench", "torch", "transformers", "peft", "datasets", "tokenizers", "numpy")
 
 
 class RunFolder:
@@ -55,13 +56,12 @@ class RunFolder:
         try:
             path.mkdir(parents=True)
             (path / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+            cls(path).note_environment()
         except OSError as error:
             raise RunError(
                 f"the run folder {path} can't be written: {error.strerror}", hint="another runs= folder"
             ) from error
-        folder = cls(path)
-        folder.note_environment()
-        return folder
+        return cls(path)
 
     @property
     def name(self) -> str:
@@ -189,7 +189,7 @@ def list_runs(root: Path | str = "runs") -> list[Summary]:
 def _summary_or_broken(path: Path) -> Summary:
     try:
         return summarize(RunFolder(path))
-    except (WorkbenchError, ValueError):  # ValueError: bytes that are no text
+    except (WorkbenchError, OSError, ValueError, KeyError):  # bytes that are no text, or metrics without a loss
         return Summary(path.name, path, path.stat().st_mtime, "unreadable", "", "", 0, 0, None, {})
 
 

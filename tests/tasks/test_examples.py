@@ -1,6 +1,9 @@
+import pytest
 import tiny
 import torch
+import transformers as tf
 
+from workbench.baseline import Backbone, blocks
 from workbench.choices import Data
 from workbench.tasks import TABLE
 from workbench.tasks.examples import longest_input
@@ -47,3 +50,18 @@ def test_images_become_pixels_of_the_size_asked_for():
 def test_batches_carry_their_labels():
     _, examples = encoded("resnet", 6)
     assert torch.equal(examples.batch([1, 2, 3])["labels"], torch.tensor([1, 0, 1]))
+
+
+@pytest.mark.parametrize("architecture", ["vit", "resnet", "convnext"])
+def test_any_backbone_takes_another_image_size(architecture):
+    shape = {"num_channels": 3}
+    config, processor = {
+        "vit": (tf.ViTConfig(**tiny.SIZES, image_size=16, patch_size=8, **shape), tf.ViTImageProcessor()),
+        "resnet": (tf.ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1]), tf.ConvNextImageProcessor()),
+        "convnext": (tf.ConvNextConfig(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1]), tf.ConvNextImageProcessor()),
+    }[architecture]
+    model = tf.AutoModelForImageClassification.from_config(config)
+    backbone = Backbone("any", model, processor, "image-classification", blocks.find(model))
+    examples = TABLE["image-classification"].encode(tiny.rows("vit", 4), backbone, Data(image_size=48))
+    logits, targets = TABLE["image-classification"].score(model, examples.batch([0, 1]))
+    assert (logits.shape, targets.tolist()) == ((2, 2), [0, 1])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny
-from fakes import FakeSession
+from fakes import FakeSession, until
 from PIL import Image
 
 from widgets import DataPanel, panel
@@ -119,8 +119,8 @@ def test_rows_without_a_label_and_a_backbone_that_can_not_write_are_told_here(op
     session = FakeSession(split=data.load(Data(), table=tiny.frame(60)[["text"]]))
     session.change(source="rows/film.csv")
     panel = opened(DataPanel, session)
-    panel.show(PreparationEnded(part="backbone", what="minilm-l6 is an encoder"))
-    panel.refresh()
+    session.bus.publish(PreparationEnded(part="backbone", what="minilm-l6 is an encoder"))
+    assert until(lambda: panel.state["problem"] is not None)
     assert panel.state["problem"]["what"].startswith("film.csv has no label column")
     assert panel.state["split"]["columns"][1] == {
         "role": "label",

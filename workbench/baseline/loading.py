@@ -159,6 +159,6 @@ def _ensure_padding(tokenizer: Any, model: Any) -> list[str]:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
         notes.append(f"the tokenizer has no padding token; {tokenizer.pad_token} stands in (padding is never learnt)")
-    if getattr(model.config, "pad_token_id", None) is None:  # classifiers on decoders find the last token by it
-        model.config.pad_token_id = tokenizer.pad_token_id
+    # classifiers on decoders find the last token by it, so it must be the one that batches are padded with
+    model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
     return notes

@@ -19,6 +19,11 @@ def complete(backbone: Backbone, prompt: str, *, tokens: int = 40) -> str:
     if not inputs["input_ids"].numel():
         raise RunError("the prompt is empty", hint="a few words to go on from")
     length = inputs["input_ids"].shape[1]
+    room = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None) or length + tokens
+    if not 1 <= tokens <= room - length:
+        raise RunError(
+            f"{tokens} tokens after a prompt of {length}; this model has room for {room}", hint="a shorter prompt"
+        )
     with torch.inference_mode():
         ids = backbone.model.generate(
             input_ids=inputs["input_ids"],

@@ -25,6 +25,8 @@ class Task(Protocol):
     evaluation_rows: int  # as many validation examples as take about a second on a laptop
     prefers_bf16: bool  # whether bf16 autocast pays on a CPU with bf16 instructions (FACTS: text yes, small images no)
 
+    names_classes: bool  # whether its metrics compare predicted with true class ids
+
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
         """Turn rows into examples that the model takes."""
 

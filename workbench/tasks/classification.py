@@ -16,6 +16,7 @@ from workbench.tasks.examples import Batch, Examples
 class Classification:
     """One class id a row."""
 
+    names_classes = True
     trivial_name = "always the most frequent class"
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,8 @@ class LanguageModeling:
 
     evaluation_rows = 24
     prefers_bf16 = True
-    trivial_name = "word frequencies, whatever came before"
+    names_classes = False  # an argmax over the vocabulary at each place would be thrown away
+    trivial_name = "token frequencies, whatever came before"
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
         """Tokenize each document and cut it into windows of at most `choice.max_length` tokens."""

@@ -5,20 +5,20 @@ from torch import nn
 _KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
-def set_dropout(model: nn.Module, probability: float) -> int:
-    """Set every dropout of the model to `probability`; return how many places were set.
+def set_dropout(model: nn.Module, probability: float) -> tuple[str, ...]:
+    """Set every dropout of the model to `probability`; return the paths of the modules that have one.
 
     Places are dropout modules, and the float attributes such as Llama's `attention_dropout` that a forward pass reads
     instead of a module. LoRA adapters keep their own (`lora_dropout`).
     """
-    places = 0
-    for path, module in model.named_modules():
-        if "lora_" in path:
-            continue
-        if isinstance(module, _KINDS):
-            module.p = probability
-            places += 1
-        for name in [n for n, value in vars(module).items() if n.endswith("dropout") and isinstance(value, float)]:
-            setattr(module, name, probability)
-            places += 1
-    return places
+    own = [(path, module) for path, module in model.named_modules() if "lora_" not in path]
+    return tuple(path for path, module in own if _set(module, probability))
+
+
+def _set(module: nn.Module, probability: float) -> bool:
+    names = [name for name, value in vars(module).items() if name.endswith("dropout") and isinstance(value, float)]
+    if isinstance(module, _KINDS):
+        names.append("p")
+    for name in names:
+        setattr(module, name, probability)
+    return bool(names)
