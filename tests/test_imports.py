@@ -62,3 +62,10 @@ def test_the_core_tests_pass_without_jupyter():
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     done = subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_idle_threads_are_told_not_to_spin_before_torch_is_imported():
+    told = "import os, workbench, torch; print(os.environ['GOMP_SPINCOUNT'])"
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, env=environment)
+    assert answer.stdout.strip() == "1000"

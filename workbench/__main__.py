@@ -24,7 +24,6 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # idle threads that spin slow a shared machine; read by torch
     options, rest = _parser().parse_known_args(arguments)
     if rest and options.command is not lab:
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")

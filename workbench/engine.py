@@ -2,8 +2,8 @@
 
 To stop is to stop asking; tests are `list(train(learner))`. What a step does depends on the plan, the data and the
 step's own number, never on how often the loop was interrupted: batch order and dropout are seeded by (seed, epoch) and
-(seed, step), and the rate is a function of the step (seeding.py tells the one exception). A learner with weights, optimizer and step count put back goes on
-as if nothing had happened.
+(seed, step), and the rate is a function of the step (seeding.py tells the one exception). A learner with weights,
+optimizer and step count put back goes on as if nothing had happened.
 
 It writes no file, draws nothing and knows no task, panel or store.
 """

@@ -137,7 +137,7 @@ class Run:
     def model(self, which: str = "best") -> Any:
         """Return the model as it was at its "best" evaluation, at the "last" step kept, or as the "backbone".
 
-        A plain transformers model in eval mode, a copy: save it with `save_pretrained`, train it further, do as you like.
+        A plain transformers model in eval mode, and a copy: save it with `save_pretrained`, or train it further.
         As long as no checkpoint was kept, the best and the last are the backbone.
 
         Raises:
