@@ -1,26 +1,15 @@
 import json
 
 import pytest
+from test_events import STARTED, STEP
 
 from workbench import store
 from workbench.choices import Plan
 from workbench.errors import PlanError, RunError
-from workbench.events import EvaluationEnded, RunEnded, RunPaused, RunStarted, StepEnded
+from workbench.events import EvaluationEnded, RunEnded, RunPaused
 from workbench.store import RunFolder
 
 PLAN = Plan().change(backbone="org/My Model", learning_rate=1e-4)
-STARTED = RunStarted(
-    task="text-classification",
-    steps=10,
-    trainable_parameters=5,
-    total_parameters=9,
-    rows=100,
-    device="cpu",
-    precision="fp32",
-    baseline={"accuracy": 0.5, "loss": 0.7},
-    baseline_name="majority",
-)
-STEP = StepEnded(step=3, epoch=0.5, loss=1.25, targets=32, rows=32, learning_rate=1e-3, gradient_norm=0.7, seconds=0.01)
 
 
 def evaluated(step, loss, *, best):
