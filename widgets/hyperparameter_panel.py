@@ -59,7 +59,10 @@ MORE = (
     Control("clip_norm", "clip gradient", "Longer gradients are cut to this length.", none="off"),
     Control("accumulation_steps", "accumulate", "Batches whose gradients are summed for one step."),
     Control(
-        "precision", "precision", "Number format of the arithmetic; auto measures.", options=typing.get_args(Precision)
+        "precision",
+        "precision",
+        "Number format of the arithmetic; auto takes bf16 where the hardware is quick at it.",
+        options=typing.get_args(Precision),
     ),
     Control("max_steps", "at most", "Ends the run after so many steps.", none="by epochs"),
     Control("seed", "seed", "The same seed gives the same run."),

@@ -22,13 +22,13 @@ def test_a_sample_is_seeded_in_order_and_without_repeats():
     assert examples.sample(99, seed=0) is examples
 
 
-def test_sorted_batches_hold_every_example_once_longest_first():
+def test_sorted_batches_hold_every_example_once_shortest_first():
     _, examples = encoded("bert")
     batches = examples.sorted_batches(8)
     order = [index for batch in batches for index in batch]
     assert sorted(order) == list(range(30))
     lengths = [examples.lengths[index] for index in order]
-    assert lengths == sorted(lengths, reverse=True)
+    assert lengths == sorted(lengths)
 
 
 def test_texts_are_cut_at_the_limit_and_counted():

@@ -46,8 +46,8 @@ class Examples:
         return Examples(*pick, self.collate, self.notes)
 
     def sorted_batches(self, size: int) -> list[list[int]]:
-        """Return indices in batches of like length, longest first, so that little is padding."""
-        order = sorted(range(len(self)), key=lambda index: (-self.lengths[index], index))
+        """Return indices in batches of like length, so that little is padding; shortest first, to tell soon."""
+        order = sorted(range(len(self)), key=lambda index: (self.lengths[index], index))
         return [order[start : start + size] for start in range(0, len(order), size)]
 
 
