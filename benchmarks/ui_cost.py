@@ -2,10 +2,12 @@
 
 Claim: training with the whole panel shown costs less than 2 % (ratio of `live` at or above 0.98). The run is carried
 out by an ipykernel of its own, with real comm messages; the time is that from the first step to the last, as the run's
-own log has it.
+own log has it. On a noisy machine the ratio swings by more than the claim, so the CPU time of the thread that feeds the
+panels is told too, in percent of the run's time. What the browser draws with is not in it.
 """
 
 import json
+import statistics
 import tempfile
 
 import form
@@ -20,12 +22,24 @@ session.prepare()
 began = time.monotonic()
 while session.backbone is None and time.monotonic() < began + 120: time.sleep(0.05)
 """
-SHOW = "from IPython.display import display; from widgets import Workbench; display(Workbench(session))"
+SHOW = """
+from IPython.display import display
+from widgets import Workbench, bridge
+spent, turn = [0.0], bridge.Pump.turn
+def timed(pump):
+    began = time.thread_time()
+    turn(pump)
+    spent[0] += time.thread_time() - began
+bridge.Pump.turn = timed
+display(Workbench(session))
+"""
+HIDE = "bridge.Pump.turn = turn; print(json.dumps(spent[0]))"
 TIME = """
 run = session.start().wait()
 steps = [event.time for event in run.events if isinstance(event, StepEnded)]
 print(json.dumps(steps[-1] - steps[0]))
 """
+SHARES: list[float] = []  # CPU time of the panels' thread, in percent of each run with the panel
 
 
 class Kernel:
@@ -65,20 +79,24 @@ def seconds(kernel: Kernel, *, shown: bool, steps: int) -> float:
         if shown:
             kernel.execute(SHOW)
         taken = float(json.loads(kernel.execute(TIME)))
+        if shown:
+            SHARES.append(100 * float(json.loads(kernel.execute(HIDE))) / taken)
         kernel.execute("import ipywidgets as ipw; ipw.Widget.close_all(); del run, session")
         return taken
 
 
 def main() -> None:
     asked = form.arguments(__doc__)
-    steps, repetitions = (30, 2) if asked.quick else (120, 7)
+    steps, repetitions = (20, 2) if asked.quick else (60, 7)
     with Kernel() as kernel:
         taken = form.alternate(
             lambda: seconds(kernel, shown=True, steps=steps),
             lambda: seconds(kernel, shown=False, steps=steps),
             repetitions=repetitions,
         )
-    form.report("ui_cost", [form.row("live", "no panel", taken, repetitions=repetitions)], as_json=asked.json)
+    share = statistics.median(SHARES)
+    row = form.row("live", "no panel", taken, repetitions=repetitions, panel_cpu_percent=share)
+    form.report("ui_cost", [row], as_json=asked.json)
 
 
 if __name__ == "__main__":
