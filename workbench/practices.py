@@ -52,8 +52,9 @@ TABLE: tuple[Practice, ...] = (
             learning_rate=3e-4,
             batch_size=4,
             max_length=64,
-            max_steps=40,
+            max_steps=30,
             evaluate_every=10,
+            evaluation_rows=16,
         ),
     ),
 )

@@ -27,12 +27,16 @@ class Preparation:
     def __init__(self, table: Any = None) -> None:
         self.table = table
         self._known: dict[str, tuple[Any, Any]] = {}  # what -> (the choices it was made from, it)
+        self._elder: Preparation | None = None  # whose snapshot this is
         self._lock = threading.RLock()
 
     def snapshot(self) -> Self:
-        """Return another that knows the same now, and goes its own way from here."""
+        """Return another that knows the same now, and goes its own way from here.
+
+        What this one is loading at the time, or has loaded since, the other waits for and takes over if it fits.
+        """
         twin = type(self)(self.table)
-        twin._known = dict(self._known)
+        twin._known, twin._elder = dict(self._known), self
         return twin
 
     def stamped(self, plan: Plan) -> Plan:
@@ -86,8 +90,13 @@ class Preparation:
     def _once(self, what: str, choices: Any, make: Callable[[], Any]) -> Any:
         with self._lock:
             if what not in self._known or self._known[what][0] != choices:
-                self._known[what] = (choices, make())
+                found = self._elder._awaited(what, choices) if self._elder is not None else None
+                self._known[what] = (choices, make() if found is None else found)
             return self._known[what][1]
+
+    def _awaited(self, what: str, choices: Any) -> Any:
+        with self._lock:  # held while anything is made
+            return self._current(what, choices)
 
 
 def _rows_of(plan: Plan) -> Any:
