@@ -43,7 +43,7 @@ def brute_force_nats(learner, examples):
     return nats, targets
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 32])
+@pytest.mark.parametrize("batch_size", [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 32))])
 @pytest.mark.parametrize(
     ("kind", "options"),
     [

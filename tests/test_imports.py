@@ -64,6 +64,7 @@ def test_the_core_tests_pass_without_jupyter():
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_idle_threads_are_told_not_to_spin_before_torch_is_imported():
     told = "import os, workbench, torch; print(os.environ['GOMP_SPINCOUNT'])"
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}

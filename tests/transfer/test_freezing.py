@@ -10,6 +10,9 @@ from workbench.baseline import blocks
 from workbench.choices import Transfer
 from workbench.errors import PlanError
 
+pytestmark = pytest.mark.slow  # the whole file takes some seconds
+
+
 STEPS = 10
 
 

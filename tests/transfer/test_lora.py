@@ -16,6 +16,9 @@ from workbench.choices import Transfer
 from workbench.errors import PlanError
 from workbench.transfer import lora
 
+pytestmark = pytest.mark.slow  # the whole file takes some seconds
+
+
 LORA = Transfer(trainable="all", method="lora", lora_rank=2, lora_alpha=8.0)
 
 

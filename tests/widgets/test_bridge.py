@@ -9,6 +9,8 @@ from fakes import FakeSession, until
 from widgets import CurvesPanel, FreezePanel, RunPanel, bridge
 from workbench.events import PlanChanged, RunEnded, StageStarted, StepEnded
 
+pytestmark = pytest.mark.slow  # the whole file takes some seconds
+
 
 def pumps():
     return [thread for thread in threading.enumerate() if thread.name == "panels" and thread.is_alive()]
