@@ -10,6 +10,8 @@ from tinypack import CONTENT, row, wheel
 from workbench import downloading, packs
 from workbench.errors import PackError
 
+pytestmark = pytest.mark.slow  # the whole file takes some seconds
+
 
 def test_pip_fetches_the_pinned_file(index, only_local, cache, monkeypatch):
     monkeypatch.setattr(packs, "TABLE", (row(index),))

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # the whole file takes some seconds
+
+
 TESTS = Path(__file__).parent
 JUPYTER = {"IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "jupyter_client", "jupyterlab", "traitlets"}
 HEAVY = {"torch", "transformers", "datasets", "peft", "pandas", "numpy", "matplotlib"}

@@ -8,6 +8,9 @@ from workbench import data
 from workbench.choices import Plan
 from workbench.preparation import Preparation
 
+pytestmark = pytest.mark.slow  # the whole file takes some seconds
+
+
 PLAN = Plan().change(source="table")
 
 

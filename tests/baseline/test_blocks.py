@@ -7,6 +7,8 @@ from torch import nn
 
 from workbench.baseline import blocks, tracing
 
+pytestmark = pytest.mark.slow  # the whole file takes some seconds
+
 
 def copy_of(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}

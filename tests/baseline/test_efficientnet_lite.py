@@ -13,6 +13,9 @@ from workbench import packs
 from workbench.baseline import efficientnet_lite as lite
 from workbench.errors import PackError
 
+pytestmark = pytest.mark.slow  # the whole file takes some seconds
+
+
 TINY = {"image_size": 32, "stem_channels": 8, "head_channels": 16, "stages": [[1, 3, 1, 1, 8], [2, 5, 2, 6, 16]]}
 
 
