@@ -24,7 +24,6 @@ from workbench.pace import Pace
 from workbench.preparation import Preparation
 from workbench.run import Control, run
 from workbench.store import RunFolder, state_after
-from workbench.tasks import TABLE
 
 MOMENTS = ("best", "last", "backbone")  # whose weights a run can give back
 
@@ -158,7 +157,9 @@ class Run:
 
         Adapters are merged into the weights they adapt, so that it is a plain transformers model to save.
         """
-        backbone = self._learned(which)
+        backbone = self._preparation.own_backbone(self.plan)
+        adapt(backbone, self.plan)
+        self._put_back(backbone, which)
         if self.plan.transfer.method == "lora":
             backbone.model = transfer.merge(backbone.model)
         backbone.model.eval()
@@ -171,28 +172,26 @@ class Run:
             DataError: There is no such split.
             RunError: It has no rows.
         """
-        task, backbone = TABLE[self._preparation.split(self.plan).task], self._learned(which)
-        examples = task.encode(self._preparation.split(self.plan).part(split), backbone, self.plan.data)
-        if not len(examples):
-            raise RunError(f"the {split} split of this run has no rows", hint="a plan with test_fraction=0.15")
         train, validation = self._preparation.examples(self.plan)
         learner = build(self._preparation.own_backbone(self.plan), train, validation, self.plan)
-        learner.backbone.model.load_state_dict(backbone.model.state_dict())
+        self._put_back(learner.backbone, which)
+        rows = self._preparation.split(self.plan).part(split)
+        examples = learner.task.encode(rows, learner.backbone, self.plan.data)
+        if not len(examples):
+            raise RunError(f"the {split} split of this run has no rows", hint="a plan with test_fraction=0.15")
         events = evaluate(learner, examples, split=split)
         return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
 
-    def _learned(self, which: str) -> Backbone:
-        if which not in MOMENTS:
-            raise RunError(f"which is {which!r}", hint=nearest(which, MOMENTS))
-        backbone = self._preparation.own_backbone(self.plan)
-        adapt(backbone, self.plan)
+    def _put_back(self, backbone: Backbone, which: str) -> None:
+        """Load the weights of that moment into a backbone that was adapted to this run's plan."""
         if step := self._step_of(which):
             checkpoint = at(self.folder / "checkpoints", step)
             load_weights(backbone, transfer.resolve(backbone.blocks, self.plan.transfer), checkpoint)
-        return backbone
 
     def _step_of(self, which: str) -> int:
         """Return the step of the checkpoint of that moment; 0, the backbone itself, as long as there is none."""
+        if which not in MOMENTS:
+            raise RunError(f"which is {which!r}", hint=nearest(which, MOMENTS))
         saved = [event for event in self.events if isinstance(event, CheckpointSaved)]
         wanted = {"best": [event for event in saved if event.best], "last": saved, "backbone": []}[which]
         return wanted[-1].step if wanted else 0
