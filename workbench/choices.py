@@ -26,8 +26,17 @@ Method = Literal["weights", "lora"]
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+SaveModel = Literal["best", "last", "none"]
 
 TASKS: tuple[Task, ...] = typing.get_args(Task)
+
+
+LIVE = "at the next step"  # what a run under way obeys; anything else waits for the next run
+
+
+def live(default: Any) -> Any:
+    """Return a dataclass field that a run under way obeys from its next step on."""
+    return field(default=default, metadata={"takes_effect": LIVE})
 
 
 def within(low: float, high: float, *, unit: str, takes_effect: str = "at the next run", default: Any) -> Any:
@@ -74,7 +83,7 @@ class Data(Choice):
 class Transfer(Choice):
     """Practice 3: which blocks learn, and whether their own weights do or low-rank adapters beside them."""
 
-    trainable: str | tuple[str, ...] = "head"  # "head", "last 2", "all", or the names of blocks
+    trainable: str | tuple[str, ...] = live("head")  # "head", "last 2", "all", or the names of blocks
     method: Method = "weights"
     lora_rank: int = within(1, 512, unit="rank", default=8)
     lora_alpha: float = within(0.1, 1024, unit="scale × rank", default=16.0)
@@ -95,7 +104,7 @@ class Transfer(Choice):
 class Tuning(Choice):
     """Practice 4: the hyperparameters of the optimizer and of the loop."""
 
-    learning_rate: float = within(1e-8, 10.0, unit="per step", default=1e-3)  # peak, after warm-up
+    learning_rate: float = within(1e-8, 10.0, unit="per step", takes_effect=LIVE, default=1e-3)  # peak, after warm-up
     batch_size: int = within(1, 65_536, unit="rows", default=32)
     accumulation_steps: int = within(1, 4096, unit="batches a step", default=1)
     epochs: float = within(0.001, 10_000, unit="passes over the rows", default=3.0)
@@ -114,9 +123,11 @@ class Tuning(Choice):
 class Monitoring(Choice):
     """Practice 6: what is measured while the run goes on, and what is kept of it."""
 
-    evaluate_every: int | None = within(1, 10**9, unit="steps", default=None)  # None: ten times a run
+    evaluate_every: int | None = within(1, 10**9, unit="steps", takes_effect=LIVE, default=None)  # None: ten a run
     evaluation_rows: int | None = within(1, 10**9, unit="rows", default=None)  # None: what takes about a second
-    checkpoint_every: int | None = within(1, 10**9, unit="steps", default=None)  # None: best and last only
+    checkpoint_every: int | None = within(1, 10**9, unit="steps", default=None)  # None: at each evaluation
+    keep_last: int | None = within(1, 10**9, unit="checkpoints", default=2)  # beside the best one; None: all
+    save_model: SaveModel = "best"  # whose weights are written at the end, as plain transformers reads them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,3 +269,6 @@ FIELDS: dict[str, "dataclasses.Field[Any]"] = {  # field -> its dataclass field,
     for section in dataclasses.fields(Plan)
     for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
 }
+LIVE_FIELDS: tuple[str, ...] = tuple(
+    name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == LIVE
+)

@@ -93,13 +93,88 @@ class EvaluationEnded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightsMoved(Event):
+    """How far training has moved each block that learns or has learnt, from where it was before it did."""
+
+    step: int
+    by_block: Mapping[str, float]  # L2 norm of the change / L2 norm of the weights before
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenMoved(Event):
+    """Something frozen is not what it was: its hash differs, so nothing the run says of it can be trusted."""
+
+    step: int
+    tensors: tuple[str, ...]
+    blocks: tuple[str, ...]  # where they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanAdjusted(Event):
+    """Choices of the run under way changed after `step` steps; the step that follows is the first to obey them."""
+
+    step: int
+    before: Mapping[str, Any]  # field of the plan -> value
+    after: Mapping[str, Any]
+    scheduled: bool = False  # it was known when the run began: a fork's own changes, and those its parent made later
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(Event):
-    """Everything that can differ from the backbone is safely on disk."""
+    """Everything that can differ from the backbone is safely on disk, and what is frozen was hashed once more."""
 
     step: int
     folder: str  # relative to the run folder
     size_bytes: int
     best: bool
+    frozen_tensors: int = 0  # frozen tensors and buffers found bit-identical to the start
+    kept: tuple[int, ...] = ()  # steps of all checkpoints there are now
+    kept_bytes: int = 0  # what they take on disk together
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFailed(Event):
+    """A checkpoint could not be written; the earlier ones stay, and training goes on."""
+
+    step: int
+    what: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRefused(Event):
+    """A checkpoint that is not as it was written was passed over; an older one, or the backbone, is taken."""
+
+    step: int
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSaved(Event):
+    """A model lies on disk as plain transformers reads it."""
+
+    step: int
+    which: str  # best | last
+    folder: str  # relative to the run folder
+    size_bytes: int
+    load: str  # Python that loads it, `folder` standing for its path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunForked(Event):
+    """This run begins where `parent` was after `step` steps; first in the log of a fork."""
+
+    parent: str
+    step: int
+    changes: Mapping[str, Any]  # field of the plan -> value, where the fork differs from there on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayDiverged(Event):
+    """Repeating logged steps gave other numbers: another machine, number of threads, or version."""
+
+    step: int
+    what: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +209,7 @@ class RunFailed(Event):
     what: str
     hint: str = ""
     traceback: str = ""
+    rows: tuple[int, ...] = ()  # training examples of the batch that did it, where one did
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +217,13 @@ class PlanChanged(Event):
     """The session has a new plan; `fields` are the names that changed."""
 
     fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunChosen(Event):
+    """The session shows another run from now on; all of its events follow. Told on the bus only."""
+
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +272,8 @@ def _to_json(value: Any) -> Any:
 
 def _from_json(value: Any, hint: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: float(item) for key, item in value.items()}
+        inner = typing.get_args(hint)[-1] if typing.get_args(hint) else Any
+        return {key: _from_json(item, inner) for key, item in value.items()}
     if isinstance(value, list):
         return tuple(value)
     return float(value) if float in (hint, *typing.get_args(hint)) and value is not None else value

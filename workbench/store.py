@@ -5,10 +5,14 @@
         environment.json   versions, platform, command, fingerprint of the data
         events.jsonl       append-only, one event a line, written before anybody is told
         checkpoints/       see checkpoints.py
+        schedule.json      what a fork changes, and when; see run.py
+        wishes.jsonl       what people want of it while it runs; see control.py
+        run.lock           held by the process that carries the run out, and freed by the system if that dies
 
 It holds no tensor and imports no torch. Reading a folder runs nothing, whoever wrote it.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -23,11 +27,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from filelock import FileLock, Timeout
+
 from workbench import events
 from workbench.choices import Plan
 from workbench.errors import RunError, WorkbenchError, nearest
-from workbench.events import EvaluationEnded, Event, RunEnded, RunFailed, RunPaused, RunResumed, RunStarted, StepEnded
+from workbench.events import (
+    CheckpointSaved,
+    EvaluationEnded,
+    Event,
+    ModelSaved,
+    RunEnded,
+    RunFailed,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    StepEnded,
+)
 
+_LASTING = (CheckpointSaved, ModelSaved, RunEnded, RunFailed)
 # versions that can change a number
 _NOTED = ("finetune-workbench", "torch", "transformers", "peft", "datasets", "tokenizers", "numpy")
 
@@ -42,6 +60,7 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._log: Any = None  # opened by the first append, so that reading never locks or touches a file
+        self._lock = FileLock(self.path / "run.lock", is_singleton=False, thread_local=False)
 
     @classmethod
     def create(cls, plan: Plan, root: Path | str = "runs") -> Self:
@@ -84,15 +103,51 @@ class RunFolder:
     def append(self, event: Event) -> None:
         """Write one event to the log; it has left this process when this returns."""
         if self._log is None:
+            _cut_half_line(self.path / "events.jsonl")
             self._log = (self.path / "events.jsonl").open("a", encoding="utf-8")
         self._log.write(json.dumps(events.to_dict(event), ensure_ascii=False, allow_nan=False) + "\n")
         self._log.flush()
+        if isinstance(event, _LASTING):  # nothing that was said to be safe is lost with the power
+            os.fsync(self._log.fileno())
 
     def close(self) -> None:
         """Close the log; a later append opens it again."""
         if self._log is not None:
             self._log.close()
             self._log = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the one process that carries this run out, within the block.
+
+        Raises:
+            RunError: Another one is.
+        """
+        try:
+            self._lock.acquire(timeout=1)  # somebody may be looking whether it is free
+        except Timeout:
+            raise RunError(
+                f"{self.name} is being carried out by another process", hint="attach to it, or stop it first"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{self.path} can't be written: {error.strerror}", hint="a folder of your own") from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a living process carries this run out, this one included."""
+        if self._lock.is_locked:
+            return True
+        if not (self.path / "run.lock").exists():
+            return False
+        try:
+            with FileLock(self.path / "run.lock", is_singleton=False).acquire(blocking=False):
+                return False
+        except (Timeout, OSError):
+            return True
 
     def plan(self) -> Plan:
         """Read the plan.
@@ -119,6 +174,19 @@ class RunFolder:
             for number, line in enumerate(lines, start=1):
                 if line.endswith("\n"):
                     yield _event(line, f"{path}, line {number}")
+
+
+def _cut_half_line(path: Path) -> None:
+    """Take away a last line that a crash or a full disk cut off, so that what comes next has its own line."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        back = min(size, 1 << 20)
+        file.seek(size - back)
+        tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            file.truncate(size - back + tail.rfind(b"\n") + 1)
 
 
 def _event(line: str, where: str) -> Event:
