@@ -6,6 +6,7 @@ import torch
 from test_engine import PLAN, make, weights
 
 from workbench import checkpoints, engine
+from workbench.checkpoint_files import FILES
 from workbench.checkpoints import Checkpoint
 from workbench.errors import RunError
 from workbench.events import EvaluationEnded, StepEnded
@@ -42,11 +43,12 @@ def test_only_what_can_differ_from_the_backbone_is_kept(tmp_path):
     engine.take_step(made)
     head = sum(p.numel() for p in made.model.parameters() if p.requires_grad)
     saved = checkpoints.save(made, tmp_path)
-    assert saved.size_bytes < 4 * 3 * head + 8_000
+    assert saved.size_bytes < 4 * 3 * head + 16_000
     assert {file.name for file in saved.path.iterdir()} == {
         "weights.safetensors",
         "optimizer.safetensors",
         "state.json",
+        "frozen.json",
         "manifest.json",
     }
 
@@ -58,7 +60,7 @@ def saved(tmp_path):
     return checkpoints.save(made, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("name", [*sorted(FILES), "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_a_broken_checkpoint_is_refused(saved, name, damage):
     file = saved.path / name

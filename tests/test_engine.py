@@ -91,8 +91,9 @@ def test_the_last_window_of_an_epoch_is_normalised_by_its_own_targets():
 def test_the_story_of_a_run():
     events = list(engine.train(make()))
     kinds = [type(event).__name__ for event in events if type(event).__name__ != "EvaluationProgressed"]
-    step, evaluation = "StepEnded", "EvaluationEnded"
-    assert kinds == ["RunStarted", evaluation, step, step, evaluation, step, step, evaluation, "RunEnded"]
+    step, evaluation = ["StepEnded"], ["EvaluationEnded"]
+    measured = ["WeightsMoved", *evaluation]
+    assert kinds == ["RunStarted", *evaluation, *2 * step, *measured, *2 * step, *measured, "RunEnded"]
     assert isinstance(events[-1], RunEnded)
     assert events[-1].reason == "completed"
     assert [event.step for event in events if isinstance(event, EvaluationEnded)] == [0, 2, 4]

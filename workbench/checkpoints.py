@@ -1,22 +1,22 @@
 """Checkpoints: what can differ from the backbone, written so that a half-written one is never taken for whole.
 
     checkpoints/step-000120/
-        weights.safetensors     trainable parameters, and norm statistics of trainable blocks
-        optimizer.safetensors   AdamW's two moments and its step count, for each of those parameters
-        state.json              step, best step, best loss, last step measured
-        manifest.json           size and sha256 of the three files above; written last
+        weights.safetensors     what learns or learnt: parameters, and norm statistics of their blocks
+        optimizer.safetensors   AdamW's two moments and its step count, for each parameter that learns
+        state.json              step, best step, best loss, last step measured, the plan as it is by now, what learnt
+        frozen.json             hash of every frozen tensor, so that no other backbone is taken for this one
+        manifest.json           size and sha256 of the files above; written last
 
 A folder is filled under another name, synced to disk and renamed. Batch order, dropout and the learning rate are
 functions of the step, so there is no generator or scheduler to keep. No pickle is ever read or written.
 """
 
-import hashlib
+import dataclasses
 import json
 import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,74 +25,127 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from workbench import transfer
+from workbench.adjusting import rebuild_optimizer
 from workbench.baseline import Backbone
+from workbench.checkpoint_files import Checkpoint as Checkpoint
+from workbench.checkpoint_files import State as State
+from workbench.checkpoint_files import all_in as all_in
+from workbench.checkpoint_files import at as at
+from workbench.checkpoint_files import entry, sync
+from workbench.checkpoint_files import newest_valid as newest_valid
+from workbench.checkpoint_files import set_aside as set_aside
+from workbench.checkpoint_files import state_of as state_of
+from workbench.checkpoint_files import verified as verified
 from workbench.errors import RunError
-from workbench.learner import Learner
-
-FILES = {"weights.safetensors", "optimizer.safetensors", "state.json"}
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint on disk."""
-
-    path: Path
-    step: int
-
-    @property
-    def size_bytes(self) -> int:
-        """What it takes on disk."""
-        return sum(file.stat().st_size for file in self.path.iterdir())
+from workbench.learner import Learner, adapt
 
 
 def save(learner: Learner, root: Path) -> Checkpoint:
-    """Write a checkpoint of the learner under `root`; it is whole and on disk when this returns."""
+    """Write a checkpoint of the learner under `root`; it is whole and on disk when this returns.
+
+    Raises:
+        OSError: It could not be written; nothing of it is left behind.
+    """
     final = root / f"step-{learner.step:06d}"
     partial = root / f".partial-{final.name}-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(_detached(changeable(learner.backbone, learner.trainable)), partial / "weights.safetensors")
-    save_file(_detached(_moments(learner)), partial / "optimizer.safetensors")
-    best_loss = learner.best_loss if math.isfinite(learner.best_loss) else None
-    state = {
+    try:
+        _fill(partial, learner)
+        _put_in_place(partial, final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return Checkpoint(final, learner.step)
+
+
+def _fill(folder: Path, learner: Learner) -> None:
+    (folder / "state.json").write_text(json.dumps(_state(learner), ensure_ascii=False))
+    (folder / "frozen.json").write_text(json.dumps(learner.frozen))
+    _write(_detached(changeable(learner.backbone, learner.learnt)), folder / "weights.safetensors")
+    _write(_detached(_moments(learner)), folder / "optimizer.safetensors")
+    manifest = {file.name: entry(file) for file in sorted(folder.iterdir())}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    for file in (*folder.iterdir(), folder):
+        sync(file)
+
+
+def _put_in_place(partial: Path, final: Path) -> None:
+    """Give a filled folder its name; one of that name before is there until the new one is."""
+    old = final.with_name(f".old-{final.name}-{os.getpid()}")
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _state(learner: Learner) -> dict[str, Any]:
+    return {
         "step": learner.step,
         "best_step": learner.best_step,
-        "best_loss": best_loss,
+        "best_loss": learner.best_loss if math.isfinite(learner.best_loss) else None,
         "measured_step": learner.measured_step,
+        "adjusted": learner.adjusted,
+        "plan": dataclasses.asdict(learner.plan),
+        "learnt": learner.learnt,
+        "joined": learner.joined,
     }
-    (partial / "state.json").write_text(json.dumps(state))
-    manifest = {file.name: _entry(file) for file in sorted(partial.iterdir())}
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=2))
-    for file in partial.iterdir():
-        _sync(file)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    _sync(root)
-    return Checkpoint(final, learner.step)
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors with the permissions that any other new file gets; safetensors gives them to the owner alone."""
+    mode = (path.parent / "state.json").stat().st_mode
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(str(error)) from error
+    path.chmod(mode)
 
 
 def restore(learner: Learner, checkpoint: Checkpoint) -> None:
     """Put the learner back to where the checkpoint was taken, bit for bit.
 
+    Args:
+        learner: At step 0, built from the checkpoint's plan and with what learnt by then (`state_of`).
+        checkpoint: Where to go back to.
+
     Raises:
-        RunError: The checkpoint is broken, or is of another model or another choice of trainable blocks.
+        RunError: The checkpoint is broken, or is of another backbone or another choice of trainable blocks.
     """
-    state = json.loads((verified(checkpoint).path / "state.json").read_text())
-    load_weights(learner.backbone, learner.trainable, checkpoint)
+    state = state_of(checkpoint)
+    load_weights(learner.backbone, state.learnt, checkpoint)
+    learner.frozen = _frozen(learner, checkpoint)
+    learner.joined, learner.adjusted = dict(state.joined), state.adjusted
+    rebuild_optimizer(learner)
     _load_moments(learner, _read(checkpoint, "optimizer.safetensors"))
-    learner.step, learner.best_step, learner.measured_step = (
-        state[name] for name in ("step", "best_step", "measured_step")
-    )
-    learner.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+    learner.step, learner.best_step, learner.measured_step = state.step, state.best_step, state.measured_step
+    learner.best_loss = math.inf if state.best_loss is None else state.best_loss
 
 
-def load_weights(backbone: Backbone, trainable: Sequence[str], checkpoint: Checkpoint) -> None:
+def _frozen(learner: Learner, checkpoint: Checkpoint) -> dict[str, str]:
+    """Return the checkpoint's hashes of what is frozen, once the learner's own are found to be the same."""
+    saved: dict[str, str] = json.loads((checkpoint.path / "frozen.json").read_text())
+    tensors = transfer.frozen_tensors(learner.model, learner.backbone.blocks, learner.trainable)
+    own = transfer.fingerprints(tensors)
+    differing = sorted(name for name in {*saved, *own} if saved.get(name) != own.get(name))
+    if differing:
+        raise RunError(
+            f"{checkpoint.path} was trained from another backbone: {differing[0]} and {len(differing) - 1} more frozen "
+            "tensors differ",
+            hint="the backbone, the data and the plan that the run began with",
+        )
+    return saved
+
+
+def load_weights(backbone: Backbone, learnt: Sequence[str], checkpoint: Checkpoint) -> None:
     """Put the checkpoint's tensors into a model whose blocks were frozen and adapted as in the run that wrote it.
 
     Raises:
         RunError: The checkpoint is broken or of another model.
     """
-    saved, own = _read(checkpoint, "weights.safetensors"), changeable(backbone, trainable)
+    saved, own = _read(checkpoint, "weights.safetensors"), changeable(backbone, learnt)
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
         raise RunError(
             f"{checkpoint.path} holds {len(saved)} tensors that do not fit the {len(own)} trainable ones of this model",
@@ -103,6 +156,17 @@ def load_weights(backbone: Backbone, trainable: Sequence[str], checkpoint: Check
             tensor.copy_(saved[name])
 
 
+def put_into(backbone: Backbone, checkpoint: Checkpoint) -> None:
+    """Make a pristine backbone, in place, the model of the checkpoint: adapted to its plan, with its weights.
+
+    Raises:
+        RunError: The checkpoint is broken or of another model.
+    """
+    state = state_of(checkpoint)
+    adapt(backbone, state.plan, learnt=state.learnt)
+    load_weights(backbone, state.learnt, checkpoint)
+
+
 def _read(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(verified(checkpoint).path / name)
@@ -111,55 +175,9 @@ def _read(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
         raise RunError(f"{checkpoint.path / name} can't be read: {error}", hint="an older step") from None
 
 
-def verified(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint if every file is as its manifest says.
-
-    Raises:
-        RunError: Names the first file that is missing or differs.
-    """
-    try:
-        manifest = json.loads((checkpoint.path / "manifest.json").read_text())
-        if set(manifest) != FILES:
-            raise ValueError(f"its manifest names {', '.join(sorted(manifest)) or 'nothing'}")
-        broken = [name for name, entry in manifest.items() if _entry(checkpoint.path / name) != entry]
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunError(f"the checkpoint {checkpoint.path} can't be read: {error}", hint="an older step") from None
-    if broken:
-        raise RunError(f"{checkpoint.path / broken[0]} is not as it was written", hint="an older step")
-    return checkpoint
-
-
-def all_in(root: Path) -> list[Checkpoint]:
-    """Return the checkpoints under `root` by step, unchecked."""
-    paths = [path for path in root.glob("step-*") if path.name[5:].isdecimal()]
-    return sorted((Checkpoint(path, int(path.name[5:])) for path in paths), key=lambda checkpoint: checkpoint.step)
-
-
-def at(root: Path, step: int) -> Checkpoint:
-    """Return the checkpoint of that step.
-
-    Raises:
-        RunError: There is none; says which steps there are.
-    """
-    known = all_in(root)
-    found = next((checkpoint for checkpoint in known if checkpoint.step == step), None)
-    if found is None:
-        steps = ", ".join(str(checkpoint.step) for checkpoint in known) or "none yet"
-        raise RunError(f"there is no checkpoint of step {step}", hint=f"steps with one: {steps}")
-    return found
-
-
-def changeable(backbone: Backbone, trainable: Sequence[str]) -> dict[str, Tensor]:
-    """Return by name every tensor that training can move: trainable parameters, buffers of trainable blocks."""
-    paths = [path for block in backbone.blocks if block.name in trainable for path in block.modules]
-    kept = backbone.model.state_dict(keep_vars=True)
-    found = {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
-    buffers = {name: b for name, b in backbone.model.named_buffers() if name in kept and _is_under(name, paths)}
-    return {**found, **buffers}
-
-
-def _is_under(name: str, paths: list[str]) -> bool:
-    return any(name.startswith(f"{path}.") for path in paths)
+def changeable(backbone: Backbone, learnt: Sequence[str]) -> dict[str, Tensor]:
+    """Return by name every tensor that can differ from the backbone where these blocks learn or learnt."""
+    return transfer.changeable(backbone.model, backbone.blocks, learnt)
 
 
 def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -180,17 +198,3 @@ def _load_moments(learner: Learner, tensors: dict[str, Tensor]) -> None:
         what, name = key.split("/", 1)
         # AdamW's fused step keeps its count beside the parameter, and so do we
         learner.optimizer.state[parameters[name]][what] = tensor.to(learner.device)
-
-
-def _entry(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
-
-
-def _sync(path: Path) -> None:
-    """Ask the disk to have it; a rename of what is not yet there could survive a crash that its content does not."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,31 +11,39 @@ It writes no file, draws nothing and knows no task, panel or store.
 import functools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from workbench import tuning
-from workbench.errors import RunError
-from workbench.events import Event, RunEnded, RunStarted, StepEnded
+from workbench import measuring, transfer, tuning
+from workbench.adjusting import Change, adjust
+from workbench.errors import LossError, PlanError
+from workbench.events import ChangeRefused, Event, PlanAdjusted, RunEnded, RunStarted, StepEnded, WeightsMoved
 from workbench.learner import Learner, Tactic, score, summed_nats
 from workbench.measuring import evaluate
 from workbench.seeding import mixed, seeded
 from workbench.tasks.examples import IGNORED
 
+Changes = Callable[[int], Sequence[Change]]  # steps taken -> changes of the plan to make before the next one
 
-def train(learner: Learner, *, tactics: Sequence[Tactic] = ()) -> Iterator[Event]:
+
+def train(learner: Learner, *, tactics: Sequence[Tactic] = (), changes: Changes = lambda step: ()) -> Iterator[Event]:
     """Train to the last step of the plan, yielding each fact as it becomes true.
 
     Evaluates before the first step, every `evaluate_every` steps and after the last one.
 
+    Args:
+        learner: What learns; it may have taken steps before.
+        tactics: What changes training through its hooks.
+        changes: Asked before each step, with the steps taken so far, for changes of the plan to make now.
+
     Raises:
-        RunError: The loss or the gradient is not finite; says at which step and what to try.
+        LossError: The loss or the gradient is not finite; says at which step, for which rows, and what to try.
     """
     learner.tactics = tactics
     reason: str | None = None
-    for event in _facts(learner):
+    for event in _facts(learner, changes):
         yield event
         reason = next((why for tactic in tactics if (why := tactic.stop_reason(event))), None)
         if reason:
@@ -49,14 +57,33 @@ def ended(learner: Learner, reason: str) -> RunEnded:
     return RunEnded(step=learner.step, reason=reason, best_step=learner.best_step, best_loss=best_loss)
 
 
-def _facts(learner: Learner) -> Iterator[Event]:
+def _facts(learner: Learner, changes: Changes) -> Iterator[Event]:
     yield started(learner)
     while True:
         if learner.is_due:
+            if learner.step:
+                yield moved(learner)
             yield from evaluate(learner)
+        if learner.step < learner.steps:  # a fork may change how many there are
+            yield from _adjusted(learner, changes(learner.step))
         if learner.step >= learner.steps:
             return
         yield take_step(learner)
+
+
+def _adjusted(learner: Learner, changes: Sequence[Change]) -> Iterator[PlanAdjusted | ChangeRefused]:
+    for change in changes:
+        try:
+            if fact := adjust(learner, change):
+                yield fact
+        except PlanError as error:  # a wish that can't be granted is no reason to end a run
+            yield ChangeRefused(step=learner.step, what=error.what, hint=error.hint)
+
+
+def moved(learner: Learner) -> WeightsMoved:
+    """Return how far each block that learns or learnt has moved from the backbone."""
+    by_block = transfer.moved(learner.model, learner.backbone.blocks, learner.origin, learner.learnt)
+    return WeightsMoved(step=learner.step, by_block=by_block)
 
 
 def started(learner: Learner) -> RunStarted:
@@ -87,11 +114,11 @@ def take_step(learner: Learner) -> StepEnded:
     learner.enter_training()
     rate = tuning.learning_rate(learner.step, learner.steps, learner.plan.tuning)
     for group in learner.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * tuning.joining(learner.step, group["joined"], learner.steps, learner.plan.tuning)
     with seeded(mixed(learner.plan.tuning.seed, learner.step, stream="dropout"), learner.device):
         loss, targets, rows = _accumulate(learner)
     gradient_norm = _clip(learner)
-    _check_finite(learner, loss, gradient_norm)
+    _check_finite(learner, loss, gradient_norm, rate)
     learner.is_whole = False  # an interrupt from here on leaves weights of two steps
     learner.optimizer.step()
     learner.step += 1
@@ -149,12 +176,21 @@ def _clip(learner: Learner) -> float:
     return norm.item()
 
 
-def _check_finite(learner: Learner, loss: float, gradient_norm: float) -> None:
+def _check_finite(learner: Learner, loss: float, gradient_norm: float, rate: float) -> None:
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return
-    rate = learner.optimizer.param_groups[0]["lr"]
-    raise RunError(
-        f"at step {learner.step + 1} the loss is {loss:g} and its gradient {gradient_norm:g}, at rate {rate:.2g}; "
-        "expected finite numbers. The weights of the step before are kept",
-        hint=f"a learning rate below {learner.plan.tuning.learning_rate / 10:.1g}, more warm-up, or precision 'fp32'",
+    window = _window(learner)
+    found = getattr(measuring, "culprits", lambda *_: ())(learner, window)
+    rows = found or tuple(index for batch in window for index in batch)
+    raise LossError(
+        f"at step {learner.step + 1} the loss is {loss:g} and its gradient {gradient_norm:g}, in the batch of training "
+        f"examples {_some(rows)}, at rate {rate:.2g}; expected finite numbers. The weights of the step before are kept",
+        hint=f"a learning rate below {learner.plan.tuning.learning_rate / 10:.1g}, more warm-up, precision 'fp32', "
+        "or a look at these examples",
+        step=learner.step + 1,
+        rows=rows,
     )
+
+
+def _some(rows: Sequence[int]) -> str:
+    return ", ".join(map(str, rows[:8])) + (f" and {len(rows) - 8:,} more" if len(rows) > 8 else "")

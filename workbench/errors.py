@@ -44,6 +44,19 @@ class RunError(WorkbenchError):
     """A run that can't start, go on or be read back."""
 
 
+class LossError(RunError):
+    """A loss or a gradient that is no finite number.
+
+    Attributes:
+        step: The 1-based step at which it came up; the weights are those of the step before.
+        rows: Training examples of its batch, by number: those that do it alone, or else all of them.
+    """
+
+    def __init__(self, what: str, *, hint: str, step: int, rows: tuple[int, ...]) -> None:
+        super().__init__(what, hint=hint)
+        self.step, self.rows = step, rows
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the known name nearest to `name`, or lists the first few known names."""
     names = sorted(known)

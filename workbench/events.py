@@ -120,6 +120,15 @@ class PlanAdjusted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChangeRefused(Event):
+    """A change of the run under way could not be made; the run goes on as it was."""
+
+    step: int
+    what: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(Event):
     """Everything that can differ from the backbone is safely on disk, and what is frozen was hashed once more."""
 

@@ -6,11 +6,10 @@ Holds how a batch is scored, so that training and measuring count the same nats.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from workbench import transfer, tuning
@@ -18,6 +17,7 @@ from workbench.baseline import Backbone
 from workbench.choices import Plan
 from workbench.errors import PlanError
 from workbench.events import Event
+from workbench.monitoring import nats
 from workbench.tasks import TABLE, Task
 from workbench.tasks.examples import Batch, Examples
 
@@ -41,6 +41,11 @@ class Learner:
         best_step: The step with the lowest validation loss so far; 0 is the model before any training.
         best_loss: That loss, in nats per target.
         measured_step: The step of the last evaluation, so that a resumed run neither repeats nor skips one.
+        adjusted: How often the plan changed since the run began.
+        learnt: Names of the blocks that learn or once learnt in this run.
+        joined: Parameter -> steps taken when it began to learn, for those that learn now.
+        origin: Own parameters and buffers of the model as they were before they learnt, by name.
+        frozen: Hash of every frozen tensor and buffer, taken when it was frozen.
     """
 
     backbone: Backbone
@@ -57,6 +62,12 @@ class Learner:
     best_step: int | None = None
     best_loss: float = math.inf
     measured_step: int | None = None
+    adjusted: int = 0
+    learnt: tuple[str, ...] = ()
+    joined: dict[str, int] = field(default_factory=dict)
+    origin: dict[str, Tensor] = field(default_factory=dict)
+    frozen: dict[str, str] = field(default_factory=dict)
+    metrics: tuple[Any, ...] = ()  # evaluate.Metric objects beside those of the task
     tactics: Sequence[Tactic] = field(default_factory=tuple)
     is_whole: bool = True  # False while the optimizer is half-way through its parameters
     _modes: list[tuple[nn.Module, bool]] | None = None  # each module, and whether it is in training mode in a step
@@ -91,6 +102,37 @@ class Learner:
         is_time = self.step % self.evaluate_every == 0 or self.step == self.steps
         return is_time and self.measured_step != self.step
 
+    @property
+    def learning(self) -> dict[str, nn.Parameter]:
+        """The parameters that learn now, by name."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def note_freezing(self, learnt: Sequence[str] = ()) -> None:
+        """Take in which parameters learn now: when they joined, where they started, and the hash of all others.
+
+        What was frozen before keeps the hash that was taken then.
+        """
+        learning = self.learning
+        self.joined = {name: self.joined.get(name, self.step) for name in learning}
+        known = {*self.trainable, *self.learnt, *learnt}
+        self.learnt = tuple(block.name for block in self.backbone.blocks if block.name in known)
+        for name, tensor in transfer.changeable(self.model, self.backbone.blocks, self.learnt).items():
+            if name not in self.origin and not transfer.is_adapter(name):
+                self.origin[name] = tensor.detach().clone()
+        tensors = transfer.frozen_tensors(self.model, self.backbone.blocks, self.trainable)
+        new = transfer.fingerprints({name: tensor for name, tensor in tensors.items() if name not in self.frozen})
+        self.frozen = {name: self.frozen.get(name) or new[name] for name in tensors}
+
+    def moved_though_frozen(self) -> tuple[str, ...]:
+        """Return the names of the frozen tensors and buffers that are not what they were."""
+        tensors = transfer.frozen_tensors(self.model, self.backbone.blocks, self.trainable)
+        now = transfer.fingerprints(tensors)
+        return tuple(name for name in self.frozen if now.get(name) != self.frozen[name])
+
+    def forget_modes(self) -> None:
+        """Look anew at the next step which modules train: the blocks that learn have changed."""
+        self._modes = None
+
     def enter_training(self) -> None:
         """Put trainable blocks into training mode and frozen ones into eval mode, whoever changed that since."""
         if self._modes is None:
@@ -100,10 +142,24 @@ class Learner:
             module.training = is_training
 
 
-def build(backbone: Backbone, train: Examples, validation: Examples, plan: Plan) -> Learner:
+def build(
+    backbone: Backbone,
+    train: Examples,
+    validation: Examples,
+    plan: Plan,
+    *,
+    learnt: Sequence[str] = (),
+    metrics: tuple[Any, ...] = (),
+) -> Learner:
     """Return a learner at step 0: blocks frozen, adapters in place, dropout set, model on its device.
 
-    The model of `backbone` is changed in place.
+    Args:
+        backbone: What learns; its model is changed in place.
+        train: What it learns from.
+        validation: What it is measured on; a sample is drawn as the plan says.
+        plan: The choices.
+        learnt: Names of blocks that learnt before and rest now, for a run that is taken up again.
+        metrics: What is measured beside the metrics of the task.
 
     Raises:
         PlanError: The plan asks for a block, device or dropout that is not there, or there is nothing to learn from.
@@ -115,9 +171,9 @@ def build(backbone: Backbone, train: Examples, validation: Examples, plan: Plan)
         )
     task, choice = TABLE[backbone.task], plan.tuning
     device = tuning.choose_device(choice.device)
-    notes = (*backbone.notes, *train.notes, *adapt(backbone, plan))
+    notes = (*backbone.notes, *train.notes, *adapt(backbone, plan, learnt=learnt))
     backbone.model.to(device)
-    return Learner(
+    learner = Learner(
         backbone,
         task,
         train,
@@ -128,16 +184,22 @@ def build(backbone: Backbone, train: Examples, validation: Examples, plan: Plan)
         tuning.choose_precision(choice.precision, device, pays=task.prefers_bf16),
         tuning.build_optimizer(backbone.model, choice),
         notes,
+        metrics=metrics,
     )
+    learner.note_freezing(learnt)
+    return learner
 
 
-def adapt(backbone: Backbone, plan: Plan) -> tuple[str, ...]:
+def adapt(backbone: Backbone, plan: Plan, *, learnt: Sequence[str] = (), seed: int | None = None) -> tuple[str, ...]:
     """Freeze blocks, put adapters in and set the dropout, in place; return what the user should know of it.
+
+    Blocks in `learnt` get adapters too if the plan is for adapters. New ones are drawn from `seed`, or the plan's.
 
     Raises:
         PlanError: The plan asks for a block that is not there, or nothing would learn.
     """
-    transfer.apply(backbone.model, backbone.blocks, plan.transfer, seed=plan.tuning.seed)
+    chosen = plan.tuning.seed if seed is None else seed
+    transfer.apply(backbone.model, backbone.blocks, plan.transfer, seed=chosen, adapted=learnt)
     if (dropout := plan.tuning.dropout) is None:
         return ()
     trainable = transfer.resolve(backbone.blocks, plan.transfer)
@@ -154,5 +216,5 @@ def score(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def summed_nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed cross-entropy, a scalar in nats, counted in fp32 whatever the logits came in."""
-    return F.cross_entropy(logits.float(), targets, reduction="sum")
+    """Return the summed cross-entropy, a scalar in nats, exact to 1e-6 a target whatever the logits came in."""
+    return nats.summed(logits, targets)

@@ -1,69 +1,41 @@
 """A run as one story: prepare, train, keep, end. Every event is in the log before anybody is told of it.
 
-`Control` carries the wishes of a person (pause, resume, stop) to a run in another thread; a run looks at them between
-two events.
+A folder that has a log already is a run that was broken off, stopped, or forked: it goes on from its newest valid
+checkpoint, and its log becomes that of an unbroken run. What people wish meanwhile (pause, stop, change) comes through
+`Control` and is looked at between two events.
 """
 
 import contextlib
-import shutil
-import threading
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import checkpoints, engine
-from workbench.checkpoints import Checkpoint
+import torch
+
+from workbench import engine
+from workbench.checkpoints import Checkpoint, State, all_in, newest_valid, restore, set_aside, state_of
 from workbench.choices import Plan
-from workbench.errors import WorkbenchError
+from workbench.control import Control as Control
+from workbench.errors import LossError, RunError, WorkbenchError
 from workbench.events import (
-    CheckpointSaved,
-    EvaluationEnded,
+    CheckpointRefused,
     Event,
     RunEnded,
     RunFailed,
+    RunForked,
     RunPaused,
     RunResumed,
     StageStarted,
-    StepEnded,
 )
+from workbench.keeping import Keeper
 from workbench.learner import Learner, build
 from workbench.preparation import Preparation
+from workbench.replaying import Changes, Replay, pending
 from workbench.store import RunFolder
 
 STOPPED = "stopped by the user"
-
-
-class Control:
-    """What a person wants of a run that another thread carries out. Safe to call from any thread."""
-
-    def __init__(self) -> None:
-        self._may_go_on = threading.Event()
-        self._may_go_on.set()
-        self.is_stopping = False
-
-    @property
-    def is_pausing(self) -> bool:
-        """Whether the run is to wait (it may not have come to it yet); a run that is to stop never waits."""
-        return not self.is_stopping and not self._may_go_on.is_set()
-
-    def pause(self) -> None:
-        """Let the run wait before its next event."""
-        if not self.is_stopping:
-            self._may_go_on.clear()
-
-    def resume(self) -> None:
-        """Let the run go on."""
-        self._may_go_on.set()
-
-    def stop(self) -> None:
-        """Let the run end before its next event, paused or not, with a model that can be used."""
-        self.is_stopping = True
-        self._may_go_on.set()
-
-    def wait(self) -> None:
-        """Return when the run may go on."""
-        self._may_go_on.wait()
 
 
 def run(
@@ -81,17 +53,23 @@ def run(
         plan: What to do; a plan of defaults if left out.
         table: Rows given as a pandas frame or `datasets.Dataset`, in place of the plan's source.
         runs: Folder under which the run folder is made.
-        folder: A run folder made before, in place of a new one.
+        folder: A run folder made before, in place of a new one; with a log in it, that run goes on.
         preparation: What was loaded before, to load nothing twice.
         control: How another thread pauses or stops this run. A loop can just leave off: the run then ends as stopped.
 
     Raises:
         WorkbenchError: What can't be carried out, after the run has put it into its log as RunFailed.
+        RunError: The run is complete, or another process carries it out; nothing is put into its log.
     """
     preparation = preparation or Preparation(table)
-    plan = preparation.stamped(plan or Plan())
-    folder = folder or RunFolder.create(plan, runs)
-    story = _Story(plan, folder, preparation, control or Control())
+    folder = folder or RunFolder.create(preparation.stamped(plan or Plan()), runs)
+    with folder.held():
+        yield from _told(folder, preparation, control or Control(folder.path))
+
+
+def _told(folder: RunFolder, preparation: Preparation, control: Control) -> Iterator[Event]:
+    """Yield what happens, each fact once it is in the log."""
+    story = _Story(folder, preparation, control)
     try:
         for event in story.events():
             folder.append(event)
@@ -113,19 +91,24 @@ def run(
 class _Story:
     """The state of one run between its events."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, preparation: Preparation, control: Control) -> None:
-        self.plan, self.folder, self.preparation, self.control = plan, folder, preparation, control
+    def __init__(self, folder: RunFolder, preparation: Preparation, control: Control) -> None:
+        self.folder, self.preparation, self.control = folder, preparation, control
+        self.logged = list(folder.events())
         self.learner: Learner | None = None
-        self.saved: dict[int, Checkpoint] = {}  # step -> the checkpoint kept of it
+        self.keeper: Keeper | None = None
         self.is_over = False
+        self.begin, self.refusals = _beginning(folder, self.logged)
+        self.replay = Replay(self.logged, self.begin.state)
 
     def events(self) -> Iterator[Event]:
+        """Tell everything that was not told before."""
         for event in self._facts():
+            self.control.look()
             if isinstance(event, RunEnded):
                 yield from self.ending(event.reason)
                 return
-            yield event
-            yield from self._keep(event)
+            yield from self.replay.met(event)
+            yield from self.keeper.note(event) if self.keeper else ()
             yield from self._pause()
             if self.control.is_stopping:
                 yield from self.ending(STOPPED)
@@ -133,71 +116,117 @@ class _Story:
 
     def ending(self, reason: str) -> Iterator[Event]:
         """Keep the last weights, then tell that the run is over, once: nobody hears of a model that is not on disk."""
-        if not self.is_over:
-            yield from self._save()
-            self.is_over = True
-            yield engine.ended(self.learner, reason) if self.learner else RunEnded(step=0, reason=reason)
+        if self.is_over:
+            return
+        if self.keeper:
+            yield from self.keeper.save()
+            yield from self.keeper.save_model()
+        self.is_over = True
+        yield engine.ended(self.learner, reason) if self.learner else RunEnded(step=0, reason=reason)
 
     def failing(self, error: Exception) -> Iterator[Event]:
         """Keep the weights of the last whole step if that can still be done, then tell what went wrong."""
         saved: list[Event] = []
         with contextlib.suppress(Exception):  # the error to tell is the first one
-            saved = list(self._save())
+            saved = list(self.keeper.save()) if self.keeper else []
         yield from saved
         step = self.learner.step if self.learner else 0
         if isinstance(error, WorkbenchError):
-            yield RunFailed(step=step, what=error.what, hint=error.hint)
+            rows = error.rows if isinstance(error, LossError) else ()
+            yield RunFailed(step=step, what=error.what, hint=error.hint, rows=rows)
         else:
             told = "".join(traceback.format_exception(error))
             yield RunFailed(step=step, what=f"{type(error).__name__}: {error}", traceback=told)
 
     def _facts(self) -> Iterator[Event]:
+        if any(not isinstance(event, RunForked) for event in self.logged):
+            yield RunResumed(step=self.begin.step)
+        for refusal in self.refusals:
+            yield CheckpointRefused(step=self.begin.step, what=refusal.what)
+        yield from self._prepare()
+        learner = self.learner = self._built()
+        forked = next((event.step for event in self.logged if isinstance(event, RunForked)), None)
+        self.keeper = Keeper(learner, self.folder.path, origin=forked)
+        changes = Changes(pending(self.folder.path, self.logged, learner.adjusted), self.control)
+        yield from engine.train(learner, changes=changes)
+
+    def _prepare(self) -> Iterator[Event]:
+        """Have everything loaded that the learner is built of; the preparation keeps it."""
+        plan, step, until = self.begin.plan, self.begin.step, self.replay.last_step
         yield StageStarted(stage="reading the data")
-        split = self.preparation.split(self.plan)
-        self.folder.note_environment(data=split.fingerprint)
+        self._check_data(self.preparation.split(plan).fingerprint)
         yield StageStarted(stage="loading the backbone")
-        backbone = self.preparation.own_backbone(self.plan)
+        self.preparation.backbone(plan)
         yield StageStarted(stage="encoding the data")
-        train, validation = self.preparation.examples(self.plan)
-        yield StageStarted(stage="training")
-        self.learner = build(backbone, train, validation, self.plan)
-        self.folder.note_environment(data=split.fingerprint, device=str(self.learner.device))
-        yield from engine.train(self.learner)
+        self.preparation.examples(plan)
+        yield StageStarted(stage=f"repeating steps {step + 1} to {until}" if until > step else "training")
 
-    def _keep(self, event: Event) -> Iterator[Event]:
-        """Save after the best evaluation so far, and every so many steps, each once its evaluation is over."""
-        if not isinstance(event, (StepEnded, EvaluationEnded)) or self.learner is None or self.learner.is_due:
-            return
-        is_best = isinstance(event, EvaluationEnded) and event.best
-        if is_best or self._is_periodic(event.step):
-            yield from self._save()
-
-    def _save(self) -> Iterator[Event]:
-        """Save the learner as it is, unless it was; step 0 is the backbone itself and needs no file."""
-        learner = self.learner
-        if learner is None or not learner.is_whole or learner.step == 0 or learner.step in self.saved:
-            return
-        checkpoint = checkpoints.save(learner, self.folder.path / "checkpoints")
-        self.saved[learner.step] = checkpoint
-        self._prune({learner.step, learner.best_step})
-        yield CheckpointSaved(
-            step=learner.step,
-            folder=f"checkpoints/{checkpoint.path.name}",
-            size_bytes=checkpoint.size_bytes,
-            best=learner.best_step == learner.step,
+    def _built(self) -> Learner:
+        begin = self.begin
+        train, validation = self.preparation.examples(begin.plan)
+        learner = build(
+            self.preparation.own_backbone(begin.plan),
+            train,
+            validation,
+            begin.plan,
+            learnt=begin.state.learnt if begin.state else (),
+            metrics=getattr(self.preparation, "metrics", ()),
         )
+        if begin.checkpoint is not None:
+            restore(learner, begin.checkpoint)
+        self.folder.note_environment(device=str(learner.device), threads=torch.get_num_threads())
+        return learner
 
-    def _prune(self, wanted: set[int | None]) -> None:
-        for step in [step for step in self.saved if step not in wanted and not self._is_periodic(step)]:
-            shutil.rmtree(self.saved.pop(step).path)
-
-    def _is_periodic(self, step: int) -> bool:
-        every = self.plan.monitoring.checkpoint_every
-        return every is not None and step % every == 0
+    def _check_data(self, fingerprint: str) -> None:
+        """Refuse to go on with other rows than the run began with."""
+        known = self.folder.environment().get("data")
+        if known not in (None, fingerprint):
+            raise RunError(
+                "the rows are not those that this run began with", hint="the file as it was, or the same table= again"
+            )
+        self.folder.note_environment(data=fingerprint)
 
     def _pause(self) -> Iterator[Event]:
-        if self.control.is_pausing and self.learner is not None:
-            yield RunPaused(step=self.learner.step)
-            self.control.wait()
-            if not self.control.is_stopping:
-                yield RunResumed(step=self.learner.step)
+        if not self.control.is_pausing or self.learner is None:
+            return
+        if self.keeper:
+            yield from self.keeper.save()
+        yield RunPaused(step=self.learner.step)
+        self.control.wait()
+        if not self.control.is_stopping:
+            yield RunResumed(step=self.learner.step)
+
+
+def _beginning(folder: RunFolder, logged: list[Event]) -> tuple["_Beginning", list[RunError]]:
+    """Return where to begin, and what is wrong with later checkpoints, which are set aside.
+
+    Raises:
+        RunError: The run is complete, or it is a fork whose beginning is broken.
+    """
+    last = next((event for event in reversed(logged) if isinstance(event, (RunEnded, RunFailed))), None)
+    if isinstance(last, RunEnded) and last.reason not in (STOPPED,):
+        raise RunError(f"{folder.name} is over at step {last.step}: {last.reason}", hint="run.fork(epochs=…) to go on")
+    root = folder.path / "checkpoints"
+    checkpoint, refusals = newest_valid(root) if logged else (None, [])
+    if checkpoint is None and any(isinstance(event, RunForked) and event.step for event in logged):
+        raise RunError(f"the checkpoint that {folder.name} began from is broken", hint="fork the parent again")
+    for broken in all_in(root):
+        if checkpoint is None or broken.step > checkpoint.step:
+            set_aside(broken)
+    if checkpoint is None:
+        return _Beginning(folder.plan()), refusals
+    state = state_of(checkpoint)
+    return _Beginning(state.plan, checkpoint, state), refusals
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """Where a run sets out from: a checkpoint and what it says, or the backbone."""
+
+    plan: Plan
+    checkpoint: Checkpoint | None = None
+    state: State | None = None
+
+    @property
+    def step(self) -> int:
+        return self.state.step if self.state else 0

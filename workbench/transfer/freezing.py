@@ -16,7 +16,7 @@ from workbench.errors import PlanError, nearest
 from workbench.transfer import lora
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,22 @@ def _learning(blocks: Sequence[Block], trainable: Sequence[str]) -> set[str]:
     return {name for block in blocks if block.name in trainable for name in block.parameters} - frozen
 
 
+def changeable(model: "nn.Module", blocks: Sequence[Block], learnt: Sequence[str]) -> "dict[str, Tensor]":
+    """Return by name every tensor that can differ from the backbone where these blocks learn or learnt.
+
+    Beside adapters only the head's own parameters can; the buffers of a block, such as norm statistics, move with it.
+    """
+    prefixes = tuple(f"{path}." for block in blocks if block.name in learnt for path in block.modules)
+    is_adapted = any(lora.is_adapter(name) for name, _ in model.named_parameters())
+    own = _learning(blocks, [b.name for b in blocks if b.name in learnt and (not is_adapted or b.kind == "head")])
+    kept = model.state_dict(keep_vars=True)
+    found: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if name.startswith(prefixes) if lora.is_adapter(name) else lora.own_name(name) in own:
+            found[name] = parameter
+    return found | {name: b for name, b in model.named_buffers() if name in kept and name.startswith(prefixes)}
+
+
 def _own_weights(blocks: Sequence[Block], choice: Transfer) -> set[str]:
     """Return the parameters of the model itself that learn; under LoRA only the head's do."""
     trainable = resolve(blocks, choice)
@@ -142,24 +158,33 @@ def _notes(blocks: Sequence[Block], choice: Transfer) -> tuple[str, ...]:
     return ()
 
 
-def apply(model: "nn.Module", blocks: Sequence[Block], choice: Transfer, *, seed: int = 0) -> None:
+def apply(
+    model: "nn.Module", blocks: Sequence[Block], choice: Transfer, *, seed: int = 0, adapted: Iterable[str] = ()
+) -> None:
     """Set which parameters require a gradient, and put adapters into the trainable blocks if the choice says so.
+
+    To be called again when the choice changes: adapters that are there stay, and rest where their block is frozen.
 
     Args:
         model: Changed in place; adapters start at zero effect, so its outputs stay as they are.
         blocks: As found on the model before.
         choice: Which blocks learn, and how.
-        seed: Of the adapters; the global generator is left as it was.
+        seed: Of new adapters; the global generator is left as it was.
+        adapted: Names of further blocks that get adapters, which rest: those that learnt once.
 
     Raises:
         PlanError: As `resolve`, or a block has no layer that an adapter fits.
     """
-    own = _own_weights(blocks, choice)
-    adapted = _adapted_blocks(blocks, choice)
-    if adapted:
-        lora.inject(model, lora.targets(model, adapted), choice, seed=seed)
+    own, learning = _own_weights(blocks, choice), _adapted_blocks(blocks, choice)
+    if learning:
+        wanted = [
+            block for block in blocks if block in learning or (block.name in set(adapted) and block.kind == "block")
+        ]
+        lora.inject(model, lora.targets(model, wanted), choice, seed=seed)
+    prefixes = tuple(f"{path}." for block in learning for path in block.modules)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(lora.is_adapter(name) or lora.own_name(name) in own)
+        is_learning = name.startswith(prefixes) if lora.is_adapter(name) else lora.own_name(name) in own
+        parameter.requires_grad_(is_learning)
 
 
 def train_mode(model: "nn.Module", blocks: Sequence[Block], trainable: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from workbench.choices import Transfer
 from workbench.errors import PlanError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 BASE = ".base_layer"  # what PEFT puts between the path of an adapted layer and its own weights
 ADAPTER = re.compile(r"\.lora_(A|B)\.")
@@ -74,7 +74,7 @@ def adapter_size(layer: Any, rank: int) -> int:
 
 
 def inject(model: "nn.Module", layers: "Mapping[str, nn.Module]", choice: Transfer, *, seed: int) -> None:
-    """Put an adapter beside each of the layers, in place; A is drawn from the seed and B is zero.
+    """Put an adapter beside each of the layers that has none, in place; A is drawn from the seed and B is zero.
 
     Raises:
         PlanError: There is no layer to adapt.
@@ -86,6 +86,9 @@ def inject(model: "nn.Module", layers: "Mapping[str, nn.Module]", choice: Transf
 
     if not layers:
         raise PlanError("these blocks have no layer that an adapter fits", hint="method='weights'")
+    layers = {path: layer for path, layer in layers.items() if not hasattr(layer, "base_layer")}
+    if not layers:
+        return
     # PEFT gets to see these layers only: given the model, it would choose others too for some mixtures of experts.
     held = nn.ModuleDict({str(index): layer for index, layer in enumerate(layers.values())})
     config = LoraConfig(
@@ -132,3 +135,13 @@ def resting_norms(model: "nn.Module", blocks: Sequence[Block]) -> "Iterator[nn.M
         modules = [module for path in block.modules for module in model.get_submodule(path).modules()]
         if any(hasattr(module, "lora_A") for module in modules):
             yield from (module for module in modules if isinstance(module, _NormBase) and module.track_running_stats)
+
+
+def changes(model: "nn.Module") -> "Iterator[tuple[str, Tensor, Tensor]]":
+    """Yield for each adapted layer the name of its weight, that weight, and what its adapter adds to it."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for path, layer in model.named_modules():
+        if isinstance(layer, BaseTunerLayer):
+            for adapter in layer.active_adapters:
+                yield f"{path}.weight", layer.get_base_layer().weight, layer.get_delta_weight(adapter)

@@ -1,0 +1,197 @@
+"""A run that was broken off, stopped or killed goes on as if nothing had happened: same weights and log, to the bit."""
+
+import random
+import shutil
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from test_run import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
+
+from workbench import run
+from workbench.checkpoints import all_in
+from workbench.control import Control, wish
+from workbench.errors import RunError
+from workbench.events import (
+    ChangeRefused,
+    CheckpointRefused,
+    EvaluationEnded,
+    PlanAdjusted,
+    ReplayDiverged,
+    RunEnded,
+    RunResumed,
+    StepEnded,
+)
+from workbench.replaying import FACTS
+from workbench.store import RunFolder
+
+LONG = PLAN.change(
+    max_steps=13, epochs=50, accumulation_steps=2, batch_size=5, dropout=0.2, evaluate_every=4, trainable="head"
+)
+ADJUSTMENTS = {
+    3: {"learning_rate": 0.002},
+    5: {"trainable": "last 1"},
+    7: {"evaluate_every": 2},
+    9: {"trainable": "all"},
+}
+ADJUSTMENTS |= {10: {"trainable": "head"}, 11: {"learning_rate": 0.02}}
+
+
+def carried_out(plan, root, *, adjustments=(), at_event=lambda number, folder: None, task="text-classification"):
+    """Carry out a plan with changes made after given steps; return its folder."""
+    folder = RunFolder.create(plan.change(task=task, source="table"), root)
+    control = Control(folder.path)
+    asked = dict(adjustments)
+    for number, event in enumerate(run(folder=folder, table=tiny.frame(), control=control)):
+        at_event(number, folder.path)
+        if isinstance(event, StepEnded) and event.step in asked:
+            control.change(**asked.pop(event.step))
+    return folder
+
+
+def facts(folder):
+    return [event for event in folder.events() if isinstance(event, FACTS)]
+
+
+def ends(folder):
+    newest = all_in(folder.path / "checkpoints")[-1]
+    return {name: load_file(newest.path / f"{name}.safetensors") for name in ("weights", "optimizer")}
+
+
+def assert_same(one, other):
+    assert facts(one) == facts(other)
+    mine, theirs = ends(one), ends(other)
+    for part in mine:
+        assert mine[part].keys() == theirs[part].keys()
+        assert all(torch.equal(mine[part][name], theirs[part][name]) for name in mine[part])
+
+
+def snapshots(plan, tmp_path, count, **options):
+    """Carry out a run and copy its folder, as a crash would leave it, at so many random events."""
+    whole = carried_out(plan, tmp_path / "whole", **options)
+    total = sum(1 for _ in whole.events())
+    chosen = sorted(random.Random(1).sample(range(2, total - 1), min(count, total - 3)))
+    taken = []
+
+    def copy(number, folder):
+        if number in chosen:
+            taken.append(shutil.copytree(folder, tmp_path / f"copy-{number:03d}"))
+
+    again = carried_out(plan, tmp_path / "again", at_event=copy, **options)
+    assert_same(whole, again)
+    return whole, [RunFolder(path) for path in taken]
+
+
+def gone_on(folder, adjustments=()):
+    control = Control(folder.path)
+    logged = {event.step for event in folder.events() if isinstance(event, PlanAdjusted)}
+    asked = {step: fields for step, fields in dict(adjustments).items() if step not in logged}
+    for event in run(folder=folder, table=tiny.frame(), control=control):
+        if isinstance(event, StepEnded) and event.step in asked:
+            control.change(**asked.pop(event.step))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "count"),
+    [
+        ("text-classification", "weights", 4),
+        pytest.param("text-classification", "weights", 50, marks=pytest.mark.slow),
+        pytest.param("language-modeling", "weights", 12, marks=pytest.mark.slow),
+        pytest.param("language-modeling", "lora", 12, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_weights_and_log(tmp_path, task, method, count):
+    plan = LONG.change(method=method, trainable="all" if method == "lora" else "last 1")
+    whole, copies = snapshots(plan, tmp_path, count, task=task)
+    for folder in copies:
+        assert_same(whole, gone_on(folder))
+
+
+@pytest.mark.parametrize(("method", "count"), [("weights", 3), pytest.param("weights", 40, marks=pytest.mark.slow)])
+def test_changes_made_while_it_ran_are_made_again(tmp_path, method, count):
+    whole, copies = snapshots(LONG, tmp_path, count, adjustments=ADJUSTMENTS)
+    assert len([event for event in whole.events() if isinstance(event, PlanAdjusted)]) == len(ADJUSTMENTS)
+    for folder in copies:
+        assert_same(whole, gone_on(folder, ADJUSTMENTS))
+
+
+def test_a_stopped_run_goes_on_and_its_log_says_so(tmp_path):
+    whole = carried_out(LONG, tmp_path / "whole")
+    folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path / "stopped")
+    story = run(folder=folder, table=tiny.frame())
+    next(event for event in story if isinstance(event, StepEnded) and event.step == 6)
+    story.close()
+    assert list(folder.events())[-1].reason == "stopped by the user"
+    assert isinstance(next(run(folder=folder, table=tiny.frame())), RunResumed)
+    assert_same(whole, gone_on(folder))
+    assert list(folder.events())[-1].reason == "completed"
+
+
+def test_the_newest_valid_checkpoint_is_taken_and_a_broken_one_named(tmp_path):
+    whole, (folder,) = snapshots(LONG, tmp_path, 1)
+    shutil.rmtree(folder.path)
+    shutil.copytree(whole.path, folder.path)
+    log = (folder.path / "events.jsonl").read_text().splitlines(keepends=True)
+    (folder.path / "events.jsonl").write_text("".join(line for line in log if '"RunEnded"' not in line))
+    newest = all_in(folder.path / "checkpoints")[-1]
+    (newest.path / "weights.safetensors").write_bytes(b"cut")
+    heard = list(run(folder=folder, table=tiny.frame()))
+    refused = [event for event in heard if isinstance(event, CheckpointRefused)]
+    assert [newest.path.name in event.what for event in refused] == [True]
+    assert_same(whole, folder)
+    assert not [event for event in heard if isinstance(event, (StepEnded, EvaluationEnded))]  # all of it was logged
+
+
+def test_a_run_without_any_checkpoint_left_begins_again(tmp_path):
+    whole, (folder,) = snapshots(LONG, tmp_path, 1)
+    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
+    assert_same(whole, gone_on(folder))
+
+
+def test_other_numbers_than_logged_are_said(tmp_path):
+    folder = snapshots(LONG, tmp_path, 8)[1][-1]
+    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
+    log = folder.path / "events.jsonl"
+    step = next(event for event in folder.events() if isinstance(event, StepEnded))
+    log.write_text(log.read_text().replace(repr(step.loss), repr(step.loss + 1e-9)))
+    heard = list(run(folder=folder, table=tiny.frame()))
+    assert [event.step for event in heard if isinstance(event, ReplayDiverged)] == [step.step]
+
+
+def test_a_run_that_is_complete_or_carried_out_elsewhere_is_left_alone(tmp_path):
+    folder = carried_out(LONG.change(max_steps=2), tmp_path)
+    before = (folder.path / "events.jsonl").read_bytes()
+    with pytest.raises(RunError, match="is over at step 2"):
+        list(run(folder=folder, table=tiny.frame()))
+    with RunFolder(folder.path).held(), pytest.raises(RunError, match="another process"):
+        list(run(folder=folder, table=tiny.frame()))
+    assert (folder.path / "events.jsonl").read_bytes() == before
+
+
+def test_other_rows_than_the_run_began_with_are_refused(tmp_path):
+    _, (folder,) = snapshots(LONG, tmp_path, 1)
+    with pytest.raises(RunError, match="rows are not those"):
+        list(run(folder=folder, table=tiny.frame(60)))
+
+
+def test_a_wish_that_can_not_be_granted_is_told_and_ends_nothing(tmp_path):
+    folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path)
+    for event in run(folder=folder, table=tiny.frame()):
+        if isinstance(event, StepEnded) and event.step == 1:
+            wish(folder.path, "change", batch_size=3)
+            wish(folder.path, "change", trainable=["block 9"])
+            wish(folder.path, "change", learning_rate=0.004)
+    refused = [event for event in folder.events() if isinstance(event, ChangeRefused)]
+    assert ["batch_size" in refused[0].what, "block 9" in refused[1].what] == [True, True]
+    adjusted = [event for event in folder.events() if isinstance(event, PlanAdjusted)]
+    assert [event.after for event in adjusted] == [{"learning_rate": 0.004}]
+    assert isinstance(list(folder.events())[-1], RunEnded)
+
+
+def test_a_half_written_last_line_is_cut_before_more_is_written(tmp_path):
+    whole, (folder,) = snapshots(LONG, tmp_path, 1)
+    with (folder.path / "events.jsonl").open("a") as log:
+        log.write('{"event": "StepEn')
+    assert_same(whole, gone_on(folder))

@@ -1,0 +1,136 @@
+"""Checkpoints as they lie on disk: which there are, whether one is as it was written, and what it says of its moment.
+
+Reads no tensor and imports no torch; what is in a folder is only taken for what its manifest says it is.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.choices import Plan
+from workbench.errors import RunError
+
+FILES = {"weights.safetensors", "optimizer.safetensors", "state.json", "frozen.json"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk."""
+
+    path: Path
+    step: int
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on disk."""
+        return sum(file.stat().st_size for file in self.path.iterdir())
+
+
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint says of its moment.
+
+    Attributes:
+        plan: The plan as it was by then, live changes included.
+        adjusted: How often it had changed.
+        learnt: Names of the blocks that learnt until then.
+        joined: Parameter -> steps taken when it began to learn, for those that learnt then.
+    """
+
+    step: int
+    best_step: int | None
+    best_loss: float | None
+    measured_step: int | None
+    adjusted: int
+    plan: Plan
+    learnt: tuple[str, ...]
+    joined: Mapping[str, int]
+
+
+def state_of(checkpoint: Checkpoint) -> State:
+    """Read what a checkpoint says of its moment.
+
+    Raises:
+        RunError: The checkpoint is broken.
+    """
+    try:
+        tree = json.loads((verified(checkpoint).path / "state.json").read_text())
+        tree["plan"], tree["learnt"] = Plan.from_dict(tree["plan"]), tuple(tree["learnt"])
+        return State(**tree)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"the state of {checkpoint.path} can't be read: {error}", hint="an older step") from None
+
+
+def newest_valid(root: Path) -> tuple[Checkpoint | None, list[RunError]]:
+    """Return the newest checkpoint that is as it was written, or none, and what is wrong with each newer one."""
+    refusals: list[RunError] = []
+    for checkpoint in reversed(all_in(root)):
+        try:
+            state_of(checkpoint)
+            return checkpoint, refusals
+        except RunError as error:
+            refusals.append(error)
+    return None, refusals
+
+
+def all_in(root: Path) -> list[Checkpoint]:
+    """Return the checkpoints under `root` by step, unchecked."""
+    paths = [path for path in root.glob("step-*") if path.name[5:].isdecimal()]
+    return sorted((Checkpoint(path, int(path.name[5:])) for path in paths), key=lambda checkpoint: checkpoint.step)
+
+
+def at(root: Path, step: int) -> Checkpoint:
+    """Return the checkpoint of that step.
+
+    Raises:
+        RunError: There is none; says which steps there are.
+    """
+    known = all_in(root)
+    found = next((checkpoint for checkpoint in known if checkpoint.step == step), None)
+    if found is None:
+        steps = ", ".join(str(checkpoint.step) for checkpoint in known) or "none yet"
+        raise RunError(f"there is no checkpoint of step {step}", hint=f"steps with one: {steps}")
+    return found
+
+
+def verified(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint if every file is as its manifest says.
+
+    Raises:
+        RunError: Names the first file that is missing or differs.
+    """
+    try:
+        manifest = json.loads((checkpoint.path / "manifest.json").read_text())
+        if set(manifest) != FILES:
+            raise ValueError(f"its manifest names {', '.join(sorted(manifest)) or 'nothing'}")
+        broken = [name for name, told in manifest.items() if entry(checkpoint.path / name) != told]
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(f"the checkpoint {checkpoint.path} can't be read: {error}", hint="an older step") from None
+    if broken:
+        raise RunError(f"{checkpoint.path / broken[0]} is not as it was written", hint="an older step")
+    return checkpoint
+
+
+def set_aside(checkpoint: Checkpoint) -> None:
+    """Give a broken checkpoint another name, so that it is taken for none and its step can be saved anew."""
+    checkpoint.path.rename(checkpoint.path.with_name(f"broken-{checkpoint.path.name}-{secrets.token_hex(2)}"))
+
+
+def entry(file: Path) -> dict[str, Any]:
+    """Return what a manifest says of a file: its size and its sha256."""
+    with file.open("rb") as stream:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def sync(path: Path) -> None:
+    """Ask the disk to have it; a rename of what is not yet there could survive a crash that its content does not."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
