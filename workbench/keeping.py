@@ -47,9 +47,10 @@ class Keeper:
         """Save after an evaluation, or every so many steps, each once its evaluation is over."""
         if not isinstance(event, (StepEnded, EvaluationEnded)) or self.learner.is_due:
             return
-        is_measured = isinstance(event, EvaluationEnded)
         every = self.learner.plan.monitoring.checkpoint_every
-        if (event.step % every == 0 if every else is_measured) or (is_measured and event.best):
+        is_best = isinstance(event, EvaluationEnded) and event.best
+        is_time = event.step % every == 0 if every else isinstance(event, EvaluationEnded)
+        if is_best or is_time:
             yield from self.save()
 
     def save(self) -> Iterator[Event]:

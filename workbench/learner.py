@@ -81,15 +81,12 @@ class Learner:
     @property
     def windows_per_epoch(self) -> int:
         """Optimizer steps in one pass over the training examples."""
-        batches = math.ceil(len(self.train) / self.plan.tuning.batch_size)
-        return math.ceil(batches / self.plan.tuning.accumulation_steps)
+        return windows_in(self.plan, len(self.train))
 
     @property
     def steps(self) -> int:
         """Optimizer steps that the whole run takes."""
-        exact = self.plan.tuning.epochs * self.windows_per_epoch
-        by_epochs = max(1, math.ceil(exact - 1e-9))  # 0.07 × 100 is a hair above 7
-        return min(by_epochs, self.plan.tuning.max_steps or by_epochs)
+        return steps_in(self.plan, len(self.train))
 
     @property
     def evaluate_every(self) -> int:
@@ -140,6 +137,17 @@ class Learner:
             self._modes = [(module, module.training) for module in self.model.modules()]
         for module, is_training in self._modes:  # walking the blocks at each step would cost a millisecond
             module.training = is_training
+
+
+def windows_in(plan: Plan, examples: int) -> int:
+    """Return the optimizer steps in one pass over so many training examples."""
+    return math.ceil(math.ceil(examples / plan.tuning.batch_size) / plan.tuning.accumulation_steps)
+
+
+def steps_in(plan: Plan, examples: int) -> int:
+    """Return the optimizer steps that a run over so many training examples takes."""
+    by_epochs = max(1, math.ceil(plan.tuning.epochs * windows_in(plan, examples) - 1e-9))  # 0.07 × 100 is above 7
+    return min(by_epochs, plan.tuning.max_steps or by_epochs)
 
 
 def build(

@@ -1,0 +1,146 @@
+"""Time travel: a run as it was after any of its steps, with its weights and what they say.
+
+A step without a checkpoint of its own is reached by repeating the steps since the checkpoint before it, which gives the
+same weights to the bit: batch order, dropout and rate are functions of the step. So any point of a curve can be asked.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from workbench import engine, monitoring
+from workbench.adjusting import adjust
+from workbench.baseline import Backbone
+from workbench.checkpoints import Checkpoint, all_in, restore, state_of
+from workbench.control import Control
+from workbench.errors import RunError
+from workbench.events import EvaluationEnded, Event, RunForked, StepEnded
+from workbench.learner import Learner, build
+from workbench.measuring import evaluate
+from workbench.models import copy_of
+from workbench.preparation import Preparation
+from workbench.replaying import Changes, pending
+from workbench.sampling import samples
+from workbench.store import RunFolder
+
+Progress = Callable[[int, int], None]  # steps repeated, and how many there are to repeat
+
+
+class Moment:
+    """A run after `step` steps. Nothing is loaded until it is asked for; then it is kept.
+
+    Attributes:
+        step: Steps taken.
+        events: What was logged of the run until then.
+        differs: What repeating the steps gave otherwise than was logged, in words; empty where it was the same.
+    """
+
+    def __init__(
+        self, folder: RunFolder, preparation: Preparation, step: int, *, progress: Progress = lambda done, of: None
+    ) -> None:
+        logged = list(folder.events())
+        last = max((event.step for event in logged if isinstance(event, (StepEnded, RunForked))), default=0)
+        if not isinstance(step, int) or not 0 <= step <= last:
+            raise RunError(f"step is {step!r}; {folder.name} has taken {last} steps", hint=f"a step from 0 to {last}")
+        self.step, self.differs = step, ""
+        self.events = [event for event in logged if getattr(event, "step", 0) <= step]
+        self._folder, self._preparation, self._logged, self._progress = folder, preparation, logged, progress
+
+    def __repr__(self) -> str:
+        return f"<{self._folder.name} after {self.step} steps: loss {self.loss}, {dict(self.metrics)}>"
+
+    @property
+    def loss(self) -> float | None:
+        """The training loss of this step, in nats per target; None before the first."""
+        return next((e.loss for e in self.events if isinstance(e, StepEnded) and e.step == self.step), None)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What the last evaluation until this step measured."""
+        found = [event for event in self.events if isinstance(event, EvaluationEnded) and event.split == "validation"]
+        return found[-1].metrics if found else {}
+
+    @functools.cached_property
+    def learner(self) -> Learner:
+        """The learner as it was, with its optimizer; it is yours to train on."""
+        begin = self._nearest()
+        state = state_of(begin) if begin else None
+        plan = state.plan if state else self._folder.plan()
+        train, validation = self._preparation.examples(plan)
+        own = self._preparation.own_backbone(plan)
+        learner = build(own, train, validation, plan, learnt=state.learnt if state else ())
+        if begin is not None:
+            restore(learner, begin)
+        self._repeat(learner)
+        return learner
+
+    def learned(self) -> Backbone:
+        """Return the model with its tokenizer or image processor: a plain copy, adapters merged, in eval mode."""
+        return copy_of(self.learner)
+
+    def model(self) -> Any:
+        """Return the model as plain transformers: a copy, adapters merged, in eval mode."""
+        return self.learned().model
+
+    def complete(self, prompt: str, *, tokens: int = 40) -> str:
+        """Return how the language model goes on from a prompt, greedily. Raises RunError for another kind of model."""
+        return monitoring.complete(self.learned(), prompt, tokens=tokens)
+
+    def samples(self, count: int = 6) -> pd.DataFrame:
+        """Return what the model makes of some held-out rows, the same ones at every step, to be read by a person."""
+        return samples(self.learned(), self._preparation.split(self.learner.plan), self.learner.plan.data, count=count)
+
+    def measure(self, split: str = "test") -> Mapping[str, float]:
+        """Return the metrics on every row of a split.
+
+        Raises:
+            DataError: There is no such split.
+            RunError: It has no rows.
+        """
+        learner = self.learner
+        rows = self._preparation.split(learner.plan).part(split)
+        examples = learner.task.encode(rows, learner.backbone, learner.plan.data)
+        if not len(examples):
+            raise RunError(f"the {split} split of this run has no rows", hint="a plan with test_fraction=0.15")
+        events = evaluate(learner, examples, split=split)
+        return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
+
+    def _nearest(self) -> Checkpoint | None:
+        """Return the last checkpoint until this step that is whole; None where the backbone is the place to begin."""
+        for checkpoint in reversed(all_in(self._folder.path / "checkpoints")):
+            try:
+                if checkpoint.step <= self.step and state_of(checkpoint):
+                    return checkpoint
+            except RunError:
+                continue
+        origin = next((event for event in self._logged if isinstance(event, RunForked) and event.step), None)
+        if origin is not None:
+            raise RunError(
+                f"{self._folder.name} began at step {origin.step} of {origin.parent}",
+                hint=f"attach({origin.parent!r}).at({self.step})",
+            )
+        return None
+
+    def _repeat(self, learner: Learner) -> None:
+        """Take the steps from where the learner is to this moment, with the changes that were made on the way."""
+        first, logged = learner.step, {event.step: event for event in self._logged if isinstance(event, StepEnded)}
+        changes = Changes(pending(self._folder.path, self._logged, learner.adjusted), Control())
+        while learner.step < self.step:
+            for change in changes(learner.step):
+                adjust(learner, change)
+            event = engine.take_step(learner)
+            if not self.differs and event != logged[event.step]:
+                self.differs = f"step {event.step} gave loss {event.loss!r}; the log has {logged[event.step].loss!r}"
+            self._progress(learner.step - first, self.step - first)
+        _take_over_measures(learner, self.events)
+
+
+def _take_over_measures(learner: Learner, events: list[Event]) -> None:
+    """Let the learner know what was measured until now; to measure again would change nothing."""
+    for event in events:
+        if isinstance(event, EvaluationEnded) and event.split == "validation":
+            learner.measured_step = event.step
+            if event.best:
+                learner.best_step, learner.best_loss = event.step, event.metrics["loss"]
