@@ -5,15 +5,20 @@ import threading
 import time
 from pathlib import Path
 
-from workbench.choices import Plan
-from workbench.errors import RunError
+from workbench.choices import LIVE_FIELDS, Plan
+from workbench.errors import PlanError, RunError
 from workbench.events import (
     Bus,
     EvaluationEnded,
     EvaluationProgressed,
+    ModelSaved,
+    PlanAdjusted,
     PlanChanged,
     PreparationEnded,
+    RunChosen,
     RunEnded,
+    RunFailed,
+    RunForked,
     RunPaused,
     RunResumed,
     RunStarted,
@@ -64,13 +69,25 @@ def log(steps=60, *, task="text-classification", every=10, seed=1):
     return [*events, RunEnded(step=steps, reason="completed", best_step=steps - every, best_loss=lowest)]
 
 
+class FakeMoment:
+    """A step looked back at; it draws no more than a table of what it is told."""
+
+    def __init__(self, step, table):
+        self.step, self._table, self.differs = step, table, ""
+
+    def samples(self, count=6):
+        return self._table.head(count)
+
+
 class FakeRun:
     """Plays a log on a thread, a step each `pace` seconds; without a thread it is where its log says."""
 
-    def __init__(self, plan, events, publish, *, pace=0.02):
-        self.plan, self.name, self.folder = plan, "fake", Path("runs/fake")
-        self.events, self.state, self.pace = [], "preparing", pace
-        self._log, self._publish = events, publish
+    def __init__(self, plan, events, session, *, pace=0.02, name="fake", where="kernel"):
+        self.plan, self.name, self.folder = plan, name, Path("runs") / name
+        self.events, self.state, self.pace, self.where = [], "preparing", pace, where
+        self.is_alive, self.seconds_silent = True, 0.0
+        self.differences, self.table = {}, None  # what samples are given
+        self._log, self._session = events, session
         self._may_go_on, self._is_stopping = threading.Event(), False
         self._may_go_on.set()
 
@@ -96,21 +113,65 @@ class FakeRun:
             return "stopping"
         return None if self._may_go_on.is_set() or self.state == "paused" else "pausing"
 
+    @property
+    def saved_model(self):
+        return next((event for event in reversed(self.events) if isinstance(event, ModelSaved)), None)
+
+    @property
+    def load_line(self):
+        saved = self.saved_model
+        return saved.load.replace("folder", repr(str(self.folder / saved.folder))) if saved else None
+
     def pause(self):
         self._may_go_on.clear()
 
     def resume(self):
+        self._session.calls.append(("resume", {}))
+        if self.is_over:
+            self.state, self._is_stopping = "running", False
+            self.tell(RunResumed(step=self.step))
         self._may_go_on.set()
 
     def stop(self):
         self._is_stopping = True
         self._may_go_on.set()
 
+    def change(self, **changes):
+        self._session.calls.append(("run.change", changes))
+        before = {name: self.plan.flat()[name] for name in changes}
+        for name in changes:
+            if name not in LIVE_FIELDS:
+                raise PlanError(f"{name} can't change in a run under way")
+        self.plan.change(**changes)  # says what is wrong
+        if self.state != "preparing":
+            self.tell(PlanAdjusted(step=self.step, before=before, after=changes))
+        return self
+
+    def at(self, step, *, progress=lambda done, of: None):
+        progress(step, step)
+        return FakeMoment(step, self.table)
+
+    def fork(self, step=None, **changes):
+        self._session.calls.append(("fork", {"step": step, **changes}))
+        plan = self.plan.change(**changes)
+        fork = FakeRun(plan, [], self._session, name="fork")
+        fork.differences = self.plan.differences(plan)
+        self._session.show(fork)
+        fork.tell(RunForked(parent=self.name, step=step, changes=changes))
+        if changes and step:
+            before = {name: self.plan.flat()[name] for name in changes}
+            fork.tell(PlanAdjusted(step=step, before=before, after=changes, scheduled=True))
+        return fork
+
     def tell(self, event):
         self.events.append(event)
-        states = {RunStarted: "running", RunPaused: "paused", RunResumed: "running", RunEnded: "completed"}
+        states = {RunStarted: "running", RunPaused: "paused", RunResumed: "running", RunFailed: "failed"}
         self.state = states.get(type(event), self.state)
-        self._publish(event)
+        if isinstance(event, PlanAdjusted):
+            self.plan = self.plan.change(**event.after)
+        if isinstance(event, RunEnded):
+            self.state = "completed" if event.reason == "completed" else "stopped"
+        self._session.bus.publish(event)
 
     def play(self):
         for event in self._log:
@@ -130,11 +191,31 @@ class FakeRun:
 class FakeSession:
     """The session of the contract; `prepare` and `start` do what their arguments say and load nothing."""
 
-    def __init__(self, plan=None, *, backbone=None, split=None, events=(), pace=0.02):
-        self.bus, self.run, self.plan = Bus(), None, plan or Plan()
-        self.backbone, self.split = backbone, split
+    def __init__(self, plan=None, *, backbone=None, split=None, events=(), pace=0.02, left=()):
+        self.bus, self.runs, self.plan = Bus(), [], plan or Plan()
+        self.backbone, self.split, self.where = backbone, split, "kernel"
         self.calls = []  # what panels asked for
         self._events, self._pace = list(events), pace
+        self.left = list(left)  # unfinished runs
+
+    @property
+    def run(self):
+        return self.runs[-1] if self.runs else None
+
+    def show(self, run):
+        self.runs.append(run)
+        self.bus.publish(RunChosen(name=run.name))
+        for event in list(run.events):
+            self.bus.publish(event)
+        return run
+
+    def shown(self, *events, **attributes):
+        """Have a run whose log is this one."""
+        run = self.show(FakeRun(self.plan, [], self))
+        vars(run).update(attributes)
+        for event in events:
+            run.tell(event)
+        return run
 
     def subscribe(self, watcher):
         return self.bus.subscribe(watcher)
@@ -152,13 +233,25 @@ class FakeSession:
             if value is not None:
                 self.bus.publish(PreparationEnded(part=part))
 
-    def start(self, *, where="kernel"):
-        self.calls.append(("start", {"where": where}))
+    def start(self, *, where=None):
+        self.calls.append(("start", {"where": where or self.where}))
         if self.run is not None and not self.run.is_over:
             raise RunError("fake is still running", hint="stop it first")
-        self.run = FakeRun(self.plan, self._events, self.bus.publish, pace=self._pace)
-        threading.Thread(target=self.run.play, daemon=True).start()
-        return self.run
+        run = FakeRun(self.plan, self._events, self, pace=self._pace, where=where or self.where)
+        self.show(run)
+        threading.Thread(target=run.play, daemon=True).start()
+        return run
+
+    def unfinished(self):
+        return self.left
+
+    def attach(self, name="last"):
+        self.calls.append(("attach", {"name": name}))
+        if name not in [summary.name for summary in self.left]:
+            raise RunError(f"there is no run {name!r}", hint="start one")
+        run = FakeRun(self.plan, [], self, name=name, where="elsewhere")
+        run.events += self._events
+        return self.show(run)
 
 
 def until(condition, *, seconds=5.0):

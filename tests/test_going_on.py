@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import threading
 
 import pytest
 import tiny
@@ -20,6 +21,7 @@ from workbench.events import (
     PlanAdjusted,
     ReplayDiverged,
     RunEnded,
+    RunPaused,
     RunResumed,
     StepEnded,
 )
@@ -85,8 +87,13 @@ def snapshots(plan, tmp_path, count, **options):
 
 def gone_on(folder, adjustments=()):
     control = Control(folder.path)
-    logged = {event.step for event in folder.events() if isinstance(event, PlanAdjusted)}
-    asked = {step: fields for step, fields in dict(adjustments).items() if step not in logged}
+    events = list(folder.events())
+    asked, last = dict(adjustments), max((event.step for event in events if isinstance(event, StepEnded)), default=0)
+    for event in events:
+        if isinstance(event, PlanAdjusted):
+            del asked[event.step]
+    if last in asked:  # asked for, and not heard before the crash
+        control.change(**asked.pop(last))
     for event in run(folder=folder, table=tiny.frame(), control=control):
         if isinstance(event, StepEnded) and event.step in asked:
             control.change(**asked.pop(event.step))
@@ -195,3 +202,18 @@ def test_a_half_written_last_line_is_cut_before_more_is_written(tmp_path):
     with (folder.path / "events.jsonl").open("a") as log:
         log.write('{"event": "StepEn')
     assert_same(whole, gone_on(folder))
+
+
+@pytest.mark.slow
+def test_a_run_paused_at_every_event_is_an_unbroken_run(tmp_path):
+    whole = carried_out(LONG, tmp_path / "whole")
+    folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path / "paused")
+    control, pauses = Control(folder.path), 0
+    for event in run(folder=folder, table=tiny.frame(), control=control):
+        if isinstance(event, RunPaused):
+            pauses += 1
+            threading.Timer(0.002, control.resume).start()
+        elif isinstance(event, FACTS):
+            control.pause()
+    assert pauses > 20
+    assert_same(whole, folder)

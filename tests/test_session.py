@@ -74,14 +74,14 @@ def test_pause_resume_and_stop_act_at_once(session):
     run = session.start()
     until(lambda: run.step >= 2)
     run.pause()
-    until(lambda: run.state == "paused", seconds=1)
+    until(lambda: run.state == "paused", seconds=5)
     step = run.step
     time.sleep(0.2)
     assert run.step == step
     run.resume()
-    until(lambda: run.step > step, seconds=1)
+    until(lambda: run.step > step, seconds=5)
     run.stop()
-    until(lambda: run.state == "stopped", seconds=1)
+    until(lambda: run.state == "stopped", seconds=5)
     assert [type(e) for e in heard if isinstance(e, (RunPaused, RunResumed))] == [RunPaused, RunResumed]
     assert run.model("last") is not None
 

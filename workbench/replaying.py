@@ -78,17 +78,23 @@ def _told(event: Any) -> str:
 
 
 class Changes:
-    """What changes in a run, and when: first what is known in advance, then what people wish."""
+    """What changes in a run, and when: first what is known in advance, then what people wish.
 
-    def __init__(self, known: Iterable[Change], control: Control) -> None:
-        self._known, self._control = deque(known), control
+    Args:
+        known: What is known in advance, in the order of its steps.
+        control: What people wish.
+        since: Steps until which wishes wait: a step that is repeated must be repeated as it was.
+    """
+
+    def __init__(self, known: Iterable[Change], control: Control, *, since: int = 0) -> None:
+        self._known, self._control, self._since = deque(known), control, since
 
     def __call__(self, step: int) -> list[Change]:
         """Return the changes to make after so many steps."""
         due = []
         while self._known and self._known[0].step is not None and self._known[0].step <= step:
             due.append(self._known.popleft())
-        return due + [Change(fields) for fields in self._control.taken_changes()]
+        return due + [Change(fields) for fields in self._control.taken_changes()] if step >= self._since else due
 
 
 def pending(folder: Path, logged: Iterable[Event], adjusted: int) -> list[Change]:

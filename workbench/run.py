@@ -147,8 +147,8 @@ class _Story:
         learner = self.learner = self._built()
         forked = next((event.step for event in self.logged if isinstance(event, RunForked)), None)
         self.keeper = Keeper(learner, self.folder.path, origin=forked)
-        changes = Changes(pending(self.folder.path, self.logged, learner.adjusted), self.control)
-        yield from engine.train(learner, changes=changes)
+        known = pending(self.folder.path, self.logged, learner.adjusted)
+        yield from engine.train(learner, changes=Changes(known, self.control, since=self.replay.last_step))
 
     def _prepare(self) -> Iterator[Event]:
         """Have everything loaded that the learner is built of; the preparation keeps it."""

@@ -40,7 +40,7 @@ TOO_FAINT = """
     const box = node.getBoundingClientRect();
     if (!words || box.width < 2 || box.height < 2 || node.closest(":disabled, .fw-spoken, title")) continue;
     const style = getComputedStyle(node);
-    const rect = node.closest(".fw-block[data-kind=trainable]")?.querySelector("rect");
+    const rect = node.closest(".fw-block[data-kind=trainable] :not(.fw-moved)")?.parentNode.querySelector("rect");
     const ground = rect ? parse(getComputedStyle(rect).fill) : behind(node);
     const ink = over(parse(node.ownerSVGElement ? style.fill : style.color), ground);
     const [a, b] = [light(ink), light(ground)].sort((x, y) => y - x);

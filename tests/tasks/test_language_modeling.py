@@ -1,17 +1,30 @@
+import pytest
 import tiny
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.choices import Data
+from workbench.errors import PlanError
 from workbench.tasks import TABLE
 from workbench.tasks.language_modeling import windows
 
 
-@given(st.lists(st.integers(3, 20), max_size=60), st.integers(2, 12))
-def test_every_token_but_the_first_is_a_target_exactly_once(document, limit):
-    cut = windows(document, limit)
-    assert [token for window in cut for token in window[1:]] == document[1:]
-    assert all(2 <= len(window) <= limit for window in cut)
+@given(st.integers(0, 60), st.integers(2, 12), st.data())
+def test_every_token_but_the_first_is_a_target_exactly_once(length, limit, data):
+    overlap = data.draw(st.integers(1, limit - 1))
+    document = list(range(length))
+    cut = windows(document, limit, overlap)
+    assert [token for ids, first in cut for token in ids[first:]] == document[1:]
+    assert all(2 <= len(ids) <= limit and 1 <= first < len(ids) for ids, first in cut)
+    assert all(ids == document[ids[0] : ids[0] + len(ids)] for ids, _ in cut)  # the tokens before are those that were
+    assert all(first == overlap for _, first in cut[1:])
+
+
+def test_an_overlap_that_leaves_no_new_token_is_refused():
+    backbone = tiny.backbone("gpt2")
+    with pytest.raises(PlanError, match="window_overlap is 8 tokens and a window has 8"):
+        TABLE["language-modeling"].encode(tiny.rows("gpt2", 3), backbone, Data(max_length=8, window_overlap=8))
 
 
 def test_labels_are_the_next_tokens_and_padding_is_none():
@@ -29,13 +42,25 @@ def test_a_pad_token_that_is_also_the_end_token_is_still_a_target():
     tokenizer = backbone.preprocessor
     tokenizer.pad_token = tokenizer.eos_token
     examples = TABLE["language-modeling"].encode(tiny.rows("gpt2", 4), backbone, Data(max_length=8))
-    with_end = [[5, 6, tokenizer.eos_token_id], [5, 6, 7, 8, 9]]
+    with_end = [([5, 6, tokenizer.eos_token_id], 1), ([5, 6, 7, 8, 9], 1)]
     batch = examples.collate(with_end)
     assert batch["labels"].tolist() == [[6, tokenizer.eos_token_id, -100, -100, -100], [6, 7, 8, 9, -100]]
 
 
 def test_texts_without_a_target_are_counted_and_said():
     backbone = tiny.backbone("gpt2")
-    rows = tiny.rows("gpt2", 3).map(lambda row, i: {"text": "good" if i == 0 else row["text"]}, with_indices=True)
-    examples = TABLE["language-modeling"].encode(rows, backbone, Data(max_length=8))
-    assert examples.notes == ("1 texts of fewer than two tokens have no target and were left out",)
+    for texts, note in (
+        (["good", "so dull it was"], "1 text of fewer than two tokens has no target and was left out"),
+        (["good", "so dull", "bad"], "2 texts of fewer than two tokens have no target and were left out"),
+    ):
+        examples = TABLE["language-modeling"].encode(Dataset.from_dict({"text": texts}), backbone, Data(max_length=8))
+        assert (examples.notes, len(examples), examples.row(0)) == ((note,), 1, 1)
+
+
+def test_each_window_knows_its_row():
+    backbone = tiny.backbone("gpt2")
+    rows = Dataset.from_dict({"text": ["good " * 9, "bad", "dull " * 5]})
+    examples = TABLE["language-modeling"].encode(rows, backbone, Data(max_length=4))
+    assert [examples.row(index) for index in range(len(examples))] == [0, 0, 0, 2, 2]
+    drawn = examples.sample(2, seed=1)
+    assert [drawn.items[i] in [examples.items[j] for j in range(5) if examples.row(j) == drawn.row(i)] for i in (0, 1)]

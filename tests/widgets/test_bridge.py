@@ -7,7 +7,7 @@ import pytest
 from fakes import FakeSession, until
 
 from widgets import CurvesPanel, FreezePanel, RunPanel, bridge
-from workbench.events import PlanChanged, RunEnded, StageStarted, StepEnded
+from workbench.events import PlanChanged, RunChosen, RunEnded, StageStarted, StepEnded
 
 pytestmark = pytest.mark.slow  # the whole file takes some seconds
 
@@ -156,3 +156,54 @@ def test_a_panel_only_hears_what_it_wants(opened):
     session.bus.publish(RunEnded(step=1, reason="completed"))
     assert until(lambda: heard)
     assert heard == [RunEnded]
+
+
+def test_a_panel_that_comes_while_a_run_is_taken_over_sees_each_event_once_and_in_order(opened):
+    """A run of before is attached to: the handle has all of its events, and they are only now being told."""
+    heard = []
+
+    class Listening(CurvesPanel):
+        def note(self, event):
+            heard.append(event)
+            super().note(event)
+
+    session = FakeSession()
+    opened(RunPanel, session)  # the pump runs
+    log = fakes.log(60)
+    run = session.shown()
+    run.events += log
+    for event in log[:30]:
+        session.bus.publish(event)
+    late = opened(Listening, session)
+    for event in log[30:]:
+        session.bus.publish(event)
+        time.sleep(0.01)  # several turns of the pump
+    assert until(lambda: late.state["last_step"] == 60)
+    time.sleep(0.4)
+    assert heard == [event for event in log if type(event) in CurvesPanel.kinds]
+
+
+def test_a_run_that_is_chosen_right_after_a_panel_came_is_seen_whole(opened):
+    session = FakeSession()
+    opened(RunPanel, session)
+    log = fakes.log(60)
+    run = session.shown(*log[:30])
+    late = opened(CurvesPanel, session)
+    session.bus.publish(RunChosen(name=run.name))  # it is told all over again
+    for event in log:
+        session.bus.publish(event)
+    assert until(lambda: late.state["last_step"] == 60)
+    assert len(late.state["training"]["x"]) == 4 * 60  # bytes
+
+
+def test_work_in_the_background_shows_its_result_or_its_error(opened):
+    panel = opened(RunPanel)
+    results = []
+    panel.background(lambda: 6 * 7, then=results.append)
+    assert until(lambda: results == [42])
+    panel.background(lambda: 1 / 0)
+    assert until(lambda: panel.state["problem"] is not None)
+    assert "ZeroDivisionError" in panel.state["problem"]["what"]
+    panel.background(lambda: 1 / 0, failed=results.append)
+    assert until(lambda: len(results) == 2)
+    assert isinstance(results[1], ZeroDivisionError)

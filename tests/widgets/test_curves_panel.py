@@ -1,14 +1,26 @@
+import dataclasses
 import math
 
 import fakes
 import numpy as np
 import pytest
+from fakes import FakeSession, until
 from hypothesis import given
 from hypothesis import strategies as st
 
 from widgets import CurvesPanel
 from widgets.series import Series
-from workbench.events import EvaluationProgressed, RunStarted, StageStarted, StepEnded
+from workbench.events import (
+    EvaluationEnded,
+    EvaluationProgressed,
+    PlanAdjusted,
+    RunChosen,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    StageStarted,
+    StepEnded,
+)
 
 
 def floats(data):
@@ -137,3 +149,179 @@ def test_points_that_were_drawn_stay_while_the_curve_grows(count):
         kept = len(floats(before["x"])) - 2
         np.testing.assert_array_equal(floats(before["x"])[:kept], floats(after["x"])[:kept])
     assert floats(after["y"]).max() == 5.0
+
+
+def test_a_run_that_is_taken_up_again_keeps_its_curves(opened):
+    log = fakes.log(60)
+    whole = shown(opened(CurvesPanel), *log)
+    place = next(i for i, event in enumerate(log) if isinstance(event, StepEnded) and event.step == 25)
+    stopped = [*log[: place + 1], RunEnded(step=25, reason="stopped by the user")]
+    again = [RunResumed(step=25), *log[:2], dataclasses.replace(log[2], first_step=25), *log[place + 1 :]]
+    state = shown(opened(CurvesPanel), *stopped, *again)
+    assert {name: state[name] for name in whole} == whole
+
+
+def test_another_run_that_is_chosen_clears_the_curves_even_in_mid_run(opened):
+    panel = opened(CurvesPanel)
+    shown(panel, *fakes.log(60)[:40])
+    state = shown(panel, RunChosen(name="another"))
+    assert floats(state["training"]["x"]).size == 0
+    assert shown(panel, *fakes.log(20))["last_step"] == 20
+
+
+def test_the_users_own_metrics_are_drawn_by_their_name_three_at_most(opened):
+    own = {"mcc": 0.4, "my_score": 12.0, "rouge_l": 0.2, "bleu": 0.1}
+    event = fakes.evaluation(10, 0.5)
+    event = dataclasses.replace(event, metrics={**event.metrics, **own})
+    metrics = shown(opened(CurvesPanel), fakes.log(20)[2], event)["metrics"]
+    assert [metric["title"] for metric in metrics] == ["accuracy", "F1 (macro)", "mcc", "my score", "rouge l"]
+    assert [metric["is_extra"] for metric in metrics] == [False, False, True, True, True]
+    assert floats(metrics[3]["y"]).tolist() == [12.0]
+
+
+def test_a_change_while_running_is_a_mark_with_its_words(opened):
+    change = PlanAdjusted(step=20, before={"learning_rate": 1e-3}, after={"learning_rate": 1e-4})
+    marks = shown(opened(CurvesPanel), *fakes.log(60)[:40], change)["marks"]
+    assert marks == [{"step": 20, "words": "from step 21: learning rate 0.001 → 0.0001"}]
+
+
+def test_a_point_tells_what_was_measured_there_or_before(opened, press):
+    session = FakeSession()
+    panel = opened(CurvesPanel, session)
+    log = fakes.log(60)
+    session.shown(*log)
+    assert until(lambda: panel.state["last_step"] == 60)
+    state = press(panel, "point", step=25)
+    loss = next(event.loss for event in log if isinstance(event, StepEnded) and event.step == 25)
+    held = next(event.metrics for event in log if isinstance(event, EvaluationEnded) and event.step == 20)
+    assert state["point"]["facts"] == [
+        f"training loss {loss:.4g}",
+        f"validation loss {held['loss']:.4g} at step 20",
+        f"accuracy {held['accuracy']:.4g} at step 20",
+        f"F1 (macro) {held['macro_f1']:.4g} at step 20",
+        "learning rate 0.001",
+    ]
+    assert press(panel, "leave")["point"] is None
+
+
+def test_samples_of_a_point_come_as_text_and_pictures(opened, press):
+    import pandas as pd
+    from PIL import Image
+
+    session = FakeSession()
+    panel = opened(CurvesPanel, session)
+    evil = "<img src=x onerror=window.hacked=1>"
+    table = pd.DataFrame({"text": [evil], "confidence": [0.123456], "image": [Image.new("RGB", (9, 9))]})
+    session.shown(*fakes.log(60)).table = table
+    assert until(lambda: panel.state["last_step"] == 60)
+    press(panel, "point", step=25)
+    press(panel, "samples")
+    assert until(lambda: panel.state["point"]["samples"] is not None)
+    samples = panel.state["point"]["samples"]
+    assert samples["columns"] == ["text", "confidence", "image"]
+    assert samples["rows"][0][:2] == [{"text": evil}, {"text": "0.1235"}]
+    assert samples["rows"][0][2]["image"].startswith("data:image/png;base64,")
+    assert panel.state["point"]["doing"] == ""
+
+
+def test_what_goes_wrong_at_a_point_is_told_in_its_box(opened, press):
+    session = FakeSession()
+    panel = opened(CurvesPanel, session)
+    session.shown(*fakes.log(60))  # without a table there are no samples to give
+    assert until(lambda: panel.state["last_step"] == 60)
+    press(panel, "point", step=25)
+    press(panel, "samples")
+    assert until(lambda: panel.state["point"]["problem"] is not None)
+    assert "AttributeError" in panel.state["point"]["problem"]["what"]
+    assert (panel.state["problem"], panel.state["point"]["doing"]) == (None, "")
+    assert press(panel, "settle")["point"]["problem"] is None
+    state = press(panel, "fork", learning_rate=50, layers="head only")
+    assert "expected" in state["point"]["problem"]["what"]
+    assert "fork" not in [name for name, _ in session.calls]
+
+
+def test_samples_of_a_point_that_was_left_show_nowhere_else(opened, press):
+    import threading
+
+    import pandas as pd
+
+    session, may_go_on = FakeSession(), threading.Event()
+    panel = opened(CurvesPanel, session)
+
+    class Slow:
+        differs = ""
+
+        def samples(self, count):
+            may_go_on.wait(5)
+            return pd.DataFrame({"text": ["late"]})
+
+    session.shown(*fakes.log(60), at=lambda step, progress: Slow())
+    assert until(lambda: panel.state["last_step"] == 60)
+    press(panel, "point", step=25)
+    assert press(panel, "samples")["point"]["doing"] == "loading …"
+    press(panel, "point", step=30)
+    may_go_on.set()
+    assert until(lambda: not any(thread.name == "panels-work" for thread in threading.enumerate()))
+    panel.refresh()
+    assert panel.state["point"]["samples"] is None
+
+
+def test_a_fork_gets_what_differs_and_nothing_else(opened, press):
+    session = FakeSession()
+    panel = opened(CurvesPanel, session)
+    adjusted = PlanAdjusted(step=10, before={"learning_rate": 1e-3}, after={"learning_rate": 5e-4})
+    assert session.plan.tuning.learning_rate == 1e-3
+    session.shown(*fakes.log(60)[:20], adjusted, *fakes.log(60)[20:])
+    assert until(lambda: panel.state["last_step"] == 60)
+    assert press(panel, "point", step=5)["point"]["learning_rate"] == 1e-3
+    point = press(panel, "point", step=25)["point"]
+    assert (point["learning_rate"], point["layer"]) == (5e-4, "head only")  # as it was then
+    assert point["layers"] == ["head only", "last block", "last 2 blocks", "last 3 blocks", "full"]
+    press(panel, "fork", learning_rate=5e-4, layers="last 2 blocks")
+    assert until(lambda: ("fork", {"step": 25, "trainable": "last 2"}) in session.calls)
+    assert until(lambda: panel.state["point"] is None)
+
+
+def test_a_fork_lies_over_its_parent_and_says_what_differs(opened, press):
+    session = FakeSession()
+    panel = opened(CurvesPanel, session)
+    log = fakes.log(60)
+    parent = session.shown(*log)
+    assert until(lambda: panel.state["last_step"] == 60)
+    own = panel.state
+    fork = parent.fork(20, learning_rate=1e-4)
+    assert until(lambda: panel.state["fork"] is not None and panel.state["parent"] is not None)
+    assert panel.state["fork"]["parent"] == "fake"
+    assert panel.state["fork"]["differs"] == "learning rate 0.001 → 0.0001 from step 20"
+    assert panel.state["parent"]["training"] == own["training"]
+    assert floats(panel.state["training"]["x"]).size == 0
+    later = [event for event in log if isinstance(event, StepEnded) and event.step > 20]
+    for event in [*log[:3], *later]:  # its own start does not take the parent away
+        fork.tell(event)
+    assert until(lambda: panel.state["last_step"] == 60)
+    assert panel.state["parent"] is not None
+    twin = fork.fork(40)
+    assert until(lambda: panel.state["fork"]["parent"] == "fork")
+    assert panel.state["fork"]["differs"] == "nothing changed from step 40"
+    steps = lambda: floats(panel.state["parent"]["training"]["x"]) if panel.state["parent"] else np.zeros(0)  # noqa: E731
+    assert until(lambda: steps().size)
+    np.testing.assert_array_equal(steps(), range(1, 61))  # its parent, and its parent's before that
+    assert twin is session.run
+
+
+def test_a_parent_whose_folder_is_gone_is_told(opened):
+    from workbench.events import RunForked
+
+    session = FakeSession()
+    panel = opened(CurvesPanel, session)
+    session.shown(RunForked(parent="gone", step=3, changes={}))
+    assert until(lambda: panel.state["fork"] is not None and panel.state["fork"]["note"] != "")
+    assert "its parent can't be shown: there is no run 'gone'" in panel.state["fork"]["note"]
+    assert panel.state["problem"] is None
+
+
+def test_the_value_at_a_step_is_that_of_the_last_point_before():
+    series = Series()
+    for step, value in ((2, 0.5), (4, math.nan), (6, 0.25)):
+        series.add(step, value)
+    assert [series.at(step) for step in (1, 2, 5, 6, 99)] == [None, (2, 0.5), (2, 0.5), (6, 0.25), (6, 0.25)]

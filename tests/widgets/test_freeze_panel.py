@@ -1,12 +1,14 @@
 import time
 
+import fakes
 import pytest
 import tiny
-from fakes import FakeSession
+from fakes import FakeSession, until
 
 from widgets import FreezePanel
 from widgets.freeze_panel import _shortest
 from workbench.choices import Plan
+from workbench.events import CheckpointSaved, FrozenMoved, PlanAdjusted, RunChosen, RunEnded, WeightsMoved
 
 
 def states(state):
@@ -124,3 +126,99 @@ def test_names_are_said_as_a_preset_where_one_fits():
     assert _shortest(("block 2", "head"), every) == "last 1"
     assert _shortest(tuple(every), every) == "all"
     assert _shortest(("block 1",), every) == ("block 1",)
+
+
+def asked(session):
+    return [changes for name, changes in session.calls if name == "run.change"]
+
+
+def test_a_click_reaches_the_plan_and_the_run_under_way(opened, press, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    run = session.shown(*fakes.log(60)[:30], change=lambda **changes: session.calls.append(("run.change", changes)))
+    assert until(lambda: panel._effects.is_live)
+    state = press(panel, "toggle", name="block 2")
+    assert session.plan.transfer.trainable == "last 1"
+    assert asked(session) == [{"trainable": "last 1"}]
+    assert state["effect"] == "from the next step"
+    run.tell(PlanAdjusted(step=run.step, before={"trainable": "head"}, after={"trainable": "last 1"}))
+    assert until(lambda: panel.state["effect"] == f"since step {run.step + 1}")
+    run.tell(RunEnded(step=run.step, reason="completed"))
+    assert until(lambda: panel.state["effect"] == "")
+
+
+def test_what_a_run_under_way_can_not_obey_waits_for_the_next(opened, press, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    session.shown(*fakes.log(60)[:30])
+    assert until(lambda: panel._effects.is_live)
+    assert press(panel, "preset", name="lora")["effect"] == "at the next run"
+    assert press(panel, "toggle", name="block 1")["effect"] == "at the next run"
+    assert asked(session) == []
+    assert press(panel, "preset", name="head")["effect"] == ""  # as the run has it
+    session.change(backbone="another/model")
+    assert press(panel, "preset", name="full")["effect"] == "at the next run"
+    assert asked(session) == [{"trainable": "head"}]
+
+
+def test_after_the_run_a_click_changes_the_plan_alone(opened, press, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    session.shown(*fakes.log(60))
+    state = press(panel, "toggle", name="block 2")
+    assert (asked(session), state["effect"]) == ([], "")
+
+
+def test_a_refusal_by_the_run_is_told_and_the_plan_keeps_the_choice(opened, press, backbone):
+    from workbench.errors import PlanError
+
+    def refuse(**changes):
+        raise PlanError("this run keeps its blocks", hint="the next one")
+
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    session.shown(*fakes.log(60)[:30], change=refuse)
+    assert until(lambda: panel._effects.is_live)
+    state = press(panel, "toggle", name="block 2")
+    assert state["problem"]["what"] == "this run keeps its blocks"
+    assert (session.plan.transfer.trainable, state["effect"]) == ("last 1", "at the next run")
+
+
+def test_each_block_shows_how_far_it_has_moved(opened, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    assert {block["moved"] for block in panel.state["blocks"]} == {None}
+    session.shown(*fakes.log(60)[:30], WeightsMoved(step=20, by_block={"head": 0.052, "block 2": 0.013}))
+    assert until(lambda: panel.state["blocks"][0]["moved"] is not None)
+    assert {block["name"]: block["moved"] for block in panel.state["blocks"]} == {
+        "embeddings": {"words": "0 %", "part": 0.0},
+        "block 1": {"words": "0 %", "part": 0.0},
+        "block 2": {"words": "1.3 %", "part": 0.25},
+        "head": {"words": "5.2 %", "part": 1.0},
+    }
+    session.change(backbone="another/model")  # whose blocks are others
+    assert until(lambda: panel.state["blocks"][0]["moved"] is None)
+
+
+def test_frozen_parts_are_verified_or_a_broken_promise_is_told(opened, backbone):
+    panel = opened(FreezePanel, backbone=backbone)
+    saved = CheckpointSaved(step=120, folder="c", size_bytes=1, best=True, frozen_tensors=98)
+    panel.show(saved)
+    panel.refresh()
+    assert panel.state["verified"] == "frozen parts verified at step 120 (98 tensors)"
+    assert panel.state["broken"] == ""
+    panel.show(FrozenMoved(step=130, tensors=("a", "b", "c", "d", "e"), blocks=("block 1",)))
+    panel.show(saved)
+    panel.refresh()
+    assert panel.state["broken"].startswith("frozen tensors changed by step 130: a, b, c and 2 more.")
+    assert panel.state["verified"] == ""
+    panel.show(RunChosen(name="another"))
+    panel.refresh()
+    assert (panel.state["verified"], panel.state["broken"]) == ("", "")
+
+
+def test_a_run_without_frozen_parts_has_nothing_to_verify(opened):
+    panel = opened(FreezePanel)
+    panel.show(CheckpointSaved(step=120, folder="c", size_bytes=1, best=True, frozen_tensors=0))
+    panel.refresh()
+    assert panel.state["verified"] == ""

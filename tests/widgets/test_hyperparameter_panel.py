@@ -3,7 +3,9 @@ from fakes import FakeSession, log, until
 
 from widgets import HyperparameterPanel
 from widgets.hyperparameter_panel import FIRST, MORE
-from workbench.choices import FIELDS
+from workbench.choices import FIELDS, LIVE_FIELDS
+from workbench.errors import RunError
+from workbench.events import PlanAdjusted
 
 
 def field(state, name):
@@ -34,6 +36,9 @@ def test_the_fields_that_were_promised_are_there():
         ("schedule", "linear", "linear"),
         ("clip_norm", None, None),
         ("max_steps", 40, 40),
+        ("checkpoint_every", 25, 25),
+        ("keep_last", None, None),
+        ("save_model", "none", "none"),
     ],
 )
 def test_a_value_reaches_the_plan(opened, press, name, value, kept):
@@ -87,3 +92,58 @@ def test_it_says_when_a_change_has_to_wait(opened):
     panel.show(log(10)[-1])
     panel.refresh()
     assert not panel.state["is_running"]
+
+
+def live(opened, **attributes):
+    session = FakeSession()
+    panel = opened(HyperparameterPanel, session)
+    run = session.shown(*log(60)[:30], **attributes)
+    assert until(lambda: panel.state["is_running"])
+    return session, panel, run
+
+
+def test_fields_that_a_run_obeys_reach_the_plan_and_the_run(opened, press):
+    session, panel, run = live(opened, change=lambda **changes: session.calls.append(("run.change", changes)))
+    assert {spec["name"] for spec in (*panel.state["first"], *panel.state["more"]) if spec["is_live"]} == {
+        name for name in LIVE_FIELDS if name != "trainable"
+    }
+    state = press(panel, "change", name="learning_rate", value=1e-4)
+    assert session.plan.tuning.learning_rate == 1e-4
+    assert session.calls[-1] == ("run.change", {"learning_rate": 1e-4})
+    assert field(state, "learning_rate")["effect"] == "from the next step"
+    assert "at the next step" in field(state, "learning_rate")["tip"]
+    run.tell(PlanAdjusted(step=run.step, before={"learning_rate": 1e-3}, after={"learning_rate": 1e-4}))
+    assert until(lambda: field(panel.state, "learning_rate")["effect"] == f"since step {run.step + 1}")
+
+
+def test_fields_that_a_run_does_not_obey_wait_for_the_next(opened, press):
+    session, panel, _ = live(opened)
+    state = press(panel, "change", name="batch_size", value=8)
+    assert field(state, "batch_size")["effect"] == "at the next run"
+    assert field(state, "epochs")["effect"] == ""
+    assert [name for name, _ in session.calls] == ["change"]
+
+
+def test_a_change_from_elsewhere_shows_with_its_value(opened):
+    _, panel, run = live(opened)
+    run.tell(PlanAdjusted(step=20, before={"learning_rate": 1e-3}, after={"learning_rate": 5e-4}))
+    assert until(lambda: field(panel.state, "learning_rate")["effect"] == "0.0005 since step 21")
+
+
+def test_a_refusal_by_the_run_shows_at_the_field(opened, press):
+    def refuse(**changes):
+        raise RunError("the run is over")
+
+    session, panel, _ = live(opened, change=refuse)
+    state = press(panel, "change", name="learning_rate", value=1e-4)
+    assert field(state, "learning_rate")["error"] == "the run is over"
+    assert field(state, "learning_rate")["effect"] == "at the next run"
+    assert session.plan.tuning.learning_rate == 1e-4
+    assert field(press(panel, "change", name="epochs", value=2), "learning_rate")["error"] != ""
+
+
+def test_a_value_that_can_not_be_reaches_neither(opened, press):
+    session, panel, _ = live(opened)
+    state = press(panel, "change", name="learning_rate", value=50)
+    assert "expected" in field(state, "learning_rate")["error"]
+    assert "run.change" not in [name for name, _ in session.calls]

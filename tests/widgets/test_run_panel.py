@@ -1,9 +1,32 @@
+import dataclasses
+import time
+
 import fakes
 import pytest
 from fakes import FakeSession, until
 
 from widgets import RunPanel
-from workbench.events import RunFailed, RunPaused, RunStarted, StageStarted, StepEnded
+from workbench.choices import Plan
+from workbench.errors import RunError
+from workbench.events import (
+    CheckpointFailed,
+    CheckpointRefused,
+    CheckpointSaved,
+    ModelSaved,
+    ReplayDiverged,
+    RunChosen,
+    RunEnded,
+    RunFailed,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    StageStarted,
+    StepEnded,
+)
+from workbench.store import RunFolder, find, summarize
+
+MODEL = ModelSaved(step=40, which="best", folder="model", size_bytes=1, load="AutoModel.from_pretrained(folder)")
+STOPPED = RunEnded(step=60, reason="stopped by the user", best_step=40, best_loss=0.3)
 
 
 def shown(panel, *events):
@@ -14,7 +37,22 @@ def shown(panel, *events):
 
 
 def buttons(state):
-    return [name for name in ("start", "pause", "stop") if state[f"can_{name}"]]
+    return [name for name in ("start", "resume", "pause", "stop") if state[f"can_{name}"]]
+
+
+def saved(step, *, kept=(10, 40, 60)):
+    return CheckpointSaved(
+        step=step, folder=f"checkpoints/{step}", size_bytes=600_000, best=False, kept=kept, kept_bytes=1_840_000
+    )
+
+
+def left(root, *events):
+    """A run folder with this log, and its summary."""
+    folder = RunFolder.create(Plan(), root)
+    for event in events:
+        folder.append(event)
+    folder.close()
+    return summarize(find(folder.name, root))
 
 
 def test_before_a_run_only_start_acts(opened):
@@ -79,7 +117,7 @@ def test_the_buttons_start_pause_resume_and_stop_the_run(opened, press):
     press(panel, "stop")
     assert until(lambda: panel.state["phase"] == "ended")
     assert panel.state["words"].startswith("stopped by you at step ")
-    assert buttons(panel.state) == ["start"]
+    assert buttons(panel.state) == ["start", "resume"]
 
 
 def test_a_wish_is_told_until_it_is_true(opened):
@@ -96,7 +134,7 @@ def test_a_wish_is_told_until_it_is_true(opened):
 
 def test_a_start_that_fails_can_be_tried_again(opened, press):
     class Unwilling(FakeSession):
-        def start(self, *, where="kernel"):
+        def start(self, *, where=None):
             raise OSError("the disk is full")
 
     state = press(opened(RunPanel, Unwilling()), "start")
@@ -116,3 +154,166 @@ def test_time_left_is_in_words(opened, seconds):
     from widgets import wording
 
     assert wording.duration(seconds).endswith(("s", "min"))
+
+
+def test_the_place_of_the_next_run_can_be_chosen_and_is_told_while_one_is_live(opened, press):
+    session = FakeSession(events=fakes.log(2000), pace=0.005)
+    panel = opened(RunPanel, session)
+    assert panel.state["place"]["value"] == "kernel"
+    assert [option["title"] for option in panel.state["place"]["options"]] == ["this notebook", "its own process"]
+    assert press(panel, "place", value="process")["place"]["value"] == "process"
+    assert session.where == "process"
+    press(panel, "start")
+    assert ("start", {"where": "process"}) in session.calls
+    assert until(lambda: panel.state["phase"] == "training")
+    assert not panel.state["place"]["can_change"]
+    session.run.stop()
+    assert until(lambda: panel.state["place"]["can_change"])
+
+
+@pytest.mark.parametrize("ending", [STOPPED, RunFailed(step=60, what="the worker was killed", hint="resume it")])
+def test_a_run_that_stopped_or_died_can_be_resumed(opened, press, ending):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    run = session.shown(*fakes.log(60)[:-1], ending)
+    assert until(lambda: buttons(panel.state) == ["start", "resume"])
+    press(panel, "resume")
+    assert until(lambda: panel.state["phase"] == "training")
+    assert panel.state["problem"] is None
+    assert panel.state["words"].startswith("training · step 60 of 60")
+    assert session.calls == [("resume", {})]
+    run.tell(RunEnded(step=60, reason="completed"))
+    assert until(lambda: buttons(panel.state) == ["start"])
+
+
+def test_a_resume_that_fails_is_told_and_can_be_tried_again(opened, press):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+
+    def refuse():
+        raise RunError("another process carries it out", hint="watch it")
+
+    session.shown(*fakes.log(60)[:-1], STOPPED, resume=refuse)
+    assert until(lambda: "resume" in buttons(panel.state))
+    press(panel, "resume")
+    assert until(lambda: panel.state["problem"] is not None)
+    assert panel.state["problem"]["what"] == "another process carries it out"
+    assert buttons(panel.state) == ["start", "resume"]
+
+
+def test_last_words_of_a_dead_run_are_told_with_the_rows_of_its_batch(opened):
+    failure = RunFailed(step=7, what="the loss is nan", rows=tuple(range(12)), traceback="Trace")
+    details = shown(opened(RunPanel), *fakes.log(60)[:10], failure)["problem"]["details"]
+    assert details == "training examples of the batch: 0, 1, 2, 3, 4, 5, 6, 7 …\nTrace"
+
+
+@pytest.mark.parametrize(("alive", "words"), [(True, "no news for 12 s, still alive"), (False, "no news for 12 s")])
+def test_silence_is_told_after_five_seconds(opened, alive, words):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    run = session.shown(*fakes.log(60)[:12], seconds_silent=4.9, is_alive=alive)
+    assert until(lambda: panel.state["phase"] == "training")
+    assert "no news" not in panel.state["words"]
+    run.seconds_silent = 12.0
+    panel.refresh()
+    assert panel.state["words"] == f"training · step {run.step} of 60 · {words}"
+    run.tell(RunPaused(step=run.step))
+    assert until(lambda: panel.state["words"].startswith("paused at"))
+    assert "no news" not in panel.state["words"]  # a paused run has none to give
+
+
+def test_what_lies_on_disk_is_told(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    session.shown(*fakes.log(60)[:-1], saved(60))
+    assert until(lambda: panel.state["kept"]["checkpoints"] == "3 checkpoints · 1.8 MB")
+    assert panel.state["kept"]["model"] == ""
+
+
+def test_at_the_end_it_says_which_model_lies_where_and_how_to_load_it(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    run = session.shown(*fakes.log(60)[:-1], saved(60), MODEL, STOPPED)
+    assert until(lambda: panel.state["phase"] == "ended")
+    assert panel.state["kept"]["model"] == "best model (step 40) is in runs/fake/model"
+    assert panel.state["kept"]["code"] == "AutoModel.from_pretrained('runs/fake/model')"
+    run.tell(RunResumed(step=60))
+    assert until(lambda: panel.state["kept"]["model"] == "")  # the one that lies there is of before
+
+
+def test_what_could_not_be_kept_or_repeated_is_a_warning_once_a_kind(opened):
+    panel = opened(RunPanel)
+    full = CheckpointFailed(step=10, what="no space left on device", hint="free some space")
+    again = CheckpointFailed(step=20, what="no space left on device", hint="free some space")
+    refused = CheckpointRefused(step=30, what="weights.safetensors is cut off")
+    other = ReplayDiverged(step=31, what="loss 0.5, logged 0.6")
+    assert shown(panel, full, again, refused, other)["kept"]["warnings"] == [
+        "No checkpoint at step 20: no space left on device. Try: free some space. Training goes on.",
+        "The checkpoint of step 30 was passed over: weights.safetensors is cut off.",
+        "Repeating step 31 gave other numbers than before: loss 0.5, logged 0.6.",
+    ]
+    assert len(shown(panel, saved(40))["kept"]["warnings"]) == 2  # there is room again
+    assert shown(panel, RunChosen(name="another"))["kept"]["warnings"] == []
+
+
+def test_unfinished_runs_are_offered_until_one_is_under_way(opened, press, tmp_path):
+    log = fakes.log(60)
+    broken, stopped = left(tmp_path, *log[:30]), left(tmp_path, *log[:-1], STOPPED)
+    broken = dataclasses.replace(broken, name=f"2{broken.name}", state="died")  # the newer one
+    session = FakeSession(left=[broken, stopped], events=log[:30])
+    panel = opened(RunPanel, session)
+    assert until(lambda: len(panel.state["unfinished"]) == 2)
+    assert [entry["title"] for entry in panel.state["unfinished"]] == [
+        f"{broken.name}: broke off at step {broken.step}",
+        f"{stopped.name}: stopped at step 60",
+    ]
+    session.left = [dataclasses.replace(broken, state="running")]
+    press(panel, "seen", viewer="a")  # a page that opens looks again
+    assert until(
+        lambda: panel.state["unfinished"][0]["title"] == f"{broken.name}: going on elsewhere, step {broken.step}"
+    )
+    assert len(panel.state["unfinished"]) == 1
+    press(panel, "watch", name=broken.name)
+    assert until(lambda: session.run is not None)
+    assert until(lambda: panel.state["phase"] == "training")
+    assert panel.state["unfinished"] == []
+    assert panel.state["place"]["value"] == "elsewhere"
+
+
+def test_a_run_that_can_not_be_watched_is_told(opened, press):
+    panel = opened(RunPanel)
+    press(panel, "watch", name="nowhere")
+    assert until(lambda: panel.state["problem"] is not None)
+    assert panel.state["problem"]["what"] == "there is no run 'nowhere'"
+    assert buttons(panel.state) == ["start"]
+
+
+def test_a_run_whose_log_has_no_end_is_not_taken_for_live(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    session.shown(*fakes.log(60)[:30]).state = "failed"
+    panel._is_stale = True
+    assert until(lambda: panel.state["phase"] == "failed")
+    assert panel.state["words"] == f"broken off at step {session.run.step}"
+    assert buttons(panel.state) == ["start", "resume"]
+
+
+def test_another_run_begins_on_an_empty_sheet(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    session.shown(*fakes.log(60)[:-1], saved(60), RunFailed(step=60, what="it broke"))
+    assert until(lambda: panel.state["problem"] is not None)
+    session.shown()
+    assert until(lambda: panel.state["problem"] is None)
+    assert (panel.state["percent"], panel.state["kept"]["checkpoints"]) == (0, "")
+
+
+def test_looking_for_unfinished_runs_keeps_nobody_waiting(opened):
+    class Slow(FakeSession):
+        def unfinished(self):
+            time.sleep(0.5)
+            return []
+
+    begun = time.perf_counter()
+    opened(RunPanel, Slow())
+    assert time.perf_counter() - begun < 0.3  # seconds

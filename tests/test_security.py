@@ -1,0 +1,378 @@
+"""Nothing that a stranger wrote is run, and nothing is written outside: pickles, code of checkpoints, links, wishes."""
+
+import ast
+import json
+import os
+import pickle
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_events import STARTED, STEP
+
+from workbench import store
+from workbench.choices import Plan
+from workbench.control import wish
+from workbench.errors import BackboneError, PlanError, RunError
+from workbench.store import RunFolder
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted([*(ROOT / "workbench").rglob("*.py"), *(ROOT / "widgets").rglob("*.py")])
+
+# --- what no line of the product may do ---
+
+MODULES = {"pickle", "_pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "jsonpickle", "yaml", "code", "pty"}
+PORTS = {"socket", "socketserver", "http", "xmlrpc", "multiprocessing.connection", "multiprocessing.managers", "zmq"}
+CALLS = {
+    *("eval", "exec", "compile", "__import__"),
+    *(
+        "os.system",
+        "os.popen",
+        "os.execv",
+        "os.execve",
+        "os.spawnv",
+        "subprocess.getoutput",
+        "subprocess.getstatusoutput",
+    ),
+    *("pd.read_pickle", "pandas.read_pickle", "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter"),
+    *("evaluate.load", "datasets.load_dataset", "datasets.load_from_disk"),
+}
+ALLOWED = {("worker.py", "cloudpickle")}  # passes objects to a child of its own, through a pipe
+
+
+def faults(source, name):
+    """Return what a file does that the product must not, as `line: what`."""
+    tree = ast.parse(source)
+    return [f"{name}:{node.lineno}: {fault}" for node in ast.walk(tree) for fault in _faults_of(node, name)]
+
+
+def _faults_of(node, name):
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        for module in names:
+            top = module.partition(".")[0]
+            if {module, top} & (MODULES | PORTS) or (top == "cloudpickle" and (name, top) not in ALLOWED):
+                yield f"imports {module}"
+    if isinstance(node, ast.Call):
+        yield from _faults_of_call(node)
+
+
+def _faults_of_call(node):
+    called = ast.unparse(node.func)
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+    if called in CALLS:
+        yield f"calls {called}"
+    if called.endswith("torch.load") and given.get("weights_only") != "True":
+        yield "torch.load without weights_only=True"
+    if given.get("weights_only", "True") != "True":
+        yield "weights_only is not True"
+    if given.get("shell", "False") != "False":
+        yield "runs a shell"
+    if given.get("allow_pickle", "False") != "False":
+        yield "allows pickle"
+    if given.get("trust_remote_code", "False") != "False":
+        yield "trusts remote code"
+    owner = called.rpartition(".")[0]
+    if called.endswith(("from_pretrained", "from_config")) and owner.startswith(
+        ("Auto", "transformers.Auto", "builder")
+    ):
+        if "trust_remote_code" not in given:
+            yield f"{called} without trust_remote_code=False: it would ask whether to run code"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_line_loads_a_pickle_trusts_code_or_opens_a_port(path):
+    assert faults(path.read_text(encoding="utf-8"), path.name) == []
+
+
+BAD = [
+    "import pickle",
+    "from pickle import loads",
+    "import cloudpickle",
+    "import socket",
+    "from multiprocessing.connection import Listener",
+    "torch.load(path)",
+    "torch.load(path, weights_only=False)",
+    "eval(text)",
+    "os.system('x')",
+    "subprocess.run(x, shell=True)",
+    "np.load(path, allow_pickle=True)",
+    "AutoTokenizer.from_pretrained(name)",
+    "AutoModel.from_pretrained(name, trust_remote_code=True)",
+    "builder.from_config(config)",
+    "x(trust_remote_code=plan.trust)",
+    "evaluate.load(name)",
+]
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_each_bad_line_would_be_seen(line):
+    assert len(faults(line, "x.py")) == 1
+
+
+def test_cloudpickle_is_for_the_worker_alone():
+    assert faults("import cloudpickle", "worker.py") == []
+
+
+@pytest.mark.parametrize("section", [*Plan().__dataclass_fields__, None])
+@pytest.mark.parametrize("name", ["trust_remote_code", "revision", "code", "command"])
+def test_a_plan_file_cant_ask_for_code(section, name):
+    tree = {name: True} if section is None else {section: {name: True}}
+    with pytest.raises(PlanError, match=f"no {name!r}"):
+        Plan.from_json(json.dumps(tree))
+
+
+# --- a backbone from a stranger ---
+
+
+class Touch:
+    """Unpickles to a call that makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+TEXTS = {"task": "text-classification", "labels": ("no", "yes")}
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """A tiny model on disk, with its tokenizer."""
+    import tiny
+
+    made, folder = tiny.backbone("bert"), tmp_path_factory.mktemp("backbone")
+    made.model.save_pretrained(folder)
+    made.preprocessor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def stranger(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "stranger"))
+
+
+@pytest.fixture
+def trap(tmp_path):
+    """A path that must not come into being."""
+    path = tmp_path / "pwned"
+    yield path
+    assert not path.exists()
+
+
+def edit(path, **fields):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["bare", "in the zip of torch"])
+def test_weights_that_are_a_pickle_run_nothing(stranger, trap, how):
+    from workbench import baseline
+
+    (stranger / "model.safetensors").unlink()
+    if how == "bare":
+        (stranger / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Touch(trap)}))
+    else:
+        import torch
+
+        torch.save({"x": Touch(trap)}, stranger / "pytorch_model.bin")
+    with pytest.raises(BackboneError, match="weights of .* can't be read") as caught:
+        baseline.load(str(stranger), **TEXTS)
+    assert caught.value.hint
+
+
+CODE = "import os\nos.mkdir({trap!r})\nfrom transformers import {base}\nclass Evil({base}):\n    model_type = 'evil'\n"
+WAYS_IN = {  # what the stranger names -> (file, its fields, base class)
+    "config": ("config.json", {"auto_map": {"AutoConfig": "evil.Evil"}, "model_type": "evil"}, "PretrainedConfig"),
+    "model": (
+        "config.json",
+        {"auto_map": {"AutoModelForSequenceClassification": "evil.Evil", "AutoConfig": "evil.Evil"}},
+        "BertForSequenceClassification",
+    ),
+    "tokenizer": (
+        "tokenizer_config.json",
+        {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}, "tokenizer_class": "Evil"},
+        "PreTrainedTokenizerFast",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_code_that_comes_with_a_backbone_is_never_run(stranger, trap, way, monkeypatch):
+    from workbench import baseline
+
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run code"))
+    file, fields, base = WAYS_IN[way]
+    (stranger / "evil.py").write_text(CODE.format(trap=str(trap), base=base))
+    edit(stranger / file, **fields)
+    try:
+        baseline.load(str(stranger), **TEXTS)
+    except BackboneError as error:
+        assert error.what
+    assert "transformers_modules" not in sys.modules
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_code_that_comes_with_an_image_processor_is_never_run(tmp_path, trap, monkeypatch):
+    import tiny
+
+    from workbench import baseline
+
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run code"))
+    made, folder = tiny.backbone("vit"), tmp_path / "stranger"
+    made.model.save_pretrained(folder)
+    made.preprocessor.save_pretrained(folder)
+    (folder / "evil.py").write_text(CODE.format(trap=str(trap), base="ViTImageProcessor"))
+    auto_map = {"auto_map": {"AutoImageProcessor": "evil.Evil"}, "image_processor_type": "Evil"}
+    edit(folder / "preprocessor_config.json", **auto_map)
+    with pytest.raises(BackboneError, match="image processor"):
+        baseline.load(str(folder), task="image-classification", labels=("a", "b"))
+
+
+@pytest.mark.slow
+def test_a_plan_from_a_stranger_that_names_its_backbone_runs_nothing(stranger, trap, tmp_path):
+    from workbench import run
+
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"the {i}th text,{'ab'[i % 2]}\n" for i in range(20)))
+    (stranger / "model.safetensors").unlink()
+    (stranger / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(trap)))
+    tree = {"baseline": {"backbone": str(stranger)}, "data": {"source": str(tmp_path / "rows.csv")}}
+    with pytest.raises(BackboneError):
+        list(run(Plan.from_json(json.dumps(tree)), runs=tmp_path / "runs"))
+
+
+# --- a run folder from a stranger ---
+
+
+@pytest.fixture
+def precious(tmp_path):
+    """A file outside every run folder, which must stay as it is."""
+    path = tmp_path / "precious"
+    path.write_text("precious")
+    yield path
+    assert path.read_text() == "precious"
+    assert path.stat().st_mtime_ns == path.stat().st_mtime_ns
+
+
+@pytest.fixture
+def hostile(tmp_path, precious):
+    """A run folder with every file a link to something precious, but for a plan and a log that can be read."""
+    folder = RunFolder.create(Plan(), tmp_path / "runs")
+    for event in (STARTED, STEP):
+        folder.append(event)
+    folder.close()
+    for name in ("wishes.jsonl", "run.lock", "schedule.json", "worker.json"):
+        (folder.path / name).symlink_to(precious)
+    (folder.path / "environment.json").unlink()
+    (folder.path / "environment.json").symlink_to(precious)
+    (folder.path / "checkpoints").symlink_to(precious.parent)
+    return folder
+
+
+def snapshot(folder):
+    return {
+        str(path.relative_to(folder)): (os.readlink(path) if path.is_symlink() else path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_a_strangers_run_is_listed_and_read_and_nothing_is_written(hostile, tmp_path):
+    before = snapshot(tmp_path)
+    (summary,) = store.list_runs(hostile.path.parent)
+    assert (summary.state, summary.step) == ("running", STEP.step)
+    folder = store.find(hostile.name, hostile.path.parent)
+    assert list(folder.events()) == [STARTED, STEP]
+    assert folder.plan() == Plan()
+    assert folder.environment() == {}
+    assert folder.is_held in (True, False)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_strangers_run_is_not_carried_on_through_its_links(hostile, tmp_path):
+    before = snapshot(tmp_path)
+    with pytest.raises(RunError, match="is a link to elsewhere"), hostile.held():
+        pass
+    assert snapshot(tmp_path) == before
+
+
+def test_a_link_among_the_checkpoints_is_seen_too(tmp_path, precious):
+    folder = RunFolder.create(Plan(), tmp_path / "runs")
+    (folder.path / "checkpoints").mkdir()
+    (folder.path / "checkpoints" / "step-000001").symlink_to(precious.parent)
+    with pytest.raises(RunError, match="checkpoints/step-000001 .* is a link to elsewhere"), folder.held():
+        pass
+
+
+def test_a_wish_for_a_strangers_run_goes_through_no_link(hostile):
+    with pytest.raises((RunError, OSError)):
+        wish(hostile.path, "stop")
+
+
+def test_the_lock_of_a_strangers_run_empties_no_file(tmp_path, precious):
+    folder = RunFolder.create(Plan(), tmp_path / "runs")
+    (folder.path / "run.lock").symlink_to(precious)
+    assert folder.is_held in (True, False)
+    with pytest.raises(RunError), folder.held():
+        pass
+
+
+# --- permissions ---
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o002, 0o664, 0o775), (0o077, 0o600, 0o700)])
+def test_a_run_is_written_with_the_users_own_permissions(tmp_path, umask, file, folder):
+    before = os.umask(umask)
+    try:
+        made = RunFolder.create(Plan(), tmp_path / "runs")
+        made.append(STARTED)
+        made.close()
+        with made.held():
+            wish(made.path, "pause")
+    finally:
+        os.umask(before)
+    assert {path.name for path in made.path.iterdir()} >= {"plan.json", "events.jsonl", "run.lock", "wishes.jsonl"}
+    _has_modes(tmp_path / "runs", file, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o002, 0o664, 0o775), (0o077, 0o600, 0o700)])
+def test_a_whole_run_is_written_with_the_users_own_permissions(saved, tmp_path, umask, file, folder):
+    import tiny
+
+    from workbench import run
+
+    plan = Plan().change(backbone=str(saved), max_steps=2, evaluate_every=1, checkpoint_every=1)
+    before = os.umask(umask)
+    try:
+        list(run(plan, table=tiny.frame(), runs=tmp_path / "runs"))
+    finally:
+        os.umask(before)
+    assert list((tmp_path / "runs").rglob("*.safetensors"))
+    _has_modes(tmp_path / "runs", file, folder)
+
+
+def _has_modes(root, file, folder):
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [root, *root.rglob("*")]}
+    assert {path for path, mode in modes.items() if mode != (folder if path.is_dir() else file)} == set()
+
+
+# --- what is never loaded ---
+
+
+@pytest.mark.slow
+def test_nothing_in_a_light_look_at_a_strangers_run_imports_what_could_run_code(hostile):
+    code = (
+        "import sys\nfrom workbench import store\n"
+        f"store.list_runs({str(hostile.path.parent)!r})\n"
+        "print({'pickle', 'torch', 'transformers', 'cloudpickle'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()"
