@@ -49,15 +49,19 @@ def test_leaving_off_ends_the_run_with_a_usable_checkpoint(tmp_path):
     assert checkpoints.verified(checkpoints.at(folder / "checkpoints", 2))
 
 
-def test_best_and_last_checkpoints_are_kept_and_every_so_many(tmp_path):
+def test_every_so_many_steps_and_at_each_new_best_a_checkpoint_is_saved(tmp_path):
     events = list(
-        run(PLAN.change(max_steps=10, checkpoint_every=4, evaluate_every=1), table=tiny.frame(), runs=tmp_path)
+        run(
+            PLAN.change(max_steps=10, checkpoint_every=4, evaluate_every=1, keep_last=None),
+            table=tiny.frame(),
+            runs=tmp_path,
+        )
     )
+    best = [event.step for event in events if isinstance(event, EvaluationEnded) and event.best and event.step]
     (folder,) = tmp_path.iterdir()
     kept = {checkpoint.step for checkpoint in checkpoints.all_in(folder / "checkpoints")}
-    assert kept == {4, 8, 10, events[-1].best_step} - {0}
+    assert kept == {4, 8, 10, *best}
     saved = [event for event in events if isinstance(event, CheckpointSaved)]
-    best = [event.step for event in events if isinstance(event, EvaluationEnded) and event.best and event.step]
     assert [event.step for event in saved if event.best] == best
 
 
