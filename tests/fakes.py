@@ -5,10 +5,10 @@ import threading
 import time
 from pathlib import Path
 
+from workbench.bus import Bus
 from workbench.choices import LIVE_FIELDS, Plan
 from workbench.errors import PlanError, RunError
 from workbench.events import (
-    Bus,
     EvaluationEnded,
     EvaluationProgressed,
     ModelSaved,

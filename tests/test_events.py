@@ -3,8 +3,9 @@ import math
 import pytest
 
 from workbench import events
+from workbench.bus import Bus
 from workbench.errors import RunError
-from workbench.events import Bus, EvaluationEnded, RunEnded, RunStarted, StepEnded
+from workbench.events import EvaluationEnded, RunEnded, RunStarted, StepEnded
 
 STEP = StepEnded(step=3, epoch=0.5, loss=1.25, targets=32, rows=32, learning_rate=1e-3, gradient_norm=0.7, seconds=0.01)
 STARTED = RunStarted(

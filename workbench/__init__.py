@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from workbench.practices import practices as practices
     from workbench.run import run as run
     from workbench.session import Session as Session
+    from workbench.session import attach as attach
 
 _HOME = {  # public name -> module it lives in
     "Plan": "workbench.choices",
     "Session": "workbench.session",
     "WorkbenchError": "workbench.errors",
+    "attach": "workbench.session",
     "history": "workbench.monitoring",
     "plot": "workbench.monitoring",
     "practices": "workbench.practices",

@@ -1,4 +1,4 @@
-"""The command line: fetch packs, open JupyterLab, carry out a plan, list runs.
+"""The command line: fetch packs, open JupyterLab, carry out a plan, list runs and take them up again.
 
 Every command is a thin line over what a notebook calls too. A mistake of the user ends with one message on stderr and
 exit code 2, an interruption with 130. Left out: options that change a plan (a plan is a file; edit it).
@@ -12,11 +12,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench import __version__, packs
 from workbench.choices import Plan
 from workbench.console import Line, RunLine
 from workbench.errors import PlanError, RunError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.store import RunFolder
 
 _QUICKSTART = "notebooks/0_quickstart.ipynb"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -61,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     running = add(run, "carry out a plan, as written by Plan.to_json, and keep the run in a folder")
     running.add_argument("plan", metavar="PLAN.json", type=Path, help="the plan; what it leaves out takes its default")
     running.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs are kept (runs)")
+    resuming = add(resume, "go on with a run that was stopped, failed or died, from its newest valid checkpoint")
+    resuming.add_argument("run", metavar="RUN", help='its name, as `runs` lists it, a path to its folder, or "last"')
+    resuming.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where it is kept (runs)")
     listing = add(runs, "list the runs of a folder, oldest first")
     listing.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", default=Path("runs"), help="default: runs")
     return parser
@@ -109,14 +116,28 @@ def _project() -> Path:
 def run(options: argparse.Namespace) -> int:
     """Carry out a plan; the first Ctrl-C stops the run, which keeps its model, and the second breaks it off."""
     plan = _read_plan(options.plan)
-    from workbench.run import Control
-    from workbench.run import run as events_of
     from workbench.store import RunFolder
 
-    control, folder = Control(), RunFolder.create(plan, options.runs)
-    shown = RunLine(Line())
+    return _carry_out(RunFolder.create(plan, options.runs))
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Go on with a run in this process; Ctrl-C as for `run`."""
+    from workbench.preparation import Preparation
+    from workbench.store import find
+
+    folder = find(options.run, options.runs)
+    Preparation().check_objects(folder.plan())
+    return _carry_out(folder)
+
+
+def _carry_out(folder: "RunFolder") -> int:
+    from workbench.control import Control
+    from workbench.run import run as events_of
+
+    control, shown = Control(folder.path), RunLine(Line())
     with _interrupt(control.stop):
-        for event in events_of(plan, folder=folder, control=control):
+        for event in events_of(folder=folder, control=control):
             shown.show(event)
     print(folder.path)
     return _INTERRUPTED if control.is_stopping else 0

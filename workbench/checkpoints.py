@@ -115,6 +115,11 @@ def restore(learner: Learner, checkpoint: Checkpoint) -> None:
         RunError: The checkpoint is broken, or is of another backbone or another choice of trainable blocks.
     """
     state = state_of(checkpoint)
+    if learner.learnt != state.learnt:
+        raise RunError(
+            f"{checkpoint.path} holds {', '.join(state.learnt)}, which do not fit {', '.join(learner.learnt)}",
+            hint="the plan of the run that wrote it",
+        )
     load_weights(learner.backbone, state.learnt, checkpoint)
     learner.frozen = _frozen(learner, checkpoint)
     learner.joined, learner.adjusted = dict(state.joined), state.adjusted

@@ -10,15 +10,12 @@ read back, and reading one from a stranger runs nothing.
 
 import dataclasses
 import json
-import math
-import numbers
 import re
-import types
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from workbench.checking import in_range, known_only, shown, typed, without_repeats
 from workbench.errors import PlanError, nearest
 
 Task = Literal["text-classification", "language-modeling", "image-classification"]
@@ -51,8 +48,8 @@ class Choice:
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
         for entry in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = _checked(entry.name, getattr(self, entry.name), hints[entry.name])
-            object.__setattr__(self, entry.name, _in_range(entry, value))
+            value = typed(entry.name, getattr(self, entry.name), hints[entry.name])
+            object.__setattr__(self, entry.name, in_range(entry, value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +70,7 @@ class Data(Choice):
     group_column: str | None = None  # rows of one group never land in two splits
     max_rows: int | None = within(10, 10**9, unit="rows", default=None)  # a stratified sample; None: every row
     max_length: int = within(4, 131_072, unit="tokens", default=128)  # longer texts are cut (or windowed)
+    window_overlap: int = within(1, 131_071, unit="tokens", default=1)  # that the next window reads again, unscored
     image_size: int | None = within(8, 1024, unit="pixels a side", default=None)  # None: what the backbone wants
     validation_fraction: float = within(0.01, 0.5, unit="of rows", default=0.15)
     test_fraction: float = within(0.0, 0.5, unit="of rows", default=0.15)
@@ -93,7 +91,7 @@ class Transfer(Choice):
         super().__post_init__()
         if isinstance(self.trainable, str) and not re.fullmatch(r"head|all|last [1-9]\d{0,3}", self.trainable):
             raise PlanError(
-                f"trainable is {self.trainable!r}; expected 'head', 'all', 'last 2' or a list of block names",
+                f"trainable is {shown(self.trainable)}; expected 'head', 'all', 'last 2' or a list of block names",
                 hint=nearest(self.trainable, ["head", "all", "last 1", "last 2", "last 4"]),
             )
         if not self.trainable:
@@ -149,9 +147,9 @@ class Plan:
         for entry in dataclasses.fields(self):
             kind = typing.cast("type[Choice]", entry.type)
             if not isinstance(getattr(self, entry.name), kind):
-                raise PlanError(f"{entry.name} is {getattr(self, entry.name)!r}; expected a {kind.__name__}")
+                raise PlanError(f"{entry.name} is {shown(getattr(self, entry.name))}; expected a {kind.__name__}")
 
-    def change(self, **changes: Any) -> Self:
+    def change(self, /, **changes: Any) -> Self:
         """Return a plan with these fields changed, each named without its section.
 
         Raises:
@@ -160,7 +158,7 @@ class Plan:
         by_section: dict[str, dict[str, Any]] = {}
         for name, value in changes.items():
             if name not in SECTION_OF:
-                raise PlanError(f"a plan has no field {name!r}", hint=nearest(name, SECTION_OF))
+                raise PlanError(f"a plan has no field {shown(name)}", hint=nearest(name, SECTION_OF))
             by_section.setdefault(SECTION_OF[name], {})[name] = value
         return dataclasses.replace(
             self, **{s: dataclasses.replace(getattr(self, s), **fields) for s, fields in by_section.items()}
@@ -187,8 +185,10 @@ class Plan:
             PlanError: Not JSON, not an object, an unknown section or field, or a value that can't be.
         """
         try:
-            tree = json.loads(text)
-        except ValueError as error:
+            tree = json.loads(text, object_pairs_hook=without_repeats)
+        except PlanError:
+            raise
+        except (ValueError, TypeError, RecursionError) as error:
             raise PlanError(f"the plan is not JSON: {error}", hint="Plan().to_json() shows the form") from None
         return cls.from_dict(tree)
 
@@ -196,67 +196,13 @@ class Plan:
     def from_dict(cls, tree: Any) -> Self:
         """Build a plan from nested dictionaries, as `from_json` does."""
         sections = {entry.name: entry.type for entry in dataclasses.fields(cls)}
-        _known("a plan", tree, sections)
+        known_only("a plan", tree, sections)
         return cls(**{name: _section(name, sections[name], body) for name, body in tree.items()})
 
 
 def _section(name: str, kind: Any, body: Any) -> Any:
-    _known(f"the section {name!r}", body, {entry.name for entry in dataclasses.fields(kind)})
+    known_only(f"the section {name!r}", body, {entry.name for entry in dataclasses.fields(kind)})
     return kind(**body)
-
-
-def _known(where: str, tree: Any, known: Any) -> None:
-    if not isinstance(tree, Mapping):
-        raise PlanError(f"{where} is {tree!r}; expected an object of {', '.join(sorted(known))}")
-    for name in tree:
-        if name not in known:
-            raise PlanError(f"{where} has no {name!r}", hint=nearest(str(name), known))
-
-
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    """Return `value` as the type `hint` asks for; JSON's integers and lists pass for floats and tuples."""
-    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    for option in options:
-        if typing.get_origin(option) is Literal:
-            if isinstance(value, str) and value in typing.get_args(option):
-                return value
-        elif typing.get_origin(option) is tuple:
-            if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-                return tuple(value)
-        elif option in (int, float):
-            if (number := _number(value, option)) is not None:
-                return number
-        elif isinstance(value, option):
-            return value
-    raise _wrong_type(name, value, options)
-
-
-def _number(value: Any, kind: type) -> Any:
-    """Return a finite number as `kind`, numpy's own included; None for anything else."""
-    wanted = numbers.Integral if kind is int else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, wanted):
-        return None
-    try:
-        return kind(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer that no float can hold
-        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
-
-
-def _wrong_type(name: str, value: Any, options: tuple[Any, ...]) -> PlanError:
-    words = {str: "text", int: "a whole number", float: "a number", types.NoneType: "nothing (None)"}
-    literals = [word for option in options for word in typing.get_args(option) if isinstance(word, str)]
-    expected = [repr(word) for word in literals] or [words.get(option, "a list of names") for option in options]
-    hint = nearest(value, literals) if literals and isinstance(value, str) else ""
-    return PlanError(f"{name} is {value!r}; expected {' or '.join(expected)}", hint=hint)
-
-
-def _in_range(entry: "dataclasses.Field[Any]", value: Any) -> Any:
-    if value is None or "low" not in entry.metadata:
-        return value
-    low, high, unit = entry.metadata["low"], entry.metadata["high"], entry.metadata["unit"]
-    if not low <= value <= high:
-        raise PlanError(f"{entry.name} is {value:g}; expected {low:g} to {high:g} ({unit})", hint=f"{entry.default}")
-    return value
 
 
 SECTION_OF: dict[str, str] = {  # field -> section of the plan it lives in

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from workbench import measuring, transfer, tuning
+from workbench import transfer, tuning
 from workbench.adjusting import Change, adjust
 from workbench.errors import LossError, PlanError
 from workbench.events import ChangeRefused, Event, PlanAdjusted, RunEnded, RunStarted, StepEnded, WeightsMoved
 from workbench.learner import Learner, Tactic, score, summed_nats
-from workbench.measuring import evaluate
+from workbench.measuring import culprits, evaluate
 from workbench.seeding import mixed, seeded
 from workbench.tasks.examples import IGNORED
 
@@ -180,8 +180,7 @@ def _check_finite(learner: Learner, loss: float, gradient_norm: float, rate: flo
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return
     window = _window(learner)
-    found = getattr(measuring, "culprits", lambda *_: ())(learner, window)
-    rows = found or tuple(index for batch in window for index in batch)
+    rows = culprits(learner, window) or tuple(index for batch in window for index in batch)
     raise LossError(
         f"at step {learner.step + 1} the loss is {loss:g} and its gradient {gradient_norm:g}, in the batch of training "
         f"examples {_some(rows)}, at rate {rate:.2g}; expected finite numbers. The weights of the step before are kept",

@@ -1,21 +1,21 @@
-"""The facts of a run, as frozen data, and the Bus that passes them on.
+"""The facts of a run, as frozen data.
 
 Every event is a past-tense fact with the time it became true. An event log (one JSON object a line) replays into any
-panel with no training. Watchers subscribe to a Bus and can't change what they watch: an error in one is kept and
-logged, and never reaches the run.
+panel with no training. Bus (bus.py) passes them on.
 """
 
 import dataclasses
-import logging
-import math
+import functools
+import re
 import time as clock
 import typing
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench.checking import shown
 from workbench.errors import RunError, nearest
+from workbench.json_values import Reader, reader, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,73 +250,39 @@ KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclas
 
 def to_dict(event: Event) -> dict[str, Any]:
     """Return the event as a JSON-ready object; numbers that JSON lacks become "nan", "inf" or "-inf"."""
-    body = {entry.name: _to_json(getattr(event, entry.name)) for entry in dataclasses.fields(event)}
+    body = {entry.name: to_json(getattr(event, entry.name)) for entry in dataclasses.fields(event)}
     return {"event": event.kind, **body}
 
 
 def from_dict(tree: Mapping[str, Any]) -> Event:
-    """Read an event back.
+    """Read an event back, whoever wrote it.
 
     Raises:
-        RunError: An unknown kind of event, or fields that do not fit it.
+        RunError: An unknown kind of event, fields that do not fit it, or a place outside the run folder.
     """
-    body = dict(tree)
+    body = dict(tree) if isinstance(tree, Mapping) else {}
     kind = body.pop("event", None)
-    if kind not in KINDS:
-        raise RunError(f"the log has an unknown event {kind!r}", hint=nearest(str(kind), KINDS))
-    hints = typing.get_type_hints(KINDS[kind])
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise RunError(f"the log has an unknown event {shown(kind)}", hint=nearest(shown(kind), KINDS))
+    readers = _readers(kind)
     try:
-        return KINDS[kind](**{name: _from_json(value, hints[name]) for name, value in body.items()})
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"the log has a {kind} that can't be read: {error}") from None
+        event = KINDS[kind](**{name: readers[name](value) for name, value in body.items()})
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise RunError(f"the log has a {kind} that can't be read: {reason[:200]}") from None
+    for name in _PLACES & body.keys():
+        if not _is_inside(body[name]):
+            raise RunError(f"the log has a {kind} whose {name} is {shown(body[name])}, outside the run folder")
+    return event
 
 
-def _to_json(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _to_json(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+@functools.cache
+def _readers(kind: str) -> dict[str, Reader]:
+    return {name: reader(hint) for name, hint in typing.get_type_hints(KINDS[kind]).items()}
 
 
-def _from_json(value: Any, hint: Any) -> Any:
-    if isinstance(value, Mapping):
-        inner = typing.get_args(hint)[-1] if typing.get_args(hint) else Any
-        return {key: _from_json(item, inner) for key, item in value.items()}
-    if isinstance(value, list):
-        return tuple(value)
-    return float(value) if float in (hint, *typing.get_args(hint)) and value is not None else value
+_PLACES = {"folder", "parent"}  # fields that name something on disk, relative to the run or beside it
 
 
-Watcher = Callable[[Event], None]
-
-
-class Bus:
-    """Passes each event to every watcher, in the order they subscribed."""
-
-    def __init__(self) -> None:
-        self._watchers: dict[int, Watcher] = {}
-        self._next = 0
-        self.errors: deque[tuple[Event, Exception]] = deque(maxlen=20)  # what watchers raised last; the run went on
-
-    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
-        """Call `watcher(event)` for every event from now on; return the function that ends it.
-
-        Raises:
-            TypeError: `watcher` can't be called.
-        """
-        if not callable(watcher):
-            raise TypeError(f"a watcher is a function of one event; got {watcher!r}")
-        key = self._next = self._next + 1
-        self._watchers[key] = watcher
-        return lambda: self._watchers.pop(key, None) and None
-
-    def publish(self, event: Event) -> None:
-        """Tell every watcher; one that fails is noted in `errors` and the others still hear."""
-        for watcher in list(self._watchers.values()):
-            try:
-                watcher(event)
-            except Exception as error:
-                if not self.errors:  # the first tells it all, and there may be thousands
-                    logging.getLogger("workbench").exception("a watcher failed at %s", event.kind)
-                self.errors.append((event, error))
+def _is_inside(place: str) -> bool:
+    return ".." not in re.split(r"[/\\]", place) and not re.match(r"[/\\~]|$", place) and ":" not in place

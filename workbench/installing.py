@@ -175,5 +175,5 @@ def _converted(row: Pack, source: Path, target: Path, progress: Sink) -> Path:
     for licence in source.glob("LICENSE*"):
         shutil.copy(licence, target)
     for file in target.rglob("*.safetensors"):
-        file.chmod(0o644)  # written for the owner only, though a cache may be shared
+        file.chmod(target.stat().st_mode & 0o666)  # written for the owner only, whatever the umask says
     return target

@@ -35,6 +35,8 @@ class Keeper:
 
     def __init__(self, learner: Learner, folder: Path, *, origin: int | None = None) -> None:
         self.learner, self.folder = learner, folder
+        for left in self.root.glob(".*-step-*"):  # by a process that died while it saved
+            shutil.rmtree(left, ignore_errors=True)
         self.saved: dict[int, Checkpoint] = {found.step: found for found in checkpoints.all_in(self.root)}
         self._origin = origin  # without it a fork has nothing to begin from
 

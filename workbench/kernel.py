@@ -1,122 +1,180 @@
-"""A run in a daemon thread of this kernel, and the handle that a person holds on it.
+"""The handle that a person holds on a run: in a thread of this kernel, in a process of its own, or elsewhere.
 
-Nothing here waits for the run except `wait` and `await`, and nothing but the run's own thread touches the model.
+One class for all places. In the kernel its thread carries the run out; otherwise the thread follows the log, and wishes
+go through the run folder. Nothing here waits for the run except `wait` and `await`, and nothing but what carries the
+run out touches its model.
 """
 
 import asyncio
 import threading
 import traceback
-from collections.abc import Callable, Generator, Mapping
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol, Self
 
-import pandas as pd
-
-from workbench import monitoring, transfer
-from workbench.baseline import Backbone
-from workbench.checkpoints import at, load_weights
-from workbench.choices import Plan
-from workbench.errors import RunError, nearest
-from workbench.events import CheckpointSaved, EvaluationEnded, Event
-from workbench.learner import adapt, build
-from workbench.measuring import evaluate
-from workbench.pace import Pace
+from workbench import adjusting, control, forking, transfer
+from workbench.control import Control
+from workbench.errors import PlanError, RunError, WorkbenchError
+from workbench.events import Event, RunEnded, RunFailed
+from workbench.following import Story, follow
 from workbench.preparation import Preparation
-from workbench.run import Control, run
-from workbench.store import RunFolder, state_after
+from workbench.record import Record
+from workbench.run import STOPPED, run
+from workbench.store import RunFolder
 
-MOMENTS = ("best", "last", "backbone")  # whose weights a run can give back
+
+class Home(Protocol):
+    """What a handle asks of the session it belongs to."""
+
+    def hear(self, run: "Run", event: Event) -> None:
+        """Let the run note an event, and pass it on to whoever watches."""
+
+    def begin(self, run: "Run", preparation: Preparation) -> None:
+        """Have the run carried out again, from where it broke off."""
+
+    def carry_out(self, folder: RunFolder, *, preparation: Preparation) -> "Run":
+        """Have the run of a folder that was made ready carried out."""
+
+    def employ(self, folder: RunFolder, preparation: Preparation) -> Callable[[], int | None]:
+        """Give the run to a worker process; return what tells how that process ended."""
 
 
-class Run:
-    """A run under way, or over. `Session.start` makes one.
+class Run(Record):
+    """A run under way, or over. `Session.start` and `attach` make one.
 
     Attributes:
-        plan: What is carried out.
+        plan: What is carried out; changes made on the way are in it once they hold.
         folder: The run folder on disk.
         state: preparing | running | paused | stopped | completed | failed
         events: Every event so far.
+        where: kernel | process | elsewhere (the thread of another kernel or program carries it out, or did)
+        session: The session it belongs to.
         error: What broke the run off, if anything did.
     """
 
-    def __init__(
-        self, plan: Plan, folder: RunFolder, preparation: Preparation, publish: Callable[[Event], None]
-    ) -> None:
-        self.plan = plan
-        self.folder: Path = folder.path
-        self.state = "preparing"
-        self.events: list[Event] = []
+    def __init__(self, folder: RunFolder, preparation: Preparation, *, where: str, session: Any) -> None:
+        super().__init__(folder, preparation)
+        self.where = where
+        self.session = session
         self.error: Exception | None = None
-        self._log, self._preparation, self._publish = folder, preparation, publish
-        self._control, self._pace = Control(), Pace()
-        self._thread = threading.Thread(target=self._carry_out, name=folder.name, daemon=True)
+        self._home: Home = session
+        self._control = Control(self.folder)
+        self._story = Story(folder)
+        self._thread = threading.Thread()
 
-    def start(self) -> Self:
-        """Begin; a session does that."""
-        self._thread.start()
+    def carry_out(self) -> Self:
+        """Begin, or go on from where it broke off. A session does that; ask it by `start` or `resume`."""
+        if self.where == "process":
+            self._story.reopen()
+            self._control, self.state = Control(self.folder), "preparing"
+            return self._attend(follow(self._story, self._home.employ(self._store, self._preparation)))
+        for event in list(self._store.events())[len(self.events) :]:  # what somebody else carried out meanwhile
+            self._home.hear(self, event)
+        self.where, self.state, self._control = "kernel", "preparing", Control(self.folder)
+        return self._attend(run(folder=self._store, preparation=self._preparation, control=self._control))
+
+    def catch_up(self) -> Self:
+        """Note what the log has by now.
+
+        Raises:
+            RunError: The log can't be read.
+        """
+        for event in self._story.read():
+            self.note(event)
         return self
 
-    def __repr__(self) -> str:
-        return f"<Run {self.name}: {self.state}, step {self.step} of {self.steps}>"
+    def follow(self) -> Self:
+        """Follow whatever carries the run out, from where `catch_up` left off. A session does that."""
+        return self._attend(follow(self._story))
 
     @property
-    def name(self) -> str:
-        """The name of the run folder."""
-        return self.folder.name
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.state in {"stopped", "completed", "failed"}
+    def is_alive(self) -> bool:
+        """Whether a living process or thread carries it out, however slow; told by its lock, not by the clock."""
+        return self._thread.is_alive() if self.where == "kernel" else self._store.is_carried
 
     @property
     def wish(self) -> str | None:
         """What was asked for and is not true yet: "pausing", "stopping" or nothing."""
         if self.is_over:
             return None
+        if self.where != "kernel":
+            self._control.look()  # another notebook may have asked
         if self._control.is_stopping:
             return "stopping"
         return "pausing" if self._control.is_pausing and self.state != "paused" else None
 
-    @property
-    def step(self) -> int:
-        """Optimizer steps taken so far."""
-        return self._pace.step
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps that the whole run takes; 0 until that is known."""
-        return self._pace.steps
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time to the end at the present speed, evaluations included; None until a step was taken."""
-        return self._pace.seconds_left
-
     def pause(self) -> Self:
         """Let the run wait after the step it is at."""
-        self._control.pause()
-        return self
+        return self._ask("pause")
 
     def resume(self) -> Self:
-        """Let a paused run go on."""
-        self._control.resume()
+        """Let a paused run go on; one that was stopped, failed or died goes on from its newest valid checkpoint.
+
+        Raises:
+            RunError: It is completed, another process carries it out, or its rows or model have to be given again.
+        """
+        if not self.is_over:
+            return self._ask("resume")
+        ended = next((event for event in reversed(self.events) if isinstance(event, (RunEnded, RunFailed))), None)
+        if isinstance(ended, RunEnded) and ended.reason != STOPPED:
+            raise RunError(f"{self.name} is over: {ended.reason}", hint="run.fork(step, …) goes on from any step of it")
+        if self._thread.is_alive():  # it has told of its end and may not be gone yet
+            self._thread.join(5)
+        if self.is_alive or self._store.is_carried:
+            raise RunError(
+                f"{self.name} is being carried out by another process",
+                hint=f"attach({self.name!r}) to see and steer it",
+            )
+        self._preparation.check_objects(self.plan)
+        self._home.begin(self, self._preparation)
         return self
 
     def stop(self) -> Self:
         """Let the run end after the step it is at; its model is kept."""
-        self._control.stop()
-        return self
+        return self._ask("stop")
+
+    def change(self, **changes: Any) -> Self:
+        """Change the learning rate, what is trainable or how often to evaluate; the next step is the first to obey.
+
+        Raises:
+            PlanError: The run is over, or a field that a run under way can't obey, or a value that can't be.
+        """
+        if self.is_over:
+            raise PlanError(f"{self.name} is {self.state}; nothing of it can change", hint="run.fork(step, …)")
+        plan = adjusting.check(self.plan, changes)
+        if (backbone := self._preparation.current_backbone(self.plan)) is not None:
+            transfer.resolve(backbone.blocks, plan.transfer)
+        return self._ask("change", **{name: plan.flat()[name] for name in changes})
+
+    def fork(self, step: int | None = None, **changes: Any) -> "Run":
+        """Start a new run that begins where this one was after `step` steps, with these fields of the plan changed.
+
+        Args:
+            step: Left out: where this run is now.
+            changes: Fields of the plan -> values from there on; none: the same weights, bit for bit.
+
+        Raises:
+            PlanError: A field that can't change in mid-run, or a value that can't be.
+            RunError: It has not taken so many steps, or what it kept is broken.
+        """
+        self._preparation.check_objects(self.plan)
+        folder = forking.fork(self._store, self._preparation, self.step if step is None else step, changes)
+        return self._home.carry_out(folder, preparation=self._preparation)
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Wait for the end, at most `timeout` seconds; an interrupt of the cell stops the run.
+        """Wait for the end, at most `timeout` seconds.
+
+        An interrupt of the cell stops a run in this kernel. It only ends the waiting for one elsewhere: a restart of
+        the kernel interrupts too, and that run is to outlive it.
 
         Raises:
             WorkbenchError: What broke the run off.
         """
         try:
-            self._thread.join(timeout)
+            if self._thread.is_alive():
+                self._thread.join(timeout)
         except KeyboardInterrupt:
+            if self.where != "kernel":
+                raise
             self.stop()
             self._thread.join()
         return self._checked()
@@ -129,96 +187,49 @@ class Run:
             while self._thread.is_alive():  # a look now and then leaves the kernel free for clicks
                 await asyncio.sleep(0.1)
         except asyncio.CancelledError:
-            self.stop()
+            if self.where == "kernel":
+                self.stop()
             raise
         return self._checked()
-
-    def model(self, which: str = "best") -> Any:
-        """Return the model as it was at its "best" evaluation, at the "last" step kept, or as the "backbone".
-
-        A plain transformers model in eval mode, and a copy: save it with `save_pretrained`, or train it further.
-        As long as no checkpoint was kept, the best and the last are the backbone.
-
-        Raises:
-            RunError: Another word, or a checkpoint that is broken.
-        """
-        return self.learned(which).model
-
-    def complete(self, prompt: str, *, which: str = "best", tokens: int = 40) -> str:
-        """Return how the language model of `which` moment goes on from a prompt, greedily.
-
-        Raises:
-            RunError: This run's model is no language model.
-        """
-        return monitoring.complete(self.learned(which), prompt, tokens=tokens)
-
-    def learned(self, which: str = "best") -> Backbone:
-        """Return the model of that moment with its tokenizer or image processor, as a copy in eval mode.
-
-        Adapters are merged into the weights they adapt, so that it is a plain transformers model to save.
-        """
-        backbone = self._preparation.own_backbone(self.plan)
-        adapt(backbone, self.plan)
-        self._put_back(backbone, which)
-        if self.plan.transfer.method == "lora":
-            backbone.model = transfer.merge(backbone.model)
-        backbone.model.eval()
-        return backbone
-
-    def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
-        """Return the metrics of the model of that moment on every row of a split; it takes as long as it takes.
-
-        Raises:
-            DataError: There is no such split.
-            RunError: It has no rows.
-        """
-        train, validation = self._preparation.examples(self.plan)
-        learner = build(self._preparation.own_backbone(self.plan), train, validation, self.plan)
-        self._put_back(learner.backbone, which)
-        rows = self._preparation.split(self.plan).part(split)
-        examples = learner.task.encode(rows, learner.backbone, self.plan.data)
-        if not len(examples):
-            raise RunError(f"the {split} split of this run has no rows", hint="a plan with test_fraction=0.15")
-        events = evaluate(learner, examples, split=split)
-        return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
-
-    def _put_back(self, backbone: Backbone, which: str) -> None:
-        """Load the weights of that moment into a backbone that was adapted to this run's plan."""
-        if step := self._step_of(which):
-            checkpoint = at(self.folder / "checkpoints", step)
-            load_weights(backbone, transfer.resolve(backbone.blocks, self.plan.transfer), checkpoint)
-
-    def _step_of(self, which: str) -> int:
-        """Return the step of the checkpoint of that moment; 0, the backbone itself, as long as there is none."""
-        if which not in MOMENTS:
-            raise RunError(f"which is {which!r}", hint=nearest(which, MOMENTS))
-        saved = [event for event in self.events if isinstance(event, CheckpointSaved)]
-        wanted = {"best": [event for event in saved if event.best], "last": saved, "backbone": []}[which]
-        return wanted[-1].step if wanted else 0
-
-    def history(self) -> pd.DataFrame:
-        """Return the numbers as a table, one row a step or evaluation: step, split, loss, and metrics."""
-        return monitoring.history(self.events)
-
-    def plot(self) -> Any:
-        """Return a matplotlib Figure of the loss, and of perplexity or accuracy and F1."""
-        return monitoring.plot(self.events)
-
-    def _carry_out(self) -> None:
-        try:
-            for event in run(self.plan, folder=self._log, preparation=self._preparation, control=self._control):
-                self.events.append(event)
-                self._pace.note(event)
-                self.state = state_after(event, self.state)
-                self._publish(event)
-        except Exception as error:
-            self.error = error
-            traceback.clear_frames(error.__traceback__)  # they hold the model and its optimizer
-        finally:
-            self.state = self.state if self.is_over else "failed"
-            self._preparation.forget("backbone", "examples")
 
     def _checked(self) -> Self:
         if self.error is not None:
             raise self.error
         return self
+
+    def _ask(self, do: str, **changes: Any) -> Self:
+        """Tell whatever carries the run out; one that is over hears nothing any more."""
+        if self.where == "kernel":
+            getattr(self._control, do)(**changes)
+        elif not self.is_over:
+            try:
+                control.wish(self.folder, do, **changes)
+            except OSError as error:
+                raise RunError(f"{self.folder} can't be written: {error.strerror}", hint="ask its owner") from error
+            self._control.look()
+        return self
+
+    def _attend(self, story: Iterator[Event]) -> Self:
+        self.error = None
+        self._thread = threading.Thread(target=self._live, args=(story,), name=self.name, daemon=True)
+        self._thread.start()
+        return self
+
+    def _live(self, story: Iterator[Event]) -> None:
+        try:
+            for event in story:
+                self._home.hear(self, event)
+        except Exception as error:
+            self.error = error
+            traceback.clear_frames(error.__traceback__)  # they hold the model and its optimizer
+        finally:
+            if not self.is_over:
+                self._home.hear(self, self._failure())
+            self._preparation.forget("backbone", "examples")
+
+    def _failure(self) -> RunFailed:
+        """Return why nothing more comes, where the log does not say."""
+        error = self.error or RunError("it ended without a word")
+        if isinstance(error, WorkbenchError):
+            return RunFailed(step=self.step, what=error.what, hint=error.hint)
+        return RunFailed(step=self.step, what=f"{type(error).__name__}: {error}")

@@ -47,7 +47,7 @@ def flaw(folder: Path, origin: Mapping[str, str | int], *, verify: bool = False)
         return _first_flaw(folder, tree, verify)
     except FileNotFoundError:
         return "its manifest is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "its manifest can't be read"
 
 
@@ -57,7 +57,7 @@ def _first_flaw(folder: Path, tree: dict[str, Any], verify: bool) -> str:
         try:
             stamp = _stamp(folder / name)
         except OSError:
-            return f"{name} is missing"
+            return f"{name[:200]} is missing"
         if stamp[0] != entry["stamp"][0]:
             return f"{name} has {stamp[0]:,} bytes instead of {entry['stamp'][0]:,}"
         if verify or stamp != entry["stamp"]:

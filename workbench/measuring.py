@@ -1,14 +1,20 @@
-"""Measuring a learner on held-out rows: nats summed over counted targets, whatever the batches."""
+"""Measuring a learner on held-out rows: nats summed over counted targets, whatever the batches.
+
+Also finds the training examples that spoil a loss.
+"""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from workbench import monitoring
+from workbench.errors import RunError
 from workbench.events import EvaluationEnded, EvaluationProgressed
 from workbench.learner import Learner, score, summed_nats
+from workbench.seeding import mixed, seeded
 from workbench.tasks.examples import Batch, Examples
 
 PROGRESS_REPORTS = 10  # how often an evaluation tells how far it is, counted in batches so that logs can be compared
@@ -26,7 +32,11 @@ def evaluate(
         learner: Whose model is measured.
         examples: On what; the learner's validation examples if left out.
         split: What these examples are, for the events.
+
+    Raises:
+        RunError: One of the learner's own metrics can't be computed for this task.
     """
+    _check_metrics(learner)
     rows, tally = learner.validation if examples is None else examples, Tally()
     batches = rows.sorted_batches(min(64, learner.plan.tuning.batch_size))
     learner.model.eval()
@@ -37,6 +47,37 @@ def evaluate(
                 step=learner.step, split=split, loss=tally.loss, rows_done=tally.rows, rows=len(rows)
             )
     yield _measured(learner, tally, split, is_best=examples is None and _note_best(learner, tally.loss))
+
+
+def culprits(learner: Learner, window: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Return the training examples of a window whose loss is not finite even if each is scored alone.
+
+    Scored as in the learner's next step: same modes, same seed of dropout. None if only together they overflow; all of
+    them if it is the weights that are spoilt. The model stays as it was, running statistics included.
+
+    Args:
+        learner: What was about to take the step.
+        window: The batches of indices of its training examples.
+    """
+    kept = [(buffer, buffer.clone()) for buffer in learner.model.buffers()]
+    with torch.no_grad(), seeded(mixed(learner.plan.tuning.seed, learner.step, stream="dropout"), learner.device):
+        suspects = [index for indices in window if not _is_finite(learner, indices) for index in indices]
+        # each twice: a batch norm refuses to be trained on a single value a channel
+        found = tuple(index for index in suspects if not _is_finite(learner, [index, index]))
+        for buffer, before in kept:
+            buffer.copy_(before)
+    return found
+
+
+def _is_finite(learner: Learner, indices: Sequence[int]) -> bool:
+    return math.isfinite(summed_nats(*score(learner, learner.train.batch(indices))).item())
+
+
+def _check_metrics(learner: Learner) -> None:
+    if learner.metrics and not learner.task.names_classes:
+        names = ", ".join(metric.name for metric in learner.metrics)
+        what = f"the metrics {names} compare class ids, and {learner.backbone.task} predicts none"
+        raise RunError(what, hint="no `metrics=` here: loss and perplexity are measured")
 
 
 def _count(learner: Learner, batch: Batch, tally: "Tally") -> None:
@@ -61,10 +102,11 @@ def _note_best(learner: Learner, loss: float) -> bool:
 
 
 def _measured(learner: Learner, tally: "Tally", split: str, *, is_best: bool) -> EvaluationEnded:
+    counted = learner.task.metrics(tally.loss, tally.predictions, tally.references)
     return EvaluationEnded(
         step=learner.step,
         split=split,
-        metrics=learner.task.metrics(tally.loss, tally.predictions, tally.references),
+        metrics=monitoring.added(counted, learner.metrics, tally.predictions, tally.references),
         rows=tally.rows,
         targets=tally.targets,
         seconds=tally.seconds,

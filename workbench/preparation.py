@@ -1,6 +1,7 @@
 """Loads what a plan names, and keeps it for the next run that names the same.
 
 A run changes the model it trains, so each gets a copy; the pristine one stays here for the panels and later runs.
+Rows, a model and metrics can be given as objects in place of names; a plan then says "table" or "object".
 """
 
 import copy
@@ -9,12 +10,14 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from workbench import baseline, data, tasks
-from workbench.baseline import Backbone
+from workbench.baseline import Backbone, given
 from workbench.choices import Plan
 from workbench.data import Split
+from workbench.errors import RunError
 from workbench.tasks.examples import Examples
 
 TABLE_SOURCE = "table"  # the source of a plan whose rows were given as an object
+OBJECT_BACKBONE = "object"  # the backbone of a plan whose model was
 
 
 class Preparation:
@@ -22,36 +25,70 @@ class Preparation:
 
     Args:
         table: A pandas frame or `datasets.Dataset` to learn from, in place of the plan's `source`.
+        model: A transformers model with a head for the rows' classes, in place of the plan's `backbone`.
+        preprocessor: The tokenizer or image processor of that model.
+        metrics: What is measured beside the metrics of the task: `evaluate.Metric` objects, or their names.
     """
 
-    def __init__(self, table: Any = None) -> None:
-        self.table = table
+    def __init__(
+        self, table: Any = None, *, model: Any = None, preprocessor: Any = None, metrics: tuple[Any, ...] = ()
+    ) -> None:
+        self.table, self.model, self.preprocessor = table, model, preprocessor
+        self.metrics = tuple(metrics)
         self._known: dict[str, tuple[Any, Any]] = {}  # what -> (the choices it was made from, it)
         self._elder: Preparation | None = None  # whose snapshot this is
         self._lock = threading.RLock()
+
+    @property
+    def objects(self) -> dict[str, Any]:
+        """What was given as objects, by name."""
+        found = {"table": self.table, "model": self.model, "preprocessor": self.preprocessor}
+        return {name: value for name, value in found.items() if value is not None} | (
+            {"metrics": self.metrics} if self.metrics else {}
+        )
 
     def snapshot(self) -> Self:
         """Return another that knows the same now, and goes its own way from here.
 
         What this one is loading at the time, or has loaded since, the other waits for and takes over if it fits.
         """
-        twin = type(self)(self.table)
+        twin = type(self)(**self.objects)
         twin._known, twin._elder = dict(self._known), self
         return twin
 
     def stamped(self, plan: Plan) -> Plan:
-        """Return the plan, saying that its rows are a table if they are: no file would give the same ones."""
-        return plan if self.table is None else plan.change(source=TABLE_SOURCE)
+        """Return the plan, saying what was given as an object: no name would give the same."""
+        if self.table is not None:
+            plan = plan.change(source=TABLE_SOURCE)
+        return plan if self.model is None else plan.change(backbone=OBJECT_BACKBONE)
+
+    def check_objects(self, plan: Plan) -> None:
+        """Check that every object the plan speaks of is here.
+
+        Raises:
+            RunError: One has to be given again.
+        """
+        if plan.data.source == TABLE_SOURCE and self.table is None:
+            raise RunError(
+                "the rows of this plan were given as an object, which no folder keeps",
+                hint="give them again: attach(name, table=frame), or Session(plan, table=frame)",
+            )
+        if plan.baseline.backbone == OBJECT_BACKBONE and self.model is None:
+            raise RunError(
+                "the model of this plan was given as an object, which no folder keeps",
+                hint="give it again: attach(name, model=model, preprocessor=tokenizer)",
+            )
 
     def split(self, plan: Plan) -> Split:
         """Return the rows, read and split. Raises DataError."""
+        self.check_objects(plan)
         split: Split = self._once("split", _rows_of(plan), lambda: data.load(plan.data, table=self.table))
         return split
 
     def backbone(self, plan: Plan) -> Backbone:
         """Return the pretrained model with a head for the rows' classes; not to be changed. Raises BackboneError."""
         split = self.split(plan)
-        backbone: Backbone = self._once("backbone", _model_of(plan, split), lambda: _load(plan, split))
+        backbone: Backbone = self._once("backbone", _model_of(plan, split), lambda: self._load(plan, split))
         return backbone
 
     def examples(self, plan: Plan) -> tuple[Examples, Examples]:
@@ -83,6 +120,11 @@ class Preparation:
         found: Backbone | None = self._current("backbone", _model_of(plan, split)) if split else None
         return found
 
+    def _load(self, plan: Plan, split: Split) -> Backbone:
+        if self.model is not None:
+            return given.adopt(self.model, self.preprocessor, task=split.task, labels=split.labels)
+        return baseline.load(plan.baseline.backbone, task=split.task, labels=split.labels, seed=plan.tuning.seed)
+
     def _current(self, what: str, choices: Any) -> Any:
         made_from, value = self._known.get(what, (None, None))
         return value if made_from == choices else None
@@ -107,7 +149,3 @@ def _rows_of(plan: Plan) -> Any:
 
 def _model_of(plan: Plan, split: Split) -> Any:
     return (plan.baseline, split.task, split.labels, plan.tuning.seed)
-
-
-def _load(plan: Plan, split: Split) -> Backbone:
-    return baseline.load(plan.baseline.backbone, task=split.task, labels=split.labels, seed=plan.tuning.seed)

@@ -7,14 +7,14 @@ checkpoint, and its log becomes that of an unbroken run. What people wish meanwh
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from workbench import engine
+from workbench import engine, monitoring
 from workbench.checkpoints import Checkpoint, State, all_in, newest_valid, restore, set_aside, state_of
 from workbench.choices import Plan
 from workbench.control import Control as Control
@@ -42,6 +42,7 @@ def run(
     plan: Plan | None = None,
     *,
     table: Any = None,
+    metrics: Sequence[Any] = (),
     runs: Path | str = "runs",
     folder: RunFolder | None = None,
     preparation: Preparation | None = None,
@@ -52,6 +53,7 @@ def run(
     Args:
         plan: What to do; a plan of defaults if left out.
         table: Rows given as a pandas frame or `datasets.Dataset`, in place of the plan's source.
+        metrics: What is measured beside the metrics of the task: `evaluate.Metric` objects, or names.
         runs: Folder under which the run folder is made.
         folder: A run folder made before, in place of a new one; with a log in it, that run goes on.
         preparation: What was loaded before, to load nothing twice.
@@ -61,7 +63,7 @@ def run(
         WorkbenchError: What can't be carried out, after the run has put it into its log as RunFailed.
         RunError: The run is complete, or another process carries it out; nothing is put into its log.
     """
-    preparation = preparation or Preparation(table)
+    preparation = preparation or Preparation(table, metrics=tuple(metrics))
     folder = folder or RunFolder.create(preparation.stamped(plan or Plan()), runs)
     with folder.held():
         yield from _told(folder, preparation, control or Control(folder.path))
@@ -80,7 +82,7 @@ def _told(folder: RunFolder, preparation: Preparation, control: Control) -> Iter
         raise
     except Exception as error:
         for event in story.failing(error):
-            with contextlib.suppress(OSError):  # a disk that is full must not hide what went wrong from the panel
+            with contextlib.suppress(OSError, RunError):  # a full disk must not hide what went wrong from the panel
                 folder.append(event)
             yield event
         raise
@@ -170,7 +172,7 @@ class _Story:
             validation,
             begin.plan,
             learnt=begin.state.learnt if begin.state else (),
-            metrics=getattr(self.preparation, "metrics", ()),
+            metrics=monitoring.resolve(self.preparation.metrics),
         )
         if begin.checkpoint is not None:
             restore(learner, begin.checkpoint)

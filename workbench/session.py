@@ -1,25 +1,30 @@
-"""The one mutable object: a plan that changes, what is loaded for it, and the runs it starts.
+"""The one mutable object: a plan that changes, what is loaded for it, and the runs it starts or attaches to.
 
-Panels, cells and callbacks all go through `change`, `start` and the handle of a run. Each returns at once; what follows
-is told on the bus.
+Panels, cells and callbacks all go through `change`, `start`, `attach` and the handle of a run. Each returns at once;
+what follows is told on the bus.
 """
 
 import threading
-import traceback
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.baseline import Backbone
+from workbench import living, store
+from workbench.baseline import Backbone, given
+from workbench.bus import Bus
 from workbench.choices import SECTION_OF, Plan
 from workbench.data import Split
-from workbench.errors import RunError, WorkbenchError, nearest
-from workbench.events import Bus, Event, PlanChanged, PreparationEnded
+from workbench.employing import Employer
+from workbench.errors import RunError, nearest
+from workbench.events import Event, PlanChanged, RunChosen, RunEnded, RunFailed
 from workbench.kernel import Run
+from workbench.loader import Loader
 from workbench.preparation import Preparation
-from workbench.store import RunFolder
+from workbench.store import RunFolder, Summary
 
-PLACES = ("kernel",)  # where a run can be carried out
+PLACES = ("kernel", "process")  # where a run can be carried out
+UNFINISHED = (*store.LIVE, "died", "failed", "stopped")
 
 
 class Session:
@@ -28,12 +33,14 @@ class Session:
     Args:
         plan: Where to begin; a plan of defaults if left out.
         table: Rows given as a pandas frame or `datasets.Dataset`, in place of the plan's source.
+        model: A transformers model with a head for the rows' classes, in place of the plan's backbone; it is copied.
+        preprocessor: The tokenizer or image processor of that model.
+        metrics: What is measured beside the metrics of the task: `evaluate.Metric` objects, or their names.
         runs: Folder under which run folders are made.
 
     Attributes:
-        bus: Tells of changes of the plan, of what was loaded, and everything of the runs.
-        run: The latest run, if one was started.
-        runs: Every run that this session started, oldest first.
+        bus: Tells of changes of the plan, of what was loaded, and everything of `run`.
+        runs: Every run that this session started or attached to; the last one is `run`.
 
     Examples:
         >>> session = Session()  # doctest: +SKIP
@@ -41,16 +48,28 @@ class Session:
         >>> session.start().wait()  # doctest: +SKIP
     """
 
-    def __init__(self, plan: Plan | None = None, *, table: Any = None, runs: Path | str = "runs") -> None:
+    def __init__(
+        self,
+        plan: Plan | None = None,
+        *,
+        table: Any = None,
+        model: Any = None,
+        preprocessor: Any = None,
+        metrics: Sequence[Any] = (),
+        runs: Path | str = "runs",
+    ) -> None:
         self.bus = Bus()
         self.runs: list[Run] = []
         self._root = Path(runs)
-        self._preparation = Preparation(table)
+        self._preparation = _given(table, model, preprocessor, metrics)
         self._plan = self._preparation.stamped(plan or Plan())
         self._lock = threading.Lock()
-        self._was_asked = False  # whether anybody wants the data and the backbone loaded
-        self._is_loading = False
-        self._is_stale = False  # the plan changed after the loader looked at it
+        self._starting = threading.RLock()
+        self._telling = threading.RLock()  # nothing of a run is told once another one is chosen
+        self._employer = Employer()
+        weakref.finalize(self, self._employer.dismiss)
+        self._where = "kernel"
+        self._loader = Loader(self._preparation, lambda: self._plan, self.bus.publish)
 
     @property
     def plan(self) -> Plan:
@@ -59,8 +78,18 @@ class Session:
 
     @property
     def run(self) -> Run | None:
-        """The latest run."""
+        """The run that was started, attached to or taken up last."""
         return self.runs[-1] if self.runs else None
+
+    @property
+    def where(self) -> str:
+        """Where the next run will be carried out: "kernel", or "process", which keeps a worker warm for it."""
+        return self._where
+
+    @where.setter
+    def where(self, place: str) -> None:
+        self._where = _known_place(place)
+        self._keep_warm()
 
     @property
     def backbone(self) -> Backbone | None:
@@ -86,59 +115,155 @@ class Session:
             before, self._plan = self._plan, self._plan.change(**changes)
         if changed := tuple(before.differences(self._plan)):
             self.bus.publish(PlanChanged(fields=changed))
-        if self._was_asked and any(SECTION_OF[name] in ("baseline", "data") or name == "seed" for name in changed):
-            self.prepare()
+        if any(SECTION_OF[name] in ("baseline", "data") or name == "seed" for name in changed):
+            self._keep_warm()
+            if self._loader.was_asked:
+                self.prepare()
         return self._plan
 
     def prepare(self) -> None:
         """Load the data and the backbone of the plan in the background; `PreparationEnded` tells of each."""
-        with self._lock:
-            self._was_asked = self._is_stale = True
-            if not self._is_loading:
-                self._is_loading = True
-                threading.Thread(target=self._load, name="workbench-loader", daemon=True).start()
+        self._loader.load()
 
-    def start(self, *, where: str = "kernel") -> Run:
+    def start(self, *, where: str | None = None) -> Run:
         """Start a run of the plan as it is now, and return the handle on it at once.
 
+        Args:
+            where: "kernel", in a thread here; "process", in a process of its own that outlives the kernel. Left out:
+                as `self.where` says.
+
         Raises:
-            RunError: A run is under way, `where` is unknown, or the run folder can't be written.
+            RunError: A run is under way, `where` is unknown, the run folder can't be written, or what was given as an
+                object can't be handed to another process.
         """
-        if where not in PLACES:
-            raise RunError(f"where is {where!r}; expected 'kernel'", hint=nearest(where, PLACES))
-        with self._lock:
-            if self.run is not None and not self.run.is_over:
-                raise RunError(
-                    f"{self.run.name} is still {self.run.state}", hint="stop it first, or use a Session more"
-                )
-            folder = RunFolder.create(self._plan, self._root)
-            self.runs.append(Run(self._plan, folder, self._preparation.snapshot(), self.bus.publish))
-        return self.runs[-1].start()
+        place = _known_place(where or self._where)
+        with self._starting:
+            self._refuse_if_busy()
+            if place == "process":
+                self._employer.ready(self._preparation.objects)  # before there is a folder
+            return self.carry_out(RunFolder.create(self._plan, self._root), where=place)
 
-    def _load(self) -> None:
-        while True:
-            with self._lock:
-                if not self._is_stale:
-                    self._is_loading = False
-                    return
-                self._is_stale, plan = False, self._plan
-            if self._loaded("data", plan, self._preparation.split) and self._loaded(
-                "backbone", plan, self._preparation.backbone
-            ):
-                self._loaded("examples", plan, self._preparation.examples)
+    def carry_out(self, folder: RunFolder, *, where: str | None = None, preparation: Preparation | None = None) -> Run:
+        """Carry out the run of a folder that was made ready, and return the handle on it at once.
 
-    def _loaded(self, part: str, plan: Plan, load: Callable[[Plan], Any]) -> bool:
-        try:
-            load(plan)
-        except Exception as error:
-            self.bus.publish(_failure(part, error))
-            return False
-        self.bus.publish(PreparationEnded(part=part))
-        return True
+        Raises:
+            RunError: As `start`.
+        """
+        known = preparation or self._preparation
+        run = Run(folder, known.snapshot(), where=_known_place(where or self._where), session=self)
+        self._choose(run.catch_up())
+        return run.carry_out()
+
+    def attach(self, name: str = "last", *, table: Any = None, model: Any = None, preprocessor: Any = None) -> Run:
+        """Return the handle on a run that another notebook or program started, live or over.
+
+        Args:
+            name: Of the run, a path to its folder, or "last".
+            table: The rows of the run, where they were given as an object.
+            model: Its model, where that was.
+            preprocessor: What goes with that model.
+
+        Raises:
+            RunError: No such run, or its log can't be read.
+        """
+        folder = store.find(name, self._root)
+        own = next((run for run in self.runs if run.folder.resolve() == folder.path.resolve()), None)
+        if own is not None and not own.is_over:
+            self._choose(own)
+            return own
+        preparation = self._preparation.snapshot()
+        if table is not None or model is not None:
+            preparation = _given(self._preparation.table if table is None else table, model, preprocessor, ())
+        where = "elsewhere" if living.noted(folder.path) is None else "process"
+        run = Run(folder, preparation, where=where, session=self)
+        self._choose(run.catch_up(), instead_of=own)
+        return run.follow()
+
+    def unfinished(self) -> list[Summary]:
+        """Return the runs of this session's folder that are live elsewhere, broke off or were stopped, oldest first."""
+        mine = {run.name for run in self.runs if not run.is_over}
+        return [row for row in store.list_runs(self._root) if row.state in UNFINISHED and row.name not in mine]
+
+    def hear(self, run: Run, event: Event) -> None:
+        """Let a run note an event, and tell it on the bus if that is the run the session shows."""
+        with self._telling:
+            run.note(event)
+            if self.run is run:
+                self.bus.publish(event)
+        if isinstance(event, (RunEnded, RunFailed)):
+            self._keep_warm()
+
+    def begin(self, run: Run, preparation: Preparation) -> None:
+        """Have a run of this session carried out again, from where it broke off.
+
+        Raises:
+            RunError: As `start`.
+        """
+        with self._starting:
+            self._refuse_if_busy()
+            if run.where == "process":
+                self._employer.ready(preparation.objects)
+            self._choose(run)
+            run.carry_out()
+
+    def employ(self, folder: RunFolder, preparation: Preparation) -> Callable[[], int | None]:
+        """Give the run in `folder` to a worker process; return what tells how that process ended."""
+        return self._employer.employ(folder, preparation.objects)
+
+    def _refuse_if_busy(self) -> None:
+        if self.run is not None and not self.run.is_over:
+            raise RunError(f"{self.run.name} is still {self.run.state}", hint="stop it first, or use a Session more")
+
+    def _choose(self, run: Run, *, instead_of: Run | None = None) -> None:
+        """Show this run from now on; all it has told so far is told again, so that panels show it whole."""
+        with self._telling:
+            if self.run is not run:
+                self.runs = [other for other in self.runs if other not in (run, instead_of)] + [run]
+                for event in (RunChosen(name=run.name), *run.events):
+                    self.bus.publish(event)
+
+    def _keep_warm(self) -> None:
+        """Have a worker ready for the next run in a process of its own, if that is where it will be."""
+        if self._where != "process":
+            self._employer.dismiss()
+        elif self.run is None or self.run.is_over:
+            wanted = lambda: (self._plan, self._preparation.objects)  # noqa: E731 - as it is once it is asked for
+            threading.Thread(target=self._employer.warm, args=(wanted,), name="workbench-warmer", daemon=True).start()
 
 
-def _failure(part: str, error: Exception) -> PreparationEnded:
-    if isinstance(error, WorkbenchError):
-        return PreparationEnded(part=part, what=error.what, hint=error.hint)
-    told = "".join(traceback.format_exception(error))
-    return PreparationEnded(part=part, what=f"{type(error).__name__}: {error}", traceback=told)
+def attach(
+    name: str = "last",
+    runs: Path | str = "runs",
+    *,
+    table: Any = None,
+    model: Any = None,
+    preprocessor: Any = None,
+    metrics: Sequence[Any] = (),
+) -> Run:
+    """Return the handle on a run, live or over, in a session of its own: `run.session`.
+
+    Args:
+        name: Of the run, a path to its folder, or "last".
+        runs: The folder that runs are in.
+        table: The rows of the run, where they were given as an object.
+        model: Its model, where that was.
+        preprocessor: What goes with that model.
+        metrics: What is measured beside the metrics of the task, if the run goes on here.
+
+    Raises:
+        RunError: No such run, or its log can't be read.
+    """
+    folder = store.find(name, runs)
+    objects: dict[str, Any] = {"table": table, "model": model, "preprocessor": preprocessor, "metrics": metrics}
+    return Session(folder.plan(), runs=folder.path.parent, **objects).attach(folder.name)
+
+
+def _known_place(place: str) -> str:
+    if place not in PLACES:
+        raise RunError(f"where is {place!r}; expected 'kernel' or 'process'", hint=nearest(place, PLACES))
+    return place
+
+
+def _given(table: Any, model: Any, preprocessor: Any, metrics: Sequence[Any]) -> Preparation:
+    model, preprocessor = given.pinned(model, preprocessor)
+    return Preparation(table, model=model, preprocessor=preprocessor, metrics=tuple(metrics))

@@ -8,12 +8,15 @@
         schedule.json      what a fork changes, and when; see run.py
         wishes.jsonl       what people want of it while it runs; see control.py
         run.lock           held by the process that carries the run out, and freed by the system if that dies
+        worker.json        the process of its own that carries it out, if one does; see living.py
+        worker.log         what that process says beside the log
 
 It holds no tensor and imports no torch. Reading a folder runs nothing, whoever wrote it.
 """
 
 import contextlib
 import dataclasses
+import errno
 import importlib.metadata
 import json
 import os
@@ -29,7 +32,8 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from workbench import events
+from workbench import events, living
+from workbench.checking import shown, text_fault
 from workbench.choices import Plan
 from workbench.errors import RunError, WorkbenchError, nearest
 from workbench.events import (
@@ -44,6 +48,7 @@ from workbench.events import (
     RunStarted,
     StepEnded,
 )
+from workbench.plain_files import check_ordinary, read_text
 
 _LASTING = (CheckpointSaved, ModelSaved, RunEnded, RunFailed)
 # versions that can change a number
@@ -87,8 +92,16 @@ class RunFolder:
         """The name of the run: that of its folder."""
         return self.path.name
 
-    def note_environment(self, **facts: str) -> None:
-        """Write what else a repetition would need: versions, platform, command, and these further facts."""
+    def environment(self) -> dict[str, Any]:
+        """Return what was noted of the environment; nothing of what can't be read."""
+        try:
+            tree = json.loads(read_text(self.path / "environment.json"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return tree if isinstance(tree, dict) else {}
+
+    def note_environment(self, **facts: Any) -> None:
+        """Write what else a repetition would need: versions, platform, command, and these facts beside earlier ones."""
         versions = {name: importlib.metadata.version(name) for name in _NOTED}
         known = {
             "python": platform.python_version(),
@@ -97,16 +110,16 @@ class RunFolder:
             "command": sys.argv,
             "versions": versions,
         }
-        text = json.dumps({**known, **facts}, indent=2)
+        text = json.dumps({**self.environment(), **known, **facts}, indent=2)
         (self.path / "environment.json").write_text(text, encoding="utf-8")
 
     def append(self, event: Event) -> None:
         """Write one event to the log; it has left this process when this returns."""
         if self._log is None:
             _cut_half_line(self.path / "events.jsonl")
-            self._log = (self.path / "events.jsonl").open("a", encoding="utf-8")
-        self._log.write(json.dumps(events.to_dict(event), ensure_ascii=False, allow_nan=False) + "\n")
-        self._log.flush()
+            self._log = (self.path / "events.jsonl").open("ab", buffering=0)
+        line = json.dumps(events.to_dict(event), ensure_ascii=False, allow_nan=False) + "\n"
+        _write_whole(self._log, line.encode("utf-8", "surrogatepass"))
         if isinstance(event, _LASTING):  # nothing that was said to be safe is lost with the power
             os.fsync(self._log.fileno())
 
@@ -121,9 +134,10 @@ class RunFolder:
         """Be the one process that carries this run out, within the block.
 
         Raises:
-            RunError: Another one is.
+            RunError: Another one is, or what the run writes would land outside its folder.
         """
         try:
+            self._refuse_links()
             self._lock.acquire(timeout=1)  # somebody may be looking whether it is free
         except Timeout:
             raise RunError(
@@ -136,18 +150,36 @@ class RunFolder:
         finally:
             self._lock.release()
 
+    def _refuse_links(self) -> None:
+        """Refuse to write into a folder whose files are links: whoever sent it may have chosen where they lead."""
+        for entry in [*self.path.iterdir(), *(self.path / "checkpoints").glob("*")]:
+            if entry.is_symlink():
+                what = f"{entry.relative_to(self.path)} in the run folder {self.path} is a link to elsewhere"
+                raise RunError(f"{what}, so the run could write there", hint="put the file itself in its place")
+
     @property
     def is_held(self) -> bool:
         """Whether a living process carries this run out, this one included."""
         if self._lock.is_locked:
             return True
-        if not (self.path / "run.lock").exists():
+        if not (self.path / "run.lock").is_file():
             return False
         try:
             with FileLock(self.path / "run.lock", is_singleton=False).acquire(blocking=False):
                 return False
         except (Timeout, OSError):
             return True
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether a process carries this run out, or has been told to and lives."""
+        process = living.noted(self.path)
+        return self.is_held or (process is not None and process.is_living)
+
+    @property
+    def was_begun(self) -> bool:
+        """Whether any process was ever told to carry this run out."""
+        return (self.path / "run.lock").exists() or living.noted(self.path) is not None
 
     def plan(self) -> Plan:
         """Read the plan.
@@ -157,9 +189,12 @@ class RunFolder:
             PlanError: It is not a plan.
         """
         try:
-            return Plan.from_json((self.path / "plan.json").read_text(encoding="utf-8"))
-        except OSError:
+            text = read_text(self.path / "plan.json")
+        except FileNotFoundError:
             raise RunError(f"{self.path} is no run folder: it has no plan.json", hint="`runs` lists them") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"the plan of {self.path} can't be read: {error}", hint="`runs` lists others") from None
+        return Plan.from_json(text)
 
     def events(self) -> Iterator[Event]:
         """Read the log from its beginning; a last line that was cut off in the writing is left out.
@@ -170,10 +205,44 @@ class RunFolder:
         path = self.path / "events.jsonl"
         if not path.exists():
             return
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.endswith("\n"):
-                    yield _event(line, f"{path}, line {number}")
+        try:
+            check_ordinary(path)
+            with path.open(encoding="utf-8") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if line.endswith("\n"):
+                        yield _event(line, f"{path}, line {number}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"the log {path} can't be read: {error}", hint="the lines before can be kept") from None
+
+    def events_since(self, start: int) -> tuple[list[Event], int]:
+        """Read the whole lines of the log from byte `start` on; return their events and where to go on from.
+
+        Raises:
+            RunError: A line that is not an event.
+        """
+        path = self.path / "events.jsonl"
+        if not path.exists() or path.stat().st_size <= start:
+            return [], start
+        with path.open("rb") as file:
+            file.seek(start)
+            lines = file.read()
+        whole = lines[: lines.rfind(b"\n") + 1]
+        where = f"{path}, after byte {start:,}"
+        return [_event(line, where) for line in whole.splitlines()], start + len(whole)
+
+
+def _write_whole(file: Any, line: bytes) -> None:
+    """Append a line, or nothing at all where the disk is full."""
+    before = os.fstat(file.fileno()).st_size
+    try:
+        if file.write(line) == len(line):
+            return
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        os.ftruncate(file.fileno(), before)
+        raise RunError(
+            f"{file.name} can't be written: {error.strerror}", hint="free some space; run.resume() then goes on"
+        ) from error
 
 
 def _cut_half_line(path: Path) -> None:
@@ -189,11 +258,12 @@ def _cut_half_line(path: Path) -> None:
             file.truncate(size - back + tail.rfind(b"\n") + 1)
 
 
-def _event(line: str, where: str) -> Event:
+def _event(line: str | bytes, where: str) -> Event:
     try:
         return events.from_dict(json.loads(line))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RunError(f"{where} is not an event: {error}", hint="delete that line to read the rest") from None
+    except (ValueError, RecursionError, RunError) as error:
+        what = error.what if isinstance(error, RunError) else f"not JSON: {error}"
+        raise RunError(f"{where} is not an event: {what}", hint="delete that line to read the rest") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +273,7 @@ class Summary:
     name: str
     path: Path
     started: float  # seconds since the epoch
-    state: str  # preparing | running | paused | completed | stopped | failed | unreadable, as the log says
+    state: str  # preparing | running | paused | completed | stopped | failed | died | unreadable
     backbone: str
     source: str
     step: int
@@ -221,6 +291,9 @@ STATE_AFTER: dict[type[Event], str] = {
 }
 
 
+LIVE = ("preparing", "running", "paused")  # states of a run that is not over
+
+
 def state_after(event: Event, before: str) -> str:
     """Return the state of a run once this event is true."""
     if isinstance(event, RunEnded) and event.reason != "completed":
@@ -229,7 +302,7 @@ def state_after(event: Event, before: str) -> str:
 
 
 def summarize(folder: RunFolder) -> Summary:
-    """Read a run folder into one line."""
+    """Read a run folder into one line; "died" is a run that was never ended and that no process carries out."""
     plan, state, step, steps, started = folder.plan(), "preparing", 0, 0, folder.path.stat().st_mtime
     best: float | None = None
     metrics: Mapping[str, float] = {}
@@ -240,7 +313,9 @@ def summarize(folder: RunFolder) -> Summary:
         steps = event.steps if isinstance(event, RunStarted) else steps
         if isinstance(event, EvaluationEnded):
             metrics = event.metrics
-            best = metrics["loss"] if event.best else best
+            best = metrics.get("loss") if event.best else best
+    if state in LIVE and folder.was_begun and not folder.is_carried:
+        state = "died"
     return Summary(
         folder.name, folder.path, started, state, plan.baseline.backbone, plan.data.source, step, steps, best, metrics
     )
@@ -251,13 +326,14 @@ def list_runs(root: Path | str = "runs") -> list[Summary]:
 
     A run whose plan or log can't be read is listed as "unreadable", so that one broken folder hides no other.
     """
-    return [_summary_or_broken(path.parent) for path in sorted(Path(root).glob("*/plan.json"))]
+    folders = [path.parent for path in sorted(Path(root).glob("*/plan.json"))]
+    return [_summary_or_broken(folder) for folder in folders if not text_fault(folder.name)]
 
 
 def _summary_or_broken(path: Path) -> Summary:
     try:
         return summarize(RunFolder(path))
-    except (WorkbenchError, OSError, ValueError, KeyError):  # bytes that are no text, or metrics without a loss
+    except (WorkbenchError, OSError):  # deleted meanwhile, for one
         return Summary(path.name, path, path.stat().st_mtime, "unreadable", "", "", 0, 0, None, {})
 
 
@@ -272,6 +348,9 @@ def find(name: str, root: Path | str = "runs") -> RunFolder:
         return RunFolder(Path(root) / names[-1])
     if name in names:
         return RunFolder(Path(root) / name)
-    if (Path(name) / "plan.json").exists():
-        return RunFolder(name)
-    raise RunError(f"there is no run {name!r} in {Path(root)}", hint=nearest(name, names) if names else "start one")
+    with contextlib.suppress(OSError):  # a name too long for a path
+        if (Path(name) / "plan.json").exists():
+            return RunFolder(name)
+    raise RunError(
+        f"there is no run {shown(name)} in {Path(root)}", hint=nearest(name, names) if names else "start one"
+    )

@@ -1,13 +1,15 @@
 """Safe unpacking of zip and tar archives: nothing is ever written outside the target folder.
 
 An archive that holds an absolute path, a '..', a link, a device or a name twice, or that grows beyond the size it was
-announced with, is refused as a whole; ownership, permissions and times in it are ignored. Left out: every archive
-format but zip (and so wheels) and tar in its usual compressions.
+announced with, is refused as a whole; ownership, permissions and times in it are ignored. Names are read as paths, so
+that `a//etc/passwd` is no way out either, and each target is looked at once more where it really lies. Left out: every
+archive format but zip (and so wheels) and tar in its usual compressions.
 """
 
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -20,14 +22,16 @@ from typing import IO, cast
 from workbench.errors import PackError
 
 _CHUNK_BYTES = 1 << 20
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
-_DAMAGED = (*_BROKEN, FileExistsError, NotImplementedError, RuntimeError)  # a name twice, unknown methods, passwords
+_LONGEST_NAME = 255  # bytes of one part of a path
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error, EOFError)
+_CLASHES = (FileExistsError, NotADirectoryError, IsADirectoryError)  # a name twice, or as a file and as a folder
+_ODD = (NotImplementedError, RuntimeError, ValueError, OverflowError, LookupError)  # methods, passwords, numbers
+_DAMAGED = (*_BROKEN, *_CLASHES, *_ODD)
 
 
 @dataclass(frozen=True)
 class _Member:
-    name: str  # as the archive says it
-    is_plain: bool  # an ordinary file; not a link, not a device
+    name: str  # as a plain path: no "//", no "./"
     open: Callable[[], IO[bytes]]
 
 
@@ -48,7 +52,8 @@ def unpack(archive: Path, folder: Path, *, keep: Mapping[str, str], limit_bytes:
         with _opened(archive) as opened:
             _unpack(list(_members(opened)), folder, keep, limit_bytes)
     except _DAMAGED as error:
-        raise PackError(f"{archive.name} can't be unpacked: {error}") from None
+        reason = str(error) or type(error).__name__
+        raise PackError(f"{archive.name} can't be unpacked: {reason}", hint="fetch it again") from None
 
 
 def _opened(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
@@ -61,24 +66,26 @@ def _members(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:
         for info in opened.infolist():
             mode = stat.S_IFMT(info.external_attr >> 16)  # Unix mode; 0 where the archive was made elsewhere
             if not info.is_dir():
-                yield _checked(_Member(info.filename, mode in (0, stat.S_IFREG), partial(opened.open, info)))
+                yield _checked(info.filename, mode in (0, stat.S_IFREG), partial(opened.open, info))
     else:
         for entry in opened.getmembers():
             if not entry.isdir():
-                yield _checked(_Member(entry.name, entry.isreg(), partial(_extracted, opened, entry)))
+                yield _checked(entry.name, entry.isreg(), partial(_extracted, opened, entry))
 
 
 def _extracted(opened: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
     return cast(IO[bytes], opened.extractfile(entry))  # None for folders only
 
 
-def _checked(member: _Member) -> _Member:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or any(sign in member.name for sign in "\\:\0"):
-        raise PackError(f"the archive holds {member.name!r}, which would be unpacked outside its folder")
-    if not member.is_plain:
-        raise PackError(f"the archive holds {member.name!r}, which is a link or a device, not a file")
-    return member
+def _checked(name: str, is_plain: bool, open_it: Callable[[], IO[bytes]]) -> _Member:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or any(sign in name for sign in "\\:\0"):
+        raise PackError(f"the archive holds {name!r}, which would be unpacked outside its folder")
+    if any(len(part.encode(errors="replace")) > _LONGEST_NAME for part in path.parts):
+        raise PackError(f"the archive holds a name that no disk takes, {name[:40]!r} …", hint="fetch it again")
+    if not is_plain:
+        raise PackError(f"the archive holds {name!r}, which is a link or a device, not a file")
+    return _Member(path.as_posix(), open_it)
 
 
 def _unpack(members: list[_Member], folder: Path, keep: Mapping[str, str], limit_bytes: int) -> None:
@@ -88,12 +95,20 @@ def _unpack(members: list[_Member], folder: Path, keep: Mapping[str, str], limit
         if entry is None:
             continue
         found.add(entry)
-        target = folder / (keep[entry] + member.name.removeprefix(entry))
+        target = _inside(folder, keep[entry] + member.name.removeprefix(entry))
         target.parent.mkdir(parents=True, exist_ok=True)
         with member.open() as source:
             left_bytes -= _copied(source, target, left_bytes)
     if missing := [entry for entry in keep if entry not in found]:
         raise PackError(f"the archive holds no {missing[0]!r}")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return where `name` goes, which no link on the way may lead out of the folder."""
+    target = folder / name
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise PackError(f"the archive holds {name!r}, which would be unpacked outside its folder")
+    return target
 
 
 def _copied(source: IO[bytes], target: Path, limit_bytes: int) -> int:

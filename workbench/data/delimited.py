@@ -36,6 +36,8 @@ def read(path: Path) -> Table:
     with _long_fields():
         delimiter = _delimiter(text)
         records, notes = _parse(path.name, text, delimiter)
+    if not records:
+        raise DataError(f"{path.name} has no line of column names", hint="write the names of the columns into line 1")
     (_, header), *rows = records
     names = [name.strip() or f"unnamed {i}" for i, name in enumerate(header, start=1)]
     _check(path.name, names, rows)

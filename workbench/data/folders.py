@@ -1,7 +1,8 @@
 """Folders: images or texts by class (`folder/class/*.png`), and plain folders of .txt documents.
 
 Subfolders named train, validation (valid, val, dev) and test are kept as given splits. Files of other kinds are
-counted and left out. Images are opened later, when a row is known to be wanted.
+counted and left out, and so are links that lead nowhere, pipes and devices; folders that are links are not entered.
+Images are opened later, when a row is known to be wanted.
 """
 
 import os
@@ -40,16 +41,32 @@ def read(folder: Path) -> Table:
         lambda row: files[row].relative_to(folder).as_posix(),
         given=splits,
         roles={"label" if column == "folder" else column: column for column in columns},
-        notes=(f"{len(others)} files that are neither images nor .txt were left out",) if others else (),
+        notes=_notes(folder, files, others),
     )
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return (images and texts, other files), hidden ones left out, in an order that is the same everywhere."""
-    found = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
+    found = [Path(root, name) for root, _, names in os.walk(folder, onerror=_refuse) for name in names]
     shown = [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     shown.sort(key=lambda file: file.relative_to(folder).as_posix())
-    return [file for file in shown if _kind(file)], [file for file in shown if not _kind(file)]
+    wanted = [file for file in shown if _kind(file) and file.is_file()]
+    return wanted, sorted(set(shown).difference(wanted))
+
+
+def _refuse(error: OSError) -> None:
+    """Stop at a folder that can't be listed: its rows would be missing without a word."""
+    raise error
+
+
+def _notes(folder: Path, files: list[Path], others: list[Path]) -> tuple[str, ...]:
+    notes = [f"{len(others)} files that are neither images nor .txt were left out"] if others else []
+    full = {file.relative_to(folder).parts[0] for file in files}
+    empty = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in full)
+    if empty := [name for name in empty if not name.startswith(".")]:
+        listed = f"{', '.join(empty[:5])}{' …' if len(empty) > 5 else ''}"
+        notes.append(f"nothing was found in {listed}: empty, or links to other folders")
+    return tuple(notes)
 
 
 def _kind(file: Path) -> str:

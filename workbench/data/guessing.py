@@ -142,9 +142,8 @@ def _normal(column: str) -> str:
 
 
 def _sample(table: Table, column: str) -> list[Any]:
-    values = table.columns[column]
-    first = values[:_SAMPLE] if isinstance(values, list) else values.slice(0, _SAMPLE).to_pylist()
-    return [value for value in first if value is not None and value != ""]
+    first = table.first(column, _SAMPLE)
+    return [value for value in first if value is not None and not (isinstance(value, str) and value == "")]
 
 
 def _distinct(values: list[Any]) -> set[Any]:

@@ -85,5 +85,7 @@ def _order(names: set[str]) -> Callable[[str], Any]:
     try:
         numbers = {name: float(name) for name in names}
     except ValueError:
+        numbers = {}
+    if any(value != value for value in numbers.values()) or not numbers:  # "-nan" has no place among numbers
         return lambda name: (name.casefold(), name)
     return lambda name: (numbers[name], name)

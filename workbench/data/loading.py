@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 
 from workbench import choices
+from workbench.checking import shown, text_fault
 from workbench.data import reading, splitting
 from workbench.data.guessing import guess
 from workbench.data.rows import Rows, clean
 from workbench.data.split import Split, arrange
 from workbench.data.splitting import NAMES, Numbers
+from workbench.data.table import Table
 from workbench.errors import DataError
 
 _ROWS_A_SPLIT = 2  # with fewer rows than this for each split, nothing can be measured
+_LONGEST_WORDS = 2_000  # characters of an error or a note, which may list the names of many columns
 
 
 def load(choice: choices.Data, *, table: Any = None) -> Split:
@@ -29,7 +32,20 @@ def load(choice: choices.Data, *, table: Any = None) -> Split:
         DataError: Rows that can't be found, read, guessed or split; says which file and row, and why.
         PackError: A named source whose pack can't be fetched.
     """
+    try:
+        return _load(choice, table)
+    except DataError as error:  # it may quote names that are no proper text
+        raise DataError(_readable(error.what), hint=_readable(error.hint)) from error.__cause__
+
+
+def _readable(words: str) -> str:
+    r"""Return words that every file and page can hold: bytes that a file name has and UTF-8 lacks become \udcff."""
+    return words[:_LONGEST_WORDS].encode(errors="backslashreplace").decode()
+
+
+def _load(choice: choices.Data, table: Any) -> Split:
     found = reading.read_source(choice.source) if table is None else reading.read_object(table)
+    _check_names(found)
     if not len(found):
         raise DataError(f"{found.name} has no rows", hint="choose a source with rows in it")
     roles = guess(found, choice)
@@ -43,10 +59,18 @@ def load(choice: choices.Data, *, table: Any = None) -> Split:
         labels=rows.labels,
         columns=roles.columns,
         source=choice.source if table is None else "table",
-        notes=(*found.notes, *roles.notes, *rows.notes, *notes),
+        notes=tuple(_readable(note) for note in (*found.notes, *roles.notes, *rows.notes, *notes)),
         fingerprint=fingerprint,
         available=tuple(found.columns),
     )
+
+
+def _check_names(table: Table) -> None:
+    """Refuse a column that no plan could name."""
+    for number, column in enumerate(table.columns, start=1):
+        if fault := text_fault(column):
+            what = f"{table.name}: the name of column {number}, {shown(column)}, {fault}"
+            raise DataError(what, hint="give it another name")
 
 
 def _split(rows: Rows, keys: list[bytes], choice: choices.Data) -> tuple[Numbers, tuple[str, ...]]:

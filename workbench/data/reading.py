@@ -58,16 +58,16 @@ def read_source(source: str) -> Table:
     named = sources.find(source)
     if named is not None:
         return named.table()
-    path = Path(source).expanduser()
     try:
+        path = Path(source).expanduser()
         if path.is_dir():
             return folders.read(path)
         if not path.is_file():
             raise _missing(source, path)
         return _reader(path)(path)
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # a broken disk, a name too long, nobody's home, too deep
         raise DataError(f"{source!r} can't be read: {error}") from None
 
 

@@ -1,7 +1,8 @@
 """From a Table to clean Rows: texts or images that can be used, class ids, groups, and a digest of each content.
 
 Rows that lack a text or a label are left out and counted, with the first places. Anything of a wrong kind is refused
-by its place. Splitting is elsewhere.
+by its place. Images are decoded in a few formats only: Pillow would hand others to programs outside, PostScript for
+one. Splitting is elsewhere.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ from workbench.data.table import Table
 from workbench.errors import DataError
 
 Numbers = NDArray[np.int64]
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_DEEP = ("I", "F")  # modes of more than 8 bits a channel begin so; made 8 bits wide, nearly every pixel becomes white
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,17 +154,27 @@ def _open_image(table: Table, row: int, value: Any) -> tuple[dict[str, Any], byt
 
     try:
         stored: dict[str, Any] = value if isinstance(value, dict) else {"bytes": _png(value), "path": None}
-        content = stored["bytes"] if stored["bytes"] is not None else Path(stored["path"]).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.draft(
-                image.mode, (32, 32)
-            )  # a JPEG is decoded at an eighth of its size: quicker, and still to the end
+        content, path = _file_of(stored)
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            if image.mode.startswith(_DEEP):
+                raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}); save it with 8")
+            image.draft(image.mode, (32, 32))  # a JPEG is decoded at an eighth of its size, and still to the end
             image.load()
     except Exception as error:  # decoders raise what they like on a damaged file
         reason = "not an image of a known format" if "cannot identify" in str(error) else str(error)
         what = f"{table.name}, {table.place(row)}: the image can't be read: {reason}"
         raise DataError(what, hint="remove or replace this file") from None
-    return {"bytes": stored["bytes"], "path": stored["path"]}, hashlib.sha256(content).digest()
+    return {"bytes": stored["bytes"], "path": path}, hashlib.sha256(content).digest()
+
+
+def _file_of(stored: dict[str, Any]) -> tuple[bytes, str | None]:
+    """Return the content of an image and where it is; a table may name any path, a device that never ends too."""
+    if stored["bytes"] is not None:
+        return stored["bytes"], stored["path"]
+    path = Path(stored["path"]).absolute()  # an address would be fetched by who decodes it later
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    return path.read_bytes(), str(path)
 
 
 def _png(image: Any) -> bytes:

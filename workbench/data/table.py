@@ -55,10 +55,16 @@ class Table:
         Raises:
             DataError: Arrow values that have no Python form, such as text that is not UTF-8.
         """
-        values = self.columns[column]
+        return self._plain(column, self.columns[column])
+
+    def first(self, column: str, count: int) -> list[Any]:
+        """Return the first values of one column. Raises DataError as `values` does."""
+        return self._plain(column, self.columns[column][:count])
+
+    def _plain(self, column: str, values: Any) -> list[Any]:
         try:
             return values if isinstance(values, list) else list(values.to_pylist())
-        except (ValueError, OverflowError, NotImplementedError) as error:
+        except (ValueError, TypeError, LookupError, OverflowError, NotImplementedError) as error:
             raise DataError(f"{self.name}: the column {column!r} can't be read: {error}") from None
 
     def places(self, rows: Sequence[int], *, most: int = 5) -> str:

@@ -1,7 +1,8 @@
 """Accuracy, F1 and perplexity, as `evaluate.Metric` classes that need no network.
 
 `evaluate.load("accuracy")` fetches code from a hub; these are the same definitions as plain subclasses, so that
-`evaluate.combine([Accuracy(), MacroF1()])` works in a room without a network. F1 is scikit-learn's.
+`evaluate.combine([Accuracy(), MacroF1()])` works in a room without a network. F1 is scikit-learn's. Metrics that a user
+brings are in extra.py.
 """
 
 import math
@@ -59,11 +60,14 @@ class WeightedF1(ClassificationMetric):
         return {"weighted_f1": float(f1_score(references, predictions, average="weighted", zero_division=0))}
 
 
-METRICS: tuple[type[ClassificationMetric], ...] = (Accuracy, MacroF1, WeightedF1)
+OWN: dict[str, type[ClassificationMetric]] = {"accuracy": Accuracy, "macro_f1": MacroF1, "weighted_f1": WeightedF1}
+METRICS: tuple[type[ClassificationMetric], ...] = tuple(OWN.values())
 _READY = [metric() for metric in METRICS]
 
 
 def classification_metrics(predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
-    """Return accuracy, macro and weighted F1 of class ids."""
+    """Return accuracy, macro and weighted F1 of class ids; not a number where there are none."""
+    if not len(references):
+        return dict.fromkeys(OWN, math.nan)
     # straight to the definitions: evaluate's bookkeeping around them costs more than they do, at every evaluation
     return {name: value for metric in _READY for name, value in metric._compute(predictions, references).items()}

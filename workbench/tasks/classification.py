@@ -10,7 +10,7 @@ from torch.nn import Module
 from torch.nn import functional as F
 
 from workbench.monitoring import classification_metrics
-from workbench.tasks.examples import Batch, Examples
+from workbench.tasks.examples import IGNORED, Batch, Examples
 
 
 class Classification:
@@ -20,9 +20,9 @@ class Classification:
     trivial_name = "always the most frequent class"
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return logits (rows, classes) and class ids (rows,)."""
+        """Return logits (targets, classes) and class ids (targets,); a row labelled IGNORED is no target."""
         inputs = {name: value for name, value in batch.items() if name != "labels"}
-        return model(**inputs).logits, batch["labels"]
+        return counted(model(**inputs).logits, batch["labels"])
 
     def metrics(self, loss: float, predictions: Sequence[int], references: Sequence[int]) -> Mapping[str, float]:
         """Return loss, accuracy, macro and weighted F1."""
@@ -35,7 +35,22 @@ class Classification:
         """
         counts, classes = Counter(train.labels), config.num_labels
         shares = torch.tensor([counts[label] + 1.0 for label in range(classes)], dtype=torch.float64).log()
-        references = torch.tensor(validation.labels)
-        loss = F.nll_loss((shares - shares.logsumexp(0)).expand(len(validation), -1), references).item()
+        references = [label for label in validation.labels if label != IGNORED]
+        loss = F.nll_loss((shares - shares.logsumexp(0)).expand(len(references), -1), torch.tensor(references)).item()
         majority = max(range(classes), key=lambda label: (counts[label], -label))
-        return self.metrics(loss, [majority] * len(validation), validation.labels)
+        return self.metrics(loss, [majority] * len(references), references)
+
+
+def labelled(labels: Sequence[int]) -> tuple[list[int], tuple[str, ...]]:
+    """Return the rows that have a label, and a note that counts those marked as having none (IGNORED)."""
+    kept = [row for row, label in enumerate(labels) if label != IGNORED]
+    if not (lost := len(labels) - len(kept)):
+        return kept, ()
+    verb = "has no label and was" if lost == 1 else "have no label and were"
+    return kept, (f"{lost:,} of {len(labels):,} rows {verb} left out: marked {IGNORED}",)
+
+
+def counted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits and labels of the places that are targets."""
+    is_target = labels != IGNORED
+    return logits[is_target], labels[is_target]

@@ -19,9 +19,10 @@ class Examples:
     Attributes:
         items: One entry an example, in a form that only `collate` knows.
         lengths: What each example costs (tokens or pixels), to batch like with like.
-        labels: Class id of each example; for a language model the token ids of each window.
+        labels: Class id of each example; for a language model, of each token of a window, its id or IGNORED.
         collate: Puts items together into one batch.
         notes: What the user should know of the encoding, such as how many texts were cut.
+        rows: The row of the split that each example was made of; () if it is one each, in order.
     """
 
     items: Sequence[Any]
@@ -29,9 +30,14 @@ class Examples:
     labels: Sequence[Any]
     collate: Callable[[Sequence[Any]], Batch]
     notes: tuple[str, ...] = ()
+    rows: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def row(self, index: int) -> int:
+        """Return the row of the split that this example was made of."""
+        return self.rows[index] if self.rows else index
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Return these examples as one batch."""
@@ -43,7 +49,7 @@ class Examples:
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:size].sort().values.tolist()
         pick = [self.items[i] for i in order], [self.lengths[i] for i in order], [self.labels[i] for i in order]
-        return Examples(*pick, self.collate, self.notes)
+        return Examples(*pick, self.collate, self.notes, [self.row(i) for i in order])
 
     def sorted_batches(self, size: int) -> list[list[int]]:
         """Return indices in batches of like length, so that little is padding; shortest first, to tell soon."""

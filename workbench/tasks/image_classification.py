@@ -16,7 +16,7 @@ from torch.nn import Module
 from workbench import choices
 from workbench.baseline import Backbone
 from workbench.errors import PlanError
-from workbench.tasks.classification import Classification
+from workbench.tasks.classification import Classification, counted, labelled
 from workbench.tasks.examples import Batch, Examples
 
 
@@ -32,7 +32,9 @@ class ImageClassification(Classification):
         Raises:
             PlanError: The backbone can't take images of the size asked for.
         """
-        labels = list(rows["label"])
+        classes = list(rows["label"])
+        kept, notes = labelled(classes)
+        items = [(row, classes[row]) for row in kept]
         processor, side = backbone.preprocessor, choice.image_size
 
         def collate(items: Sequence[tuple[int, int]]) -> Batch:
@@ -42,17 +44,17 @@ class ImageClassification(Classification):
                 "labels": torch.tensor([label for _, label in items]),
             }
 
-        examples = Examples(list(enumerate(labels)), [1] * len(labels), labels, collate)
+        examples = Examples(items, [1] * len(items), [label for _, label in items], collate, notes, kept)
         if side is not None and len(examples):
             self._try(backbone.model, examples, side)
         return examples
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return logits (rows, classes) and class ids (rows,); position tables are stretched to other image sizes."""
+        """Return logits (targets, classes) and class ids (targets,); position tables are stretched to other sizes."""
         stretch = {}
         if "interpolate_pos_encoding" in inspect.signature(model.forward).parameters:
             stretch["interpolate_pos_encoding"] = batch["pixel_values"].shape[-1] != _trained_size(model)
-        return model(pixel_values=batch["pixel_values"], **stretch).logits, batch["labels"]
+        return counted(model(pixel_values=batch["pixel_values"], **stretch).logits, batch["labels"])
 
     def _try(self, model: Module, examples: Examples, side: int) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Text in, one class out. Texts longer than the limit are cut at the end, and counted."""
+"""Text in, one class out. Texts longer than the limit are cut at the end, and counted; so are rows without a label."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from workbench import choices
 from workbench.baseline import Backbone
-from workbench.tasks.classification import Classification
+from workbench.tasks.classification import Classification, labelled
 from workbench.tasks.examples import Batch, Examples, longest_input, text_batch
 
 
@@ -21,18 +21,24 @@ class TextClassification(Classification):
         """Tokenize each text once; batches are padded to their own longest text."""
         tokenizer = backbone.preprocessor
         limit = longest_input(backbone, choice.max_length)
-        ids = _tokenize(list(rows["text"]), tokenizer, limit)
-        labels = list(rows["label"])
-        full = sum(len(sequence) == limit for sequence in ids)
-        notes = (f"{full:,} of {len(ids):,} texts reach the limit of {limit} tokens and may be cut",) if full else ()
+        texts, classes = list(rows["text"]), list(rows["label"])
+        kept, notes = labelled(classes)
+        tokenized = zip(kept, _tokenize([texts[row] for row in kept], tokenizer, limit), strict=True)
+        found = [
+            (row, sequence) for row, sequence in tokenized if sequence
+        ]  # a model would score an empty one's padding
+        if empty := len(kept) - len(found):
+            notes = (*notes, f"{empty:,} of {len(kept):,} texts without a single token left out")
+        if full := sum(len(sequence) == limit for _, sequence in found):
+            notes = (*notes, f"{full:,} of {len(found):,} texts reach the limit of {limit} tokens and may be cut")
 
         def collate(items: Sequence[tuple[list[int], int]]) -> Batch:
-            sequences, classes = zip(*items, strict=True)
-            return {**text_batch(sequences, tokenizer), "labels": torch.tensor(classes)}
+            sequences, labels = zip(*items, strict=True)
+            return {**text_batch(sequences, tokenizer), "labels": torch.tensor(labels)}
 
-        return Examples(
-            list(zip(ids, labels, strict=True)), [len(sequence) for sequence in ids], labels, collate, notes
-        )
+        items = [(sequence, classes[row]) for row, sequence in found]
+        lengths, labels = [len(sequence) for sequence, _ in items], [label for _, label in items]
+        return Examples(items, lengths, labels, collate, notes, [row for row, _ in found])
 
 
 def _tokenize(texts: list[str], tokenizer: object, limit: int) -> list[list[int]]:

@@ -102,11 +102,10 @@ def changeable(model: "nn.Module", blocks: Sequence[Block], learnt: Sequence[str
     is_adapted = any(lora.is_adapter(name) for name, _ in model.named_parameters())
     own = _learning(blocks, [b.name for b in blocks if b.name in learnt and (not is_adapted or b.kind == "head")])
     kept = model.state_dict(keep_vars=True)
-    found: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        if name.startswith(prefixes) if lora.is_adapter(name) else lora.own_name(name) in own:
-            found[name] = parameter
-    return found | {name: b for name, b in model.named_buffers() if name in kept and name.startswith(prefixes)}
+    adapters = {n for n, _ in model.named_parameters() if lora.is_adapter(n) and n.startswith(prefixes)}
+    names = adapters | {n for n, _ in model.named_parameters() if not lora.is_adapter(n) and lora.own_name(n) in own}
+    names |= {name for name, _ in model.named_buffers() if name.startswith(prefixes)}
+    return {name: tensor for name, tensor in kept.items() if name in names}
 
 
 def _own_weights(blocks: Sequence[Block], choice: Transfer) -> set[str]:
