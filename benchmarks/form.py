@@ -15,13 +15,15 @@ import torch
 Row = dict[str, Any]
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Return what was asked for on the command line: quick, json."""
+def arguments(description: str, *, trials: int | None = None) -> argparse.Namespace:
+    """Return what was asked for on the command line: quick, json, and trials where the benchmark counts such."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--quick", action="store_true", help="fewer repetitions and a smaller case: does it run at all?"
     )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    if trials is not None:
+        parser.add_argument("--trials", type=int, default=trials, help=f"trials of each case ({trials})")
     return parser.parse_args()
 
 
@@ -40,6 +42,25 @@ def row(case: str, peer: str, seconds: tuple[float, float], *, repetitions: int,
     ours, theirs = seconds
     timings = {"ours_seconds": ours, "peer_seconds": theirs}
     return {"case": case, "peer": peer, "ratio": theirs / ours, "repetitions": repetitions, **timings, **fields}
+
+
+def count_row(case: str, peer: str, counts: tuple[int, int], *, of: int, **fields: Any) -> Row:
+    """Return one line of a result from how many of so many trials went well for us and for the peer.
+
+    The ratio is ours divided by the peer's, a count of 0 taken for 1: above 1, more of ours went well.
+    """
+    ours, theirs = counts
+    ratio = max(ours, 1) / max(theirs, 1)
+    return {
+        "case": case,
+        "peer": peer,
+        "ratio": ratio,
+        "repetitions": of,
+        "of": of,
+        "ours": ours,
+        peer: theirs,
+        **fields,
+    }
 
 
 def report(name: str, rows: list[Row], *, as_json: bool) -> None:

@@ -1,4 +1,5 @@
 import errno
+import shutil
 
 import pytest
 import tiny
@@ -9,6 +10,7 @@ from test_going_on import LONG
 from test_run import a_tiny_backbone_by_that_name  # noqa: F401
 
 from workbench import checkpoints, run
+from workbench.errors import RunError
 from workbench.events import (
     CheckpointFailed,
     CheckpointSaved,
@@ -16,6 +18,7 @@ from workbench.events import (
     FrozenMoved,
     ModelSaved,
     RunEnded,
+    RunFailed,
     StepEnded,
 )
 from workbench.moments import Moment
@@ -138,3 +141,35 @@ def test_a_checkpoint_that_can_not_be_written_is_told_and_ends_nothing(tmp_path,
     assert not list((folder.path / "checkpoints").glob(".*"))
     for checkpoint in checkpoints.all_in(folder.path / "checkpoints"):
         checkpoints.verified(checkpoint)
+
+
+def test_a_run_whose_last_weights_can_not_be_kept_is_not_complete_and_can_go_on(tmp_path, monkeypatch):
+    real, is_full = checkpoints.save_file, []
+
+    def full(tensors, path):
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    story = run(PLAN, table=tiny.frame(), runs=tmp_path)
+    next(event for event in story if isinstance(event, StepEnded) and event.step == 11)
+    is_full.append(True)
+    with pytest.raises(RunError, match="last weights"):
+        list(story)
+    (folder,) = (RunFolder(path) for path in tmp_path.iterdir())
+    assert isinstance(list(folder.events())[-1], RunFailed)
+    is_full.clear()
+    assert list(run(folder=folder, table=tiny.frame()))[-1].reason == "completed"
+    assert [event.step for event in folder.events() if isinstance(event, StepEnded)] == list(range(1, 13))
+
+
+def test_what_a_process_left_behind_that_died_while_it_saved_is_cleared_away(tmp_path):
+    _, folder = heard(tmp_path, PLAN.change(keep_last=None))
+    root = folder.path / "checkpoints"
+    (root / ".partial-step-000013-1").mkdir()
+    (root / "step-000012").rename(root / ".old-step-000012")
+    shutil.copytree(root / "step-000010", root / ".old-step-000010")
+    checkpoints.tidy(root)
+    assert sorted(path.name for path in root.iterdir()) == [f"step-{step:06d}" for step in (2, 4, 6, 8, 10, 12)]
+    assert checkpoints.verified(checkpoints.at(root, 12))

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from workbench.choices import Plan
 from workbench.errors import RunError
 
+PARTIAL, OLD = ".partial-", ".old-"  # folders on their way in and out
 FILES = {"weights.safetensors", "optimizer.safetensors", "state.json", "frozen.json"}
 
 
@@ -114,6 +116,15 @@ def verified(checkpoint: Checkpoint) -> Checkpoint:
     if broken:
         raise RunError(f"{checkpoint.path / broken[0]} is not as it was written", hint="an older step")
     return checkpoint
+
+
+def tidy(root: Path) -> None:
+    """Clear away what a process left behind that died while it saved; a checkpoint on its way out comes back."""
+    for left in root.glob(f"{OLD}step-*"):
+        if not (final := root / left.name.removeprefix(OLD)).exists():
+            left.rename(final)
+    for left in (*root.glob(f"{OLD}*"), *root.glob(f"{PARTIAL}*")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def set_aside(checkpoint: Checkpoint) -> None:

@@ -28,14 +28,15 @@ from torch import Tensor
 from workbench import transfer
 from workbench.adjusting import rebuild_optimizer
 from workbench.baseline import Backbone
+from workbench.checkpoint_files import OLD, PARTIAL, entry, sync
 from workbench.checkpoint_files import Checkpoint as Checkpoint
 from workbench.checkpoint_files import State as State
 from workbench.checkpoint_files import all_in as all_in
 from workbench.checkpoint_files import at as at
-from workbench.checkpoint_files import entry, sync
 from workbench.checkpoint_files import newest_valid as newest_valid
 from workbench.checkpoint_files import set_aside as set_aside
 from workbench.checkpoint_files import state_of as state_of
+from workbench.checkpoint_files import tidy as tidy
 from workbench.checkpoint_files import verified as verified
 from workbench.errors import RunError
 from workbench.learner import Learner, adapt
@@ -48,7 +49,7 @@ def save(learner: Learner, root: Path) -> Checkpoint:
         OSError: It could not be written; nothing of it is left behind.
     """
     final = root / f"step-{learner.step:06d}"
-    partial = root / f".partial-{final.name}-{os.getpid()}"
+    partial = root / f"{PARTIAL}{final.name}-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -73,7 +74,8 @@ def _fill(folder: Path, learner: Learner) -> None:
 
 def _put_in_place(partial: Path, final: Path) -> None:
     """Give a filled folder its name; one of that name before is there until the new one is."""
-    old = final.with_name(f".old-{final.name}-{os.getpid()}")
+    old = final.with_name(f"{OLD}{final.name}")
+    shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
     partial.rename(final)

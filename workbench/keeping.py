@@ -35,8 +35,6 @@ class Keeper:
 
     def __init__(self, learner: Learner, folder: Path, *, origin: int | None = None) -> None:
         self.learner, self.folder = learner, folder
-        for left in self.root.glob(".*-step-*"):  # by a process that died while it saved
-            shutil.rmtree(left, ignore_errors=True)
         self.saved: dict[int, Checkpoint] = {found.step: found for found in checkpoints.all_in(self.root)}
         self._origin = origin  # without it a fork has nothing to begin from
 
@@ -44,6 +42,11 @@ class Keeper:
     def root(self) -> Path:
         """Where the checkpoints are."""
         return self.folder / "checkpoints"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the learner as it is can be had from disk."""
+        return self.learner.step == 0 or self.learner.step in self.saved
 
     def note(self, event: Event) -> Iterator[Event]:
         """Save after an evaluation, or every so many steps, each once its evaluation is over."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from workbench import engine, monitoring
-from workbench.checkpoints import Checkpoint, State, all_in, newest_valid, restore, set_aside, state_of
+from workbench.checkpoints import Checkpoint, State, all_in, newest_valid, restore, set_aside, state_of, tidy
 from workbench.choices import Plan
 from workbench.control import Control as Control
 from workbench.errors import LossError, RunError, WorkbenchError
@@ -122,6 +122,8 @@ class _Story:
             return
         if self.keeper:
             yield from self.keeper.save()
+            if reason != STOPPED and not self.keeper.is_kept:
+                raise RunError("the last weights could not be kept", hint="free some space, then run.resume()")
             yield from self.keeper.save_model()
         self.is_over = True
         yield engine.ended(self.learner, reason) if self.learner else RunEnded(step=0, reason=reason)
@@ -209,6 +211,7 @@ def _beginning(folder: RunFolder, logged: list[Event]) -> tuple["_Beginning", li
     if isinstance(last, RunEnded) and last.reason not in (STOPPED,):
         raise RunError(f"{folder.name} is over at step {last.step}: {last.reason}", hint="run.fork(epochs=…) to go on")
     root = folder.path / "checkpoints"
+    tidy(root)
     checkpoint, refusals = newest_valid(root) if logged else (None, [])
     if checkpoint is None and any(isinstance(event, RunForked) and event.step for event in logged):
         raise RunError(f"the checkpoint that {folder.name} began from is broken", hint="fork the parent again")
