@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
+    from workbench.attaching import attach as attach
     from workbench.choices import Plan as Plan
     from workbench.errors import WorkbenchError as WorkbenchError
     from workbench.monitoring import history as history
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     from workbench.practices import practices as practices
     from workbench.run import run as run
     from workbench.session import Session as Session
-    from workbench.session import attach as attach
 
 _HOME = {  # public name -> module it lives in
     "Plan": "workbench.choices",
     "Session": "workbench.session",
     "WorkbenchError": "workbench.errors",
-    "attach": "workbench.session",
+    "attach": "workbench.attaching",
     "history": "workbench.monitoring",
     "plot": "workbench.monitoring",
     "practices": "workbench.practices",

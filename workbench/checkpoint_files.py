@@ -8,13 +8,17 @@ import json
 import os
 import secrets
 import shutil
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.checking import shown
 from workbench.choices import Plan
 from workbench.errors import RunError
+from workbench.json_values import reader
+from workbench.plain_files import check_ordinary, read_text
 
 PARTIAL, OLD = ".partial-", ".old-"  # folders on their way in and out
 FILES = {"weights.safetensors", "optimizer.safetensors", "state.json", "frozen.json"}
@@ -61,10 +65,11 @@ def state_of(checkpoint: Checkpoint) -> State:
         RunError: The checkpoint is broken.
     """
     try:
-        tree = json.loads((verified(checkpoint).path / "state.json").read_text())
-        tree["plan"], tree["learnt"] = Plan.from_dict(tree["plan"]), tuple(tree["learnt"])
-        return State(**tree)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        tree = json.loads(read_text(verified(checkpoint).path / "state.json"))
+        plan = Plan.from_dict(tree.pop("plan"))
+        hints = typing.get_type_hints(State)
+        return State(plan=plan, **{name: reader(hints[name])(value) for name, value in tree.items()})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RunError(f"the state of {checkpoint.path} can't be read: {error}", hint="an older step") from None
 
 
@@ -107,11 +112,11 @@ def verified(checkpoint: Checkpoint) -> Checkpoint:
         RunError: Names the first file that is missing or differs.
     """
     try:
-        manifest = json.loads((checkpoint.path / "manifest.json").read_text())
-        if set(manifest) != FILES:
-            raise ValueError(f"its manifest names {', '.join(sorted(manifest)) or 'nothing'}")
+        manifest = json.loads(read_text(checkpoint.path / "manifest.json"))
+        if not isinstance(manifest, dict) or set(manifest) != FILES:
+            raise ValueError(f"its manifest names {shown(manifest)}")
         broken = [name for name, told in manifest.items() if entry(checkpoint.path / name) != told]
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"the checkpoint {checkpoint.path} can't be read: {error}", hint="an older step") from None
     if broken:
         raise RunError(f"{checkpoint.path / broken[0]} is not as it was written", hint="an older step")
@@ -134,6 +139,7 @@ def set_aside(checkpoint: Checkpoint) -> None:
 
 def entry(file: Path) -> dict[str, Any]:
     """Return what a manifest says of a file: its size and its sha256."""
+    check_ordinary(file)
     with file.open("rb") as stream:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 

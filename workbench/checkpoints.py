@@ -16,7 +16,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ from workbench.checkpoint_files import state_of as state_of
 from workbench.checkpoint_files import tidy as tidy
 from workbench.checkpoint_files import verified as verified
 from workbench.errors import RunError
+from workbench.json_values import reader
 from workbench.learner import Learner, adapt
+from workbench.plain_files import read_text
 
 
 def save(learner: Learner, root: Path) -> Checkpoint:
@@ -126,14 +128,17 @@ def restore(learner: Learner, checkpoint: Checkpoint) -> None:
     learner.frozen = _frozen(learner, checkpoint)
     learner.joined, learner.adjusted = dict(state.joined), state.adjusted
     rebuild_optimizer(learner)
-    _load_moments(learner, _read(checkpoint, "optimizer.safetensors"))
+    _load_moments(learner, checkpoint)
     learner.step, learner.best_step, learner.measured_step = state.step, state.best_step, state.measured_step
     learner.best_loss = math.inf if state.best_loss is None else state.best_loss
 
 
 def _frozen(learner: Learner, checkpoint: Checkpoint) -> dict[str, str]:
     """Return the checkpoint's hashes of what is frozen, once the learner's own are found to be the same."""
-    saved: dict[str, str] = json.loads((checkpoint.path / "frozen.json").read_text())
+    try:
+        saved: dict[str, str] = reader(Mapping[str, str])(json.loads(read_text(checkpoint.path / "frozen.json")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(f"{checkpoint.path / 'frozen.json'} can't be read: {error}", hint="an older step") from None
     tensors = transfer.frozen_tensors(learner.model, learner.backbone.blocks, learner.trainable)
     own = transfer.fingerprints(tensors)
     differing = sorted(name for name in {*saved, *own} if saved.get(name) != own.get(name))
@@ -153,7 +158,7 @@ def load_weights(backbone: Backbone, learnt: Sequence[str], checkpoint: Checkpoi
         RunError: The checkpoint is broken or of another model.
     """
     saved, own = _read(checkpoint, "weights.safetensors"), changeable(backbone, learnt)
-    if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
+    if _forms(saved) != _forms(own):
         raise RunError(
             f"{checkpoint.path} holds {len(saved)} tensors that do not fit the {len(own)} trainable ones of this model",
             hint="the plan of the run that wrote it",
@@ -172,6 +177,10 @@ def put_into(backbone: Backbone, checkpoint: Checkpoint) -> None:
     state = state_of(checkpoint)
     adapt(backbone, state.plan, learnt=state.learnt)
     load_weights(backbone, state.learnt, checkpoint)
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def _read(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
@@ -198,8 +207,16 @@ def _moments(learner: Learner) -> dict[str, Tensor]:
     return {f"{what}/{names[id(p)]}": tensor for p, entry in state.items() for what, tensor in entry.items()}
 
 
-def _load_moments(learner: Learner, tensors: dict[str, Tensor]) -> None:
-    parameters = dict(learner.model.named_parameters())
+def _load_moments(learner: Learner, checkpoint: Checkpoint) -> None:
+    tensors, parameters = _read(checkpoint, "optimizer.safetensors"), dict(learner.model.named_parameters())
+    known = {key.partition("/")[2] for key in tensors} & {n for n, p in parameters.items() if p.requires_grad}
+    wanted = {f"step/{name}": torch.tensor(0.0) for name in known}
+    wanted |= {f"{what}/{name}": parameters[name] for name in known for what in ("exp_avg", "exp_avg_sq")}
+    if _forms(tensors) != _forms(wanted):
+        raise RunError(
+            f"{checkpoint.path} holds moments that do not fit the parameters of this model",
+            hint="the plan of the run that wrote it",
+        )
     learner.optimizer.state.clear()
     for key, tensor in tensors.items():
         what, name = key.split("/", 1)

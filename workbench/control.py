@@ -52,7 +52,7 @@ class Control:
         self.is_stopping = True
         self._may_go_on.set()
 
-    def change(self, **changes: Any) -> None:
+    def change(self, /, **changes: Any) -> None:
         """Let the run obey these fields of the plan from its next step on."""
         self._changes.append(changes)
 
@@ -89,10 +89,11 @@ class Control:
             getattr(self, do)()
 
 
-def wish(folder: Path, do: str, **changes: Any) -> None:
+def wish(folder: Path, do: str, /, **changes: Any) -> None:
     """Write a wish for whatever process carries the run in `folder` out: "pause", "resume", "stop" or "change"."""
     line = json.dumps({"do": do, "changes": changes, "time": time.time()}) + "\n"
-    handle = os.open(folder / WISHES, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # a link may lead anywhere
+    handle = os.open(folder / WISHES, flags, 0o666)
     try:
         os.write(handle, line.encode())  # one write, so that lines of two notebooks never mix
     finally:

@@ -3,6 +3,7 @@
 Nothing here waits for a worker: what is sent to it is written by a thread, and what it does is read in the run folder.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -22,10 +23,17 @@ from workbench import living
 from workbench.choices import Plan
 from workbench.control import wishes_size
 from workbench.errors import RunError
-from workbench.last_words import WORDS
+from workbench.last_words import words_file
 from workbench.store import RunFolder
 
 _CHILDREN: list["subprocess.Popen[bytes]"] = []  # workers may outlive the sessions that started them
+
+
+@atexit.register
+def _let_go() -> None:
+    """Say nothing of workers that are still there when this process ends: that is what they are for."""
+    for child in _CHILDREN:
+        child.returncode = 0 if child.returncode is None else child.returncode
 
 
 class Worker:
@@ -90,7 +98,8 @@ class Worker:
             return None
         self._words.seek(0)
         if self._folder is not None and (said := self._words.read()):
-            with contextlib.suppress(OSError), (self._folder / WORDS).open("ab") as file:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with contextlib.suppress(OSError), open(words_file(self._folder, flags), "ab") as file:
                 file.write(said)
         return code
 
@@ -166,7 +175,10 @@ class Employer:
         """
         with self._lock:
             worker = self.ready(objects)
-            worker.start(folder)
+            try:
+                worker.start(folder)
+            except OSError as error:
+                raise RunError(f"{folder.path} can't be written: {error.strerror}", hint="ask its owner") from error
             self._idle = None
         return worker.exit_code
 

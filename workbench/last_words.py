@@ -59,10 +59,19 @@ def tell(folder: Path, step: int, watch: Watch, exit_code: Callable[[], int | No
     return RunFailed(step=step, what=what, hint=hint, traceback=last_lines(folder))
 
 
+def words_file(folder: Path, flags: int) -> int:
+    """Open what the process of this run wrote; a link, which a stranger's folder may have there, is not followed.
+
+    Raises:
+        OSError: It can't be opened.
+    """
+    return os.open(folder / WORDS, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def last_lines(folder: Path, count: int = _LINES) -> str:
     """Return the last lines that the process of this run wrote, none if it wrote nothing."""
     try:
-        with (folder / WORDS).open("rb") as file:
+        with open(words_file(folder, os.O_RDONLY), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 200 * count))
             return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])

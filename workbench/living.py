@@ -10,6 +10,8 @@ import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from workbench.plain_files import read_text
+
 FILE = "worker.json"
 _PROCESSES = Path("/proc")
 _STATE, _BEGAN = 0, 19  # place of the fields in /proc/<pid>/stat, counted from behind the name
@@ -58,10 +60,10 @@ def note(folder: Path, pid: int) -> Process:
 def noted(folder: Path) -> Process | None:
     """Return the process that was written down last; None if none was, or nothing that can be read."""
     try:
-        tree = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        tree = json.loads(read_text(folder / FILE))
         began = tree["began"]
         return Process(int(tree["pid"]), None if began is None else int(began), str(tree["host"]))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

@@ -66,6 +66,8 @@ def save_model(backbone: Backbone, folder: Path) -> int:
         with quiet():
             backbone.model.save_pretrained(partial)
             backbone.preprocessor.save_pretrained(partial)
+        for file in partial.rglob("*.safetensors"):  # written for the owner only, whatever the umask says
+            file.chmod(partial.stat().st_mode & 0o666)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except BaseException as error:

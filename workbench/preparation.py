@@ -56,6 +56,15 @@ class Preparation:
         twin._known, twin._elder = dict(self._known), self
         return twin
 
+    def with_objects(self, table: Any, model: Any, preprocessor: Any) -> Self:
+        """Return another one with these objects in place of its own, where they are given."""
+        return type(self)(
+            self.table if table is None else table,
+            model=self.model if model is None else model,
+            preprocessor=self.preprocessor if preprocessor is None else preprocessor,
+            metrics=self.metrics,
+        )
+
     def stamped(self, plan: Plan) -> Plan:
         """Return the plan, saying what was given as an object: no name would give the same."""
         if self.table is not None:

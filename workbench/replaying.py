@@ -24,6 +24,7 @@ from workbench.events import (
     StepEnded,
     WeightsMoved,
 )
+from workbench.plain_files import read_text
 
 SCHEDULE = "schedule.json"
 FACTS = (StepEnded, EvaluationProgressed, EvaluationEnded, WeightsMoved, PlanAdjusted)  # what repeats bit for bit
@@ -119,8 +120,8 @@ def schedule(folder: Path) -> list[Change]:
     if not path.exists():
         return []
     try:
-        return [Change(dict(fields), int(step), True) for step, fields in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError) as error:
+        return [Change(dict(fields), int(step), True) for step, fields in json.loads(read_text(path))]
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RunError(f"{path} can't be read: {error}", hint="fork the parent again") from None
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench import living, store
-from workbench.baseline import Backbone, given
+from workbench.baseline import Backbone
+from workbench.baseline.given import pinned
 from workbench.bus import Bus
 from workbench.choices import SECTION_OF, Plan
 from workbench.data import Split
@@ -61,11 +62,11 @@ class Session:
         self.bus = Bus()
         self.runs: list[Run] = []
         self._root = Path(runs)
-        self._preparation = _given(table, model, preprocessor, metrics)
+        model, preprocessor = pinned(model, preprocessor)
+        self._preparation = Preparation(table, model=model, preprocessor=preprocessor, metrics=tuple(metrics))
         self._plan = self._preparation.stamped(plan or Plan())
         self._lock = threading.Lock()
-        self._starting = threading.RLock()
-        self._telling = threading.RLock()  # nothing of a run is told once another one is chosen
+        self._turns = threading.RLock()  # one run is chosen at a time, and nothing of another is told from then on
         self._employer = Employer()
         weakref.finalize(self, self._employer.dismiss)
         self._where = "kernel"
@@ -137,7 +138,7 @@ class Session:
                 object can't be handed to another process.
         """
         place = _known_place(where or self._where)
-        with self._starting:
+        with self._turns:
             self._refuse_if_busy()
             if place == "process":
                 self._employer.ready(self._preparation.objects)  # before there is a folder
@@ -149,8 +150,10 @@ class Session:
         Raises:
             RunError: As `start`.
         """
-        known = preparation or self._preparation
-        run = Run(folder, known.snapshot(), where=_known_place(where or self._where), session=self)
+        known, place = preparation or self._preparation, _known_place(where or self._where)
+        if place == "process":
+            self._employer.ready(known.objects)
+        run = Run(folder, known.snapshot(), where=place, session=self)
         self._choose(run.catch_up())
         return run.carry_out()
 
@@ -172,8 +175,8 @@ class Session:
             self._choose(own)
             return own
         preparation = self._preparation.snapshot()
-        if table is not None or model is not None:
-            preparation = _given(self._preparation.table if table is None else table, model, preprocessor, ())
+        if any(thing is not None for thing in (table, model, preprocessor)):
+            preparation = self._preparation.with_objects(table, *pinned(model, preprocessor))
         where = "elsewhere" if living.noted(folder.path) is None else "process"
         run = Run(folder, preparation, where=where, session=self)
         self._choose(run.catch_up(), instead_of=own)
@@ -186,7 +189,7 @@ class Session:
 
     def hear(self, run: Run, event: Event) -> None:
         """Let a run note an event, and tell it on the bus if that is the run the session shows."""
-        with self._telling:
+        with self._turns:
             run.note(event)
             if self.run is run:
                 self.bus.publish(event)
@@ -199,7 +202,7 @@ class Session:
         Raises:
             RunError: As `start`.
         """
-        with self._starting:
+        with self._turns:
             self._refuse_if_busy()
             if run.where == "process":
                 self._employer.ready(preparation.objects)
@@ -216,7 +219,7 @@ class Session:
 
     def _choose(self, run: Run, *, instead_of: Run | None = None) -> None:
         """Show this run from now on; all it has told so far is told again, so that panels show it whole."""
-        with self._telling:
+        with self._turns:
             if self.run is not run:
                 self.runs = [other for other in self.runs if other not in (run, instead_of)] + [run]
                 for event in (RunChosen(name=run.name), *run.events):
@@ -231,39 +234,7 @@ class Session:
             threading.Thread(target=self._employer.warm, args=(wanted,), name="workbench-warmer", daemon=True).start()
 
 
-def attach(
-    name: str = "last",
-    runs: Path | str = "runs",
-    *,
-    table: Any = None,
-    model: Any = None,
-    preprocessor: Any = None,
-    metrics: Sequence[Any] = (),
-) -> Run:
-    """Return the handle on a run, live or over, in a session of its own: `run.session`.
-
-    Args:
-        name: Of the run, a path to its folder, or "last".
-        runs: The folder that runs are in.
-        table: The rows of the run, where they were given as an object.
-        model: Its model, where that was.
-        preprocessor: What goes with that model.
-        metrics: What is measured beside the metrics of the task, if the run goes on here.
-
-    Raises:
-        RunError: No such run, or its log can't be read.
-    """
-    folder = store.find(name, runs)
-    objects: dict[str, Any] = {"table": table, "model": model, "preprocessor": preprocessor, "metrics": metrics}
-    return Session(folder.plan(), runs=folder.path.parent, **objects).attach(folder.name)
-
-
 def _known_place(place: str) -> str:
     if place not in PLACES:
         raise RunError(f"where is {place!r}; expected 'kernel' or 'process'", hint=nearest(place, PLACES))
     return place
-
-
-def _given(table: Any, model: Any, preprocessor: Any, metrics: Sequence[Any]) -> Preparation:
-    model, preprocessor = given.pinned(model, preprocessor)
-    return Preparation(table, model=model, preprocessor=preprocessor, metrics=tuple(metrics))

@@ -28,7 +28,7 @@ from workbench.choices import Plan
 from workbench.control import Control
 from workbench.errors import RunError, WorkbenchError
 from workbench.events import Event, RunFailed
-from workbench.last_words import WORDS
+from workbench.last_words import words_file
 from workbench.preparation import Preparation
 from workbench.run import run
 from workbench.store import RunFolder
@@ -103,7 +103,7 @@ class _Desk:
 
     def carry_out(self, folder: RunFolder, *, wishes: int) -> int:
         """Carry out the run and return the exit code: 0 if its log tells the end."""
-        _speak_into(folder.path / WORDS)
+        _speak_into(folder.path)
         # whoever asks this process to end gets a model that can be used
         signal.signal(signal.SIGTERM, lambda *_: control.wish(folder.path, "stop"))
         told: Event | None = None
@@ -132,11 +132,11 @@ def _take_a_step() -> None:
     optimizer.step()
 
 
-def _speak_into(path: Path) -> None:
-    """Write what this process says from now on into a file."""
+def _speak_into(folder: Path) -> None:
+    """Write what this process says from now on into the run folder."""
     with contextlib.suppress(OSError):
         os.ftruncate(2, 0)  # the kernel keeps what was said so far, for a worker that does not come to this
-    words = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    words = words_file(folder, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for number in (1, 2):
         os.dup2(words, number)
     os.close(words)

@@ -71,7 +71,7 @@ def works_or_says_why(folder):
     return found
 
 
-@examples(120)
+@examples(50)
 @given(st.data(), st.sampled_from(sorted(FORMATS)), st.sampled_from(sorted(FORMATS)))
 def test_a_damaged_image_in_any_format_under_any_ending(folder, drawn, form, suffix):
     path = folder / "cat" / f"odd.{suffix}"

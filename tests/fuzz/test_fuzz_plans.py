@@ -27,7 +27,7 @@ def works_or_says_why(make):
     return found
 
 
-@examples(150)
+@examples(60)
 @given(JUNK | st.text(max_size=60))
 @example(b"[" * 100_000)
 @example('{"a":' * 50_000)
@@ -37,13 +37,13 @@ def test_any_text_or_bytes(text):
     works_or_says_why(lambda: Plan.from_json(text))
 
 
-@examples(150)
+@examples(60)
 @given(damaged(Plan().to_json().encode()))
 def test_a_damaged_plan(content):
     works_or_says_why(lambda: Plan.from_json(content))
 
 
-@examples(300)
+@examples(100)
 @given(TREE)
 def test_any_tree(tree):
     text = as_json(tree)
@@ -52,7 +52,7 @@ def test_any_tree(tree):
         works_or_says_why(lambda: Plan.from_json(text))
 
 
-@examples(300)
+@examples(100)
 @given(st.dictionaries(FIELD, VALUES | st.binary(max_size=3) | st.builds(object), max_size=3))
 @example({"self": 1})
 @example({"source": "\ud800"})

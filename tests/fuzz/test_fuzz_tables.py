@@ -59,7 +59,7 @@ def shows(found):
     return found
 
 
-@examples(120)
+@examples(50)
 @given(st.sampled_from(SUFFIXES), JUNK | st.text(max_size=80).map(lambda text: text.encode(errors="replace")))
 @example(".csv", b",,,\n,,,\n")
 @example(".csv", b"text,label\n")
@@ -72,13 +72,13 @@ def test_any_bytes(tmp_path, suffix, content):
     works_or_says_why(tmp_path, content, suffix)
 
 
-@examples(120)
+@examples(50)
 @given(st.data(), st.sampled_from(SUFFIXES))
 def test_a_damaged_file(tmp_path, drawn, suffix):
     works_or_says_why(tmp_path, drawn.draw(damaged(SOUND[suffix])), suffix)
 
 
-@examples(120)
+@examples(50)
 @given(
     st.lists(st.lists(CELL, max_size=4), max_size=8),
     st.sampled_from(",;\t|\x01"),
@@ -120,7 +120,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@examples(120)
+@examples(50)
 @given(st.lists(st.tuples(st.sampled_from(["text", "label", "image", "x", ""]), st.sampled_from(COLUMNS)), max_size=4))
 def test_any_columns_of_parquet(tmp_path, columns):
     table = pa.table([column for _, column in columns], names=[name for name, _ in columns])

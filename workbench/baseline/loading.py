@@ -132,7 +132,9 @@ def _preprocessor(name: str, folder: Path, task: Task) -> Any:
     is_image = task == "image-classification"
     try:
         if is_image:  # PIL gives the same pixels on every machine, with torchvision or without
-            return AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+            return AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, backend="pil"
+            )
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         what = "image processor (preprocessor_config.json)" if is_image else "tokenizer (tokenizer.json)"

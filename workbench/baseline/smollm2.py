@@ -35,8 +35,11 @@ def convert(source: Path, target: Path) -> None:
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),  # else the weights stay quantized and can't be saved
             local_files_only=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(file.parent), gguf_file=file.name, local_files_only=True, trust_remote_code=False
+        )
         model.config._model_name_or_path = NAME  # the file carries the name of an inner training stage
         _split_digits(tokenizer)
         tokenizer.model_max_length = model.config.max_position_embeddings
