@@ -81,7 +81,10 @@ def test_a_run_in_this_kernel_can_be_steered_through_its_folder(session):
     until(lambda: run.plan.tuning.learning_rate == 1e-5)
     control.wish(run.folder, "stop")
     until(lambda: run.state == "stopped")
-    assert [type(event) for event in run.events if isinstance(event, (RunPaused, RunResumed))] == [RunPaused, RunResumed]
+    assert [type(event) for event in run.events if isinstance(event, (RunPaused, RunResumed))] == [
+        RunPaused,
+        RunResumed,
+    ]
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):

@@ -12,6 +12,7 @@ from workbench import __main__ as cli
 from workbench import data, packs, run, store
 from workbench.choices import Plan
 from workbench.errors import PackError
+from workbench.store import RunFolder
 
 
 @pytest.fixture
@@ -71,6 +72,33 @@ def test_runs_lists_them(plan_file, capsys):
     assert "completed" in line
     assert "6/6" in line
     assert "tiny, " in line
+
+
+def test_a_run_that_was_stopped_is_taken_up_again_and_one_that_died_is_listed_so(plan_file, monkeypatch, capsys):
+    def show(self, event):
+        if event.kind == "StepEnded" and event.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli.RunLine, "show", show)
+        cli.main(["run", plan_file, "--runs", "here"])
+    assert cli.main(["resume", "last", "--runs", "here"]) == 0
+    (summary,) = store.list_runs("here")
+    assert (summary.state, summary.step) == ("completed", 6)
+    assert cli.main(["resume", summary.name, "--runs", "here"]) == 2
+    assert "is over" in capsys.readouterr().err
+    log = summary.path / "events.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # its end was never written
+    cli.main(["runs", "here"])
+    assert " died " in capsys.readouterr().out
+
+
+def test_a_run_whose_rows_were_given_as_an_object_can_not_be_taken_up_from_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder.create(PLAN.change(source="table"), "runs")
+    assert cli.main(["resume", "last"]) == 2
+    assert "attach(name, table=frame)" in capsys.readouterr().err
+    assert list(folder.events()) == []
 
 
 MISTAKES = {

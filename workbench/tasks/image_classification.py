@@ -57,6 +57,7 @@ class ImageClassification(Classification):
         return counted(model(pixel_values=batch["pixel_values"], **stretch).logits, batch["labels"])
 
     def _try(self, model: Module, examples: Examples, side: int) -> None:
+        model.eval()  # as it was loaded: in training mode one image would move a norm's statistics, or be refused
         try:
             with torch.no_grad():
                 self.score(model, examples.batch([0]))

@@ -24,9 +24,7 @@ class TextClassification(Classification):
         texts, classes = list(rows["text"]), list(rows["label"])
         kept, notes = labelled(classes)
         tokenized = zip(kept, _tokenize([texts[row] for row in kept], tokenizer, limit), strict=True)
-        found = [
-            (row, sequence) for row, sequence in tokenized if sequence
-        ]  # a model would score an empty one's padding
+        found = [(row, sequence) for row, sequence in tokenized if sequence]  # of an empty one, padding would be scored
         if empty := len(kept) - len(found):
             notes = (*notes, f"{empty:,} of {len(kept):,} texts without a single token left out")
         if full := sum(len(sequence) == limit for _, sequence in found):
