@@ -70,7 +70,8 @@ class Moment:
         plan = state.plan if state else self._folder.plan()
         train, validation = self._preparation.examples(plan)
         own = self._preparation.own_backbone(plan)
-        learner = build(own, train, validation, plan, learnt=state.learnt if state else ())
+        metrics = monitoring.resolve(self._preparation.metrics)
+        learner = build(own, train, validation, plan, learnt=state.learnt if state else (), metrics=metrics)
         if begin is not None:
             restore(learner, begin)
         self._repeat(learner)

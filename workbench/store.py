@@ -16,7 +16,6 @@ It holds no tensor and imports no torch. Reading a folder runs nothing, whoever 
 
 import contextlib
 import dataclasses
-import errno
 import importlib.metadata
 import json
 import os
@@ -32,15 +31,13 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from workbench import events, living
+from workbench import living
 from workbench.checking import shown, text_fault
 from workbench.choices import Plan
 from workbench.errors import RunError, WorkbenchError, nearest
 from workbench.events import (
-    CheckpointSaved,
     EvaluationEnded,
     Event,
-    ModelSaved,
     RunEnded,
     RunFailed,
     RunPaused,
@@ -48,9 +45,9 @@ from workbench.events import (
     RunStarted,
     StepEnded,
 )
-from workbench.plain_files import check_ordinary, read_text
+from workbench.log import Log
+from workbench.plain_files import read_text
 
-_LASTING = (CheckpointSaved, ModelSaved, RunEnded, RunFailed)
 # versions that can change a number
 _NOTED = ("finetune-workbench", "torch", "transformers", "peft", "datasets", "tokenizers", "numpy")
 
@@ -64,7 +61,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._log: Any = None  # opened by the first append, so that reading never locks or touches a file
+        self._log = Log(self.path / "events.jsonl")
         self._lock = FileLock(self.path / "run.lock", is_singleton=False, thread_local=False)
 
     @classmethod
@@ -114,20 +111,12 @@ class RunFolder:
         (self.path / "environment.json").write_text(text, encoding="utf-8")
 
     def append(self, event: Event) -> None:
-        """Write one event to the log; it has left this process when this returns."""
-        if self._log is None:
-            _cut_half_line(self.path / "events.jsonl")
-            self._log = (self.path / "events.jsonl").open("ab", buffering=0)
-        line = json.dumps(events.to_dict(event), ensure_ascii=False, allow_nan=False) + "\n"
-        _write_whole(self._log, line.encode("utf-8", "surrogatepass"))
-        if isinstance(event, _LASTING):  # nothing that was said to be safe is lost with the power
-            os.fsync(self._log.fileno())
+        """Write one event to the log; it has left this process when this returns. Raises RunError on a full disk."""
+        self._log.append(event)
 
     def close(self) -> None:
         """Close the log; a later append opens it again."""
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        self._log.close()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -202,17 +191,7 @@ class RunFolder:
         Raises:
             RunError: A line that is not an event; names its number.
         """
-        path = self.path / "events.jsonl"
-        if not path.exists():
-            return
-        try:
-            check_ordinary(path)
-            with path.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.endswith("\n"):
-                        yield _event(line, f"{path}, line {number}")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"the log {path} can't be read: {error}", hint="the lines before can be kept") from None
+        return self._log.events()
 
     def events_since(self, start: int) -> tuple[list[Event], int]:
         """Read the whole lines of the log from byte `start` on; return their events and where to go on from.
@@ -220,50 +199,7 @@ class RunFolder:
         Raises:
             RunError: A line that is not an event.
         """
-        path = self.path / "events.jsonl"
-        if not path.exists() or path.stat().st_size <= start:
-            return [], start
-        with path.open("rb") as file:
-            file.seek(start)
-            lines = file.read()
-        whole = lines[: lines.rfind(b"\n") + 1]
-        where = f"{path}, after byte {start:,}"
-        return [_event(line, where) for line in whole.splitlines()], start + len(whole)
-
-
-def _write_whole(file: Any, line: bytes) -> None:
-    """Append a line, or nothing at all where the disk is full."""
-    before = os.fstat(file.fileno()).st_size
-    try:
-        if file.write(line) == len(line):
-            return
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError as error:
-        os.ftruncate(file.fileno(), before)
-        raise RunError(
-            f"{file.name} can't be written: {error.strerror}", hint="free some space; run.resume() then goes on"
-        ) from error
-
-
-def _cut_half_line(path: Path) -> None:
-    """Take away a last line that a crash or a full disk cut off, so that what comes next has its own line."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        back = min(size, 1 << 20)
-        file.seek(size - back)
-        tail = file.read()
-        if tail and not tail.endswith(b"\n"):
-            file.truncate(size - back + tail.rfind(b"\n") + 1)
-
-
-def _event(line: str | bytes, where: str) -> Event:
-    try:
-        return events.from_dict(json.loads(line))
-    except (ValueError, RecursionError, RunError) as error:
-        what = error.what if isinstance(error, RunError) else f"not JSON: {error}"
-        raise RunError(f"{where} is not an event: {what}", hint="delete that line to read the rest") from None
+        return self._log.since(start)
 
 
 @dataclasses.dataclass(frozen=True)
