@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import time
 
@@ -8,9 +9,10 @@ from torch.nn import functional as F
 
 from workbench import engine, learner, measuring
 from workbench.choices import Data, Plan
-from workbench.errors import RunError
+from workbench.errors import LossError, RunError
 from workbench.events import EvaluationEnded, RunEnded, RunStarted, StepEnded
 from workbench.tasks import TABLE
+from workbench.tasks.examples import IGNORED
 
 PLAN = Plan().change(trainable="all", batch_size=8, max_steps=4, epochs=10, precision="fp32", evaluate_every=2)
 
@@ -245,3 +247,60 @@ def test_time_spent_between_two_batches_is_not_the_evaluations():
         if not isinstance(event, EvaluationEnded):
             time.sleep(0.2)
     assert event.seconds < 0.2
+
+
+@pytest.mark.parametrize("kind", ["bert", "resnet"])
+def test_a_window_without_a_target_moves_nothing(kind):
+    made = make(kind, PLAN.change(weight_decay=0.5))
+    engine.take_step(made)
+    before = weights(made.model)
+    collate = made.train.collate
+    unlabelled = dataclasses.replace(
+        made.train, collate=lambda items: {**(batch := collate(items)), "labels": batch["labels"] * 0 + IGNORED}
+    )
+    made.train = unlabelled
+    step = engine.take_step(made)
+    assert (step.loss, step.targets, step.step) == (0.0, 0, 2)
+    assert all(torch.equal(before[n], p) for n, p in made.model.named_parameters())
+
+
+def test_a_step_that_is_given_up_leaves_running_statistics_as_they_were():
+    made = make("resnet", PLAN)
+    engine.take_step(made)
+    before = weights(made.model)
+    pixels = made.train.collate
+
+    def spoilt(items):
+        batch = pixels(items)
+        batch["pixel_values"][0] = math.nan
+        return batch
+
+    made.train = dataclasses.replace(made.train, collate=spoilt)
+    with pytest.raises(LossError):
+        engine.take_step(made)
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(made.model).items())
+
+
+def test_a_batch_of_one_row_uses_the_running_statistics():
+    made = make("resnet", PLAN.change(batch_size=13, max_steps=4))  # 40 rows: 13, 13, 13 and one alone
+    assert [engine.take_step(made).rows for _ in range(4)] == [13, 13, 13, 1]
+    assert all(norm.training for norm in made.training_norms)
+
+
+def test_a_loss_that_is_not_finite_names_the_examples_that_do_it():
+    made = make("vit", PLAN.change(max_steps=5))
+    collate, poisoned = made.train.collate, made.train.items[17]
+
+    def spoilt(items):
+        batch = collate(items)
+        for place, item in enumerate(items):
+            if item == poisoned:
+                batch["pixel_values"][place] = math.inf
+        return batch
+
+    made.train = dataclasses.replace(made.train, collate=spoilt)
+    with pytest.raises(LossError, match="training examples 17, at rate") as caught:
+        list(engine.train(made))
+    assert caught.value.rows == (17,)
+    assert caught.value.step == made.step + 1
+    assert "learning rate below" in caught.value.hint

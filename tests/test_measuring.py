@@ -27,10 +27,11 @@ class Agreement(evaluate.Metric):
         return {"agreement": matthews_corrcoef(references, predictions)}
 
 
-def made(kind="bert", plan=PLAN, metrics=(), count=12):
+def made(kind="bert", plan=PLAN, metrics=(), count=12, **options):
     backbone = tiny.backbone(kind)
     train, validation = (
-        TABLE[backbone.task].encode(tiny.rows(kind, rows), backbone, Data(max_length=10)) for rows in (count, 9)
+        TABLE[backbone.task].encode(tiny.rows(kind, rows), backbone, Data(max_length=10, **options))
+        for rows in (count, 9)
     )
     return learner.build(backbone, train, validation, plan, metrics=resolve(metrics))
 
@@ -40,7 +41,8 @@ def bits(model):
 
 
 def spoil(made, *indices):
-    """Let the model overflow on these examples, each known by how its batch begins."""
+    """Let the model overflow on these examples, known by what they hold; return a list of the batch sizes it scores."""
+    sizes = []
     names = {"pixel_values", "input_ids"}
     known = [next(v[0] for k, v in made.train.batch([i]).items() if k in names).flatten()[:6] for i in indices]
     genuine = made.task.score
@@ -48,18 +50,21 @@ def spoil(made, *indices):
     class Spoilt(type(made.task)):
         def score(self, model, batch):
             logits, targets = genuine(model, batch)
+            sizes.append(len(targets))
             inputs = next(value for name, value in batch.items() if name in names).flatten(1)
             bad = [any(torch.equal(row[: len(k)], k) for k in known) for row in inputs]
             return logits.masked_fill(torch.tensor(bad).unsqueeze(1), math.inf), targets
 
     made.task = Spoilt()
+    return sizes
 
 
 def test_culprits_are_the_examples_whose_own_loss_is_not_finite():
     built = made("vit")
-    spoil(built, 2, 7)
+    scored = spoil(built, 2, 7)
     built.enter_training()
     assert measuring.culprits(built, [[0, 1, 2, 3], [4, 5], [6, 7, 8]]) == (2, 7)
+    assert scored == [4, 2, 3, *[2] * 7]  # a batch whose loss is finite holds none
     assert measuring.culprits(built, [[0, 1], [4, 5]]) == ()
 
 
@@ -70,8 +75,9 @@ def test_spoilt_weights_make_every_example_a_culprit():
     assert measuring.culprits(built, [[0, 1], [4]]) == (0, 1, 4)
 
 
-def test_looking_for_culprits_leaves_model_modes_and_random_state_alone():
-    built = made("resnet", PLAN.change(dropout=0.3))
+@pytest.mark.parametrize("kind", ["resnet", "bert"])
+def test_looking_for_culprits_leaves_model_modes_and_random_state_alone(kind):
+    built = made(kind, PLAN.change(dropout=0.3))
     spoil(built, 1)
     built.enter_training()
     before, modes = bits(built.model), [module.training for module in built.model.modules()]
@@ -83,8 +89,9 @@ def test_looking_for_culprits_leaves_model_modes_and_random_state_alone():
     assert torch.equal(random, torch.random.get_rng_state())
 
 
-def test_one_image_that_poisons_a_batch_norm_is_found_alone():
-    built = made("resnet")
+@pytest.mark.parametrize("side", [16, 8])  # at 8 pixels a norm sees one value a channel
+def test_one_image_that_poisons_a_batch_norm_is_found_alone(side):
+    built = made("resnet", image_size=side)
     genuine = built.train.collate
 
     def collate(items):

@@ -8,6 +8,7 @@ optimizer and step count put back goes on as if nothing had happened.
 It writes no file, draws nothing and knows no task, panel or store.
 """
 
+import contextlib
 import functools
 import math
 import time
@@ -115,12 +116,17 @@ def take_step(learner: Learner) -> StepEnded:
     rate = tuning.learning_rate(learner.step, learner.steps, learner.plan.tuning)
     for group in learner.optimizer.param_groups:
         group["lr"] = rate * tuning.joining(learner.step, group["joined"], learner.steps, learner.plan.tuning)
+    before = [(buffer, buffer.clone()) for norm in learner.training_norms for buffer in norm.buffers()]
     with seeded(mixed(learner.plan.tuning.seed, learner.step, stream="dropout"), learner.device):
         loss, targets, rows = _accumulate(learner)
     gradient_norm = _clip(learner)
-    _check_finite(learner, loss, gradient_norm, rate)
+    if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+        for buffer, value in before:
+            buffer.copy_(value)
+        raise _not_finite(learner, loss, gradient_norm, rate)
     learner.is_whole = False  # an interrupt from here on leaves weights of two steps
-    learner.optimizer.step()
+    if targets:  # without any, there is nothing to learn from, and decay must not act alone
+        learner.optimizer.step()
     learner.step += 1
     learner.is_whole = True
     return StepEnded(
@@ -142,13 +148,26 @@ def _accumulate(learner: Learner) -> tuple[float, int, int]:
     learner.optimizer.zero_grad(set_to_none=True)
     loss = 0.0
     for batch in window:
-        share = summed_nats(*score(learner, batch)) / targets
+        with _norms_at_rest(learner) if len(batch["labels"]) == 1 else contextlib.nullcontext():
+            share = summed_nats(*score(learner, batch)) / max(targets, 1)
         share.backward()
         loss += share.item()
     penalties = [value for tactic in learner.tactics if (value := tactic.penalty(learner.model)) is not None]
     if penalties:
         torch.stack(penalties).sum().backward()
     return loss, targets, sum(len(batch["labels"]) for batch in window)
+
+
+@contextlib.contextmanager
+def _norms_at_rest(learner: Learner) -> Iterator[None]:
+    """Let norms use their running statistics within the block: a batch of one row has none of its own."""
+    for norm in learner.training_norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in learner.training_norms:
+            norm.training = True
 
 
 def _window(learner: Learner) -> list[list[int]]:
@@ -176,14 +195,15 @@ def _clip(learner: Learner) -> float:
     return norm.item()
 
 
-def _check_finite(learner: Learner, loss: float, gradient_norm: float, rate: float) -> None:
-    if math.isfinite(loss) and math.isfinite(gradient_norm):
-        return
+def _not_finite(learner: Learner, loss: float, gradient_norm: float, rate: float) -> LossError:
     window = _window(learner)
-    rows = culprits(learner, window) or tuple(index for batch in window for index in batch)
-    raise LossError(
-        f"at step {learner.step + 1} the loss is {loss:g} and its gradient {gradient_norm:g}, in the batch of training "
-        f"examples {_some(rows)}, at rate {rate:.2g}; expected finite numbers. The weights of the step before are kept",
+    every = tuple(index for batch in window for index in batch)
+    alone = culprits(learner, window)
+    rows = alone or every
+    whose = "all of it, so it is the weights that are spoilt" if alone == every else f"training examples {_some(rows)}"
+    return LossError(
+        f"at step {learner.step + 1} the loss is {loss:g} and its gradient {gradient_norm:g}, in the batch of "
+        f"{whose}, at rate {rate:.2g}; expected finite numbers. The weights of the step before are kept",
         hint=f"a learning rate below {learner.plan.tuning.learning_rate / 10:.1g}, more warm-up, precision 'fp32', "
         "or a look at these examples",
         step=learner.step + 1,

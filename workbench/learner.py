@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from workbench import transfer, tuning
@@ -70,6 +71,7 @@ class Learner:
     metrics: tuple[Any, ...] = ()  # evaluate.Metric objects beside those of the task
     tactics: Sequence[Tactic] = field(default_factory=tuple)
     is_whole: bool = True  # False while the optimizer is half-way through its parameters
+    training_norms: tuple[nn.Module, ...] = ()  # norms whose running statistics move in a step
     _modes: list[tuple[nn.Module, bool]] | None = None  # each module, and whether it is in training mode in a step
 
     @property
@@ -135,8 +137,13 @@ class Learner:
         if self._modes is None:
             transfer.train_mode(self.model, self.backbone.blocks, self.trainable)
             self._modes = [(module, module.training) for module in self.model.modules()]
+            self.training_norms = tuple(module for module, trains in self._modes if trains and _has_statistics(module))
         for module, is_training in self._modes:  # walking the blocks at each step would cost a millisecond
             module.training = is_training
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _NormBase) and module.track_running_stats
 
 
 def windows_in(plan: Plan, examples: int) -> int:
@@ -179,7 +186,8 @@ def build(
         )
     task, choice = TABLE[backbone.task], plan.tuning
     device = tuning.choose_device(choice.device)
-    notes = (*backbone.notes, *train.notes, *adapt(backbone, plan, learnt=learnt))
+    found = [f"validation: {note}" for note in validation.notes]
+    notes = (*backbone.notes, *train.notes, *found, *adapt(backbone, plan, learnt=learnt))
     backbone.model.to(device)
     learner = Learner(
         backbone,

@@ -152,7 +152,11 @@ class Preparation:
 
 def _rows_of(plan: Plan) -> Any:
     """Return the choices that the rows depend on; how long a text may be is for the encoding."""
-    kept = {name: value for name, value in vars(plan.data).items() if name not in ("max_length", "image_size")}
+    kept = {
+        name: value
+        for name, value in vars(plan.data).items()
+        if name not in ("max_length", "window_overlap", "image_size")
+    }
     return tuple(kept.items())
 
 

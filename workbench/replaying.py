@@ -5,6 +5,7 @@ repeated, and because everything is a function of the step they give the same nu
 log instead of being written twice. The log of a run that was broken off and taken up is that of an unbroken one.
 """
 
+import dataclasses
 import json
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -49,11 +50,19 @@ class Replay:
         if not self._expected or not isinstance(event, FACTS):
             return [event]
         logged = self._expected.popleft()
-        if logged == event or self._has_diverged:
+        if _comparable(logged, event) == _comparable(event, logged) or self._has_diverged:
             return []
         self._has_diverged = True
         what = f"repeating step {event.step} gave {_told(event)}; the log has {_told(logged)}"
         return [ReplayDiverged(step=event.step, what=what)]
+
+
+def _comparable(event: Event, other: Event) -> Event:
+    """Return the event with the metrics that both have: extra ones need not be asked for again."""
+    if not (isinstance(event, EvaluationEnded) and isinstance(other, EvaluationEnded)):
+        return event
+    shared = {name: value for name, value in event.metrics.items() if name in other.metrics}
+    return dataclasses.replace(event, metrics=shared)
 
 
 def _after(facts: Sequence[Any], state: State | None) -> list[Any]:

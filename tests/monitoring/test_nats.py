@@ -37,7 +37,7 @@ def test_the_gradient_has_the_bits_of_plain_cross_entropy(targets, classes, dtyp
     assert torch.equal(ours.grad, plain.grad)
 
 
-@pytest.mark.parametrize("classes", [3, 3_000])
+@pytest.mark.parametrize("classes", [3, 5_000])
 def test_no_target_is_no_nats_and_what_is_not_finite_stays_so(classes):
     logits = torch.zeros(0, classes, requires_grad=True)
     nats.summed(logits, torch.zeros(0, dtype=torch.int64)).backward()

@@ -1,12 +1,16 @@
+import math
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
 import transformers as tf
+from datasets import Dataset
 
 from workbench.baseline import Backbone, blocks
 from workbench.choices import Data
 from workbench.tasks import TABLE
-from workbench.tasks.examples import longest_input
+from workbench.tasks.examples import IGNORED, longest_input
 
 
 def encoded(kind, count=30, **choice):
@@ -65,3 +69,20 @@ def test_any_backbone_takes_another_image_size(architecture):
     examples = TABLE["image-classification"].encode(tiny.rows("vit", 4), backbone, Data(image_size=48))
     logits, targets = TABLE["image-classification"].score(model, examples.batch([0, 1]))
     assert (logits.shape, targets.tolist()) == ((2, 2), [0, 1])
+
+
+def test_the_trivial_baseline_counts_targets_only():
+    backbone, examples = encoded("bert", 5)
+    marked = replace(examples, labels=[0, 0, 1, IGNORED, IGNORED])
+    found = TABLE["text-classification"].trivial(marked, marked, backbone.model.config)
+    shares = [3 / 5, 2 / 5]  # one row a class is added
+    assert found["accuracy"] == 2 / 3
+    assert found["loss"] == pytest.approx(-(2 * math.log(shares[0]) + math.log(shares[1])) / 3, abs=1e-12)
+
+
+def test_a_text_without_a_token_is_left_out_of_a_classifier_and_said():
+    backbone = tiny.backbone("gpt2", task="text-classification")
+    backbone.preprocessor.backend_tokenizer.normalizer = None
+    texts = Dataset.from_dict({"text": ["good film", "   ", "so dull"], "label": [1, 0, 0]})
+    found = TABLE["text-classification"].encode(texts, backbone, Data())
+    assert (found.notes, found.labels, found.row(1)) == (("1 of 3 texts without a single token left out",), [1, 0], 2)

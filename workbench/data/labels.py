@@ -12,7 +12,8 @@ from typing import Any
 from workbench.data.table import Table
 from workbench.errors import DataError
 
-_MISSING = frozenset({"", "nan", "<na>"})  # "none" and "null" may well be classes
+_MISSING = frozenset({"", "nan", "<na>", "-100"})  # "none" and "null" may well be classes
+IGNORED = -100  # the field's label for "no target"
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 
 
@@ -57,7 +58,7 @@ def in_order(table: Table, column: str, names: Sequence[str]) -> tuple[str, ...]
 def _name(value: Any, known: Sequence[str] | None, where: Callable[[], str]) -> str | None:
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
         value = value.item()  # a NumPy scalar
-    if value is None or (isinstance(value, float) and value != value):
+    if value is None or value == IGNORED or (isinstance(value, float) and value != value):
         return None
     if known is not None and isinstance(value, int):
         return known[value] if 0 <= value < len(known) else None  # -1 is the custom for "not labelled"
