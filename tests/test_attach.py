@@ -23,6 +23,8 @@ from workbench.last_words import Watch
 from workbench.session import Session
 from workbench.store import RunFolder
 
+pytestmark = pytest.mark.slow
+
 LONG = PLAN.change(max_steps=400, epochs=1000, evaluate_every=200)
 
 

@@ -30,6 +30,7 @@ def after(events, step):
     return [(type(e), {**vars(e), "time": 0, "seconds": 0, "scheduled": True}) for e in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 6, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 4, 5, 9, 12))])
 @pytest.mark.parametrize("plan", [LONG, ALL], ids=["replayed", "kept"])
 def test_a_fork_without_a_change_is_its_parent(tmp_path, preparation, plan, step):
@@ -42,6 +43,7 @@ def test_a_fork_without_a_change_is_its_parent(tmp_path, preparation, plan, step
     assert first == RunForked(parent=parent.name, step=step, changes={})
 
 
+@pytest.mark.slow
 def test_a_fork_differs_from_its_parent_only_from_its_step_on(tmp_path, preparation):
     parent = carried_out(ALL, tmp_path)
     twin = finished(
@@ -78,6 +80,7 @@ def test_a_fork_that_was_broken_off_goes_on_to_the_same_end(tmp_path, preparatio
         assert_same(whole, finished(broken, preparation))
 
 
+@pytest.mark.slow
 def test_at_the_beginning_everything_can_change(tmp_path, preparation):
     parent = carried_out(LONG.change(max_steps=3), tmp_path)
     twin = finished(fork(parent, preparation, 0, {"seed": 5, "method": "lora", "trainable": "all"}), preparation)
@@ -85,6 +88,7 @@ def test_at_the_beginning_everything_can_change(tmp_path, preparation):
     assert twin.plan().transfer.method == "lora"
 
 
+@pytest.mark.slow
 def test_what_can_not_be_forked_is_refused_before_anything_is_written(tmp_path, preparation):
     parent = carried_out(LONG, tmp_path)
     for step, changes, error, words in (
@@ -100,6 +104,7 @@ def test_what_can_not_be_forked_is_refused_before_anything_is_written(tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == [parent.name]
 
 
+@pytest.mark.slow
 def test_a_fork_of_a_fork_is_its_parent_too(tmp_path, preparation):
     parent = carried_out(ALL, tmp_path, adjustments={10: {"trainable": "all"}})
     child = finished(fork(parent, preparation, 5, {"learning_rate": 0.05}), preparation)
@@ -108,6 +113,7 @@ def test_a_fork_of_a_fork_is_its_parent_too(tmp_path, preparation):
     assert all(torch.equal(mine[part][name], theirs[part][name]) for part in mine for name in mine[part])
 
 
+@pytest.mark.slow
 def test_an_evaluation_at_the_step_of_the_fork_is_not_repeated(tmp_path, preparation):
     parent = carried_out(ALL, tmp_path)
     twin = finished(fork(parent, preparation, 8, {"learning_rate": 0.5}), preparation)

@@ -100,6 +100,7 @@ def gone_on(folder, adjustments=()):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "method", "count"),
     [
@@ -116,6 +117,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_log(tmp_path, task, method
         assert_same(whole, gone_on(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "count"), [("weights", 3), pytest.param("weights", 40, marks=pytest.mark.slow)])
 def test_changes_made_while_it_ran_are_made_again(tmp_path, method, count):
     whole, copies = snapshots(LONG, tmp_path, count, adjustments=ADJUSTMENTS)
@@ -136,6 +138,7 @@ def test_a_stopped_run_goes_on_and_its_log_says_so(tmp_path):
     assert list(folder.events())[-1].reason == "completed"
 
 
+@pytest.mark.slow
 def test_the_newest_valid_checkpoint_is_taken_and_a_broken_one_named(tmp_path):
     whole, (folder,) = snapshots(LONG, tmp_path, 1)
     shutil.rmtree(folder.path)
@@ -151,12 +154,14 @@ def test_the_newest_valid_checkpoint_is_taken_and_a_broken_one_named(tmp_path):
     assert not [event for event in heard if isinstance(event, (StepEnded, EvaluationEnded))]  # all of it was logged
 
 
+@pytest.mark.slow
 def test_a_run_without_any_checkpoint_left_begins_again(tmp_path):
     whole, (folder,) = snapshots(LONG, tmp_path, 1)
     shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
     assert_same(whole, gone_on(folder))
 
 
+@pytest.mark.slow
 def test_other_numbers_than_logged_are_said(tmp_path):
     folder = snapshots(LONG, tmp_path, 8)[1][-1]
     shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
@@ -167,6 +172,7 @@ def test_other_numbers_than_logged_are_said(tmp_path):
     assert [event.step for event in heard if isinstance(event, ReplayDiverged)] == [step.step]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_complete_or_carried_out_elsewhere_is_left_alone(tmp_path):
     folder = carried_out(LONG.change(max_steps=2), tmp_path)
     before = (folder.path / "events.jsonl").read_bytes()
@@ -177,12 +183,14 @@ def test_a_run_that_is_complete_or_carried_out_elsewhere_is_left_alone(tmp_path)
     assert (folder.path / "events.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_other_rows_than_the_run_began_with_are_refused(tmp_path):
     _, (folder,) = snapshots(LONG, tmp_path, 1)
     with pytest.raises(RunError, match="rows are not those"):
         list(run(folder=folder, table=tiny.frame(60)))
 
 
+@pytest.mark.slow
 def test_a_wish_that_can_not_be_granted_is_told_and_ends_nothing(tmp_path):
     folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path)
     for event in run(folder=folder, table=tiny.frame()):
@@ -197,6 +205,7 @@ def test_a_wish_that_can_not_be_granted_is_told_and_ends_nothing(tmp_path):
     assert isinstance(list(folder.events())[-1], RunEnded)
 
 
+@pytest.mark.slow
 def test_a_half_written_last_line_is_cut_before_more_is_written(tmp_path):
     whole, (folder,) = snapshots(LONG, tmp_path, 1)
     with (folder.path / "events.jsonl").open("a") as log:

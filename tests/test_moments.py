@@ -11,6 +11,8 @@ from workbench.forking import fork
 from workbench.moments import Moment
 from workbench.preparation import Preparation
 
+pytestmark = pytest.mark.slow
+
 KEPT = LONG.change(keep_last=None, checkpoint_every=1)
 
 

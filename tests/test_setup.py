@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-CONDA_NAMES = {"pytorch": "torch"}  # conda-forge -> package index
+CONDA_NAMES = {"pytorch": "torch", "python-xxhash": "xxhash"}  # conda-forge -> package index
 
 
 def bounds(requirements):

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from workbench.events import Event
+from workbench.events import Event, RunChosen
 
 if TYPE_CHECKING:
     from workbench.session import Session
@@ -53,7 +53,7 @@ class Pump:
     def __init__(self) -> None:
         self._views: list[View] = []
         self._heard: deque[Event] = deque()
-        self._caught_up: dict[int, list[Event]] = {}  # what a view that came late was shown when it came
+        self._shown: dict[int, dict[int, Event]] = {}  # what a view was shown when it came, and may hear of again
         self._wake = threading.Event()
         self._turning = threading.RLock()  # one turn at a time; callbacks of buttons never wait for it
         self._unsubscribe: Callable[[], None] | None = None  # None: no thread is running
@@ -66,7 +66,7 @@ class Pump:
                 threading.Thread(target=self._run, name="panels", daemon=True).start()
             self.turn()
             past = list(view.session.run.events) if view.session.run else []
-            self._caught_up[id(view)] = past
+            self._shown[id(view)] = {id(event): event for event in past}
             _show(view, past)
             self._views.append(view)
             view.refresh()
@@ -76,6 +76,7 @@ class Pump:
         """Show `view` nothing more."""
         with self._turning:
             self._views = [other for other in self._views if other is not view]
+            self._shown.pop(id(view), None)
         self.wake()
 
     def wake(self) -> None:
@@ -87,10 +88,18 @@ class Pump:
         with self._turning:
             events = [self._heard.popleft() for _ in range(len(self._heard))]
             for view in self._views:
-                past = {id(event) for event in self._caught_up.pop(id(view), ())}
-                _show(view, [event for event in events if id(event) not in past] if past else events)
+                _show(view, self._new(view, events))
                 if view.is_seen:
                     view.refresh()
+
+    def _new(self, view: View, events: list[Event]) -> list[Event]:
+        """Leave out what `view` was shown when it came; but where another run is chosen, all of its events follow."""
+        shown = self._shown.get(id(view), {})
+        chosen = next((place for place, event in enumerate(events) if isinstance(event, RunChosen)), len(events))
+        new = [event for event in events[:chosen] if id(event) not in shown]
+        if chosen < len(events):
+            self._shown.pop(id(view), None)
+        return [*new, *events[chosen:]]
 
     def _hear(self, event: Event) -> None:
         self._heard.append(event)
@@ -148,6 +157,25 @@ def guarded(view: View, action: Callable[..., None]) -> Callable[..., None]:
         wake(view)
 
     return call
+
+
+def background(
+    view: View, work: Callable[[], Any], *, then: Callable[[Any], None], failed: Callable[[Exception], None]
+) -> None:
+    """Do `work` on a thread of its own and hand what it returns to `then`, or its error to `failed`; then redraw.
+
+    Both are called on that thread; an error of theirs shows in `view`.
+    """
+
+    def carry_out() -> None:
+        try:
+            result = work()
+        except Exception as error:
+            failed(error)
+        else:
+            then(result)
+
+    threading.Thread(target=guarded(view, carry_out), name="panels-work", daemon=True).start()
 
 
 def _show(view: View, events: list[Event]) -> None:

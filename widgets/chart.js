@@ -26,7 +26,7 @@ function logTicks(low, high) {
 
 function span(values, isLog, wanted, limits) {
   const usable = values.filter((value) => Number.isFinite(value) && (!isLog || value > 0));
-  if (usable.length === 0) return limits ?? (isLog ? [0.1, 1] : [0, 1]);
+  if (usable.length === 0) return isLog ? [0.1, 1] : [0, 1];
   let low = Math.min(...usable);
   let high = Math.max(...usable);
   if (isLog) return low === high ? [low / 1.5, high * 1.5] : [low / 1.06, high * 1.06];
@@ -84,6 +84,28 @@ class Chart {
     if (value == null || !Number.isFinite(value)) return;
     this.lines.append(s("line", { class: `fw-line fw-level fw-${kind}`, x1: EDGE.left, x2: this.svg.getAttribute("width") - EDGE.right,
       y1: this.y(value), y2: this.y(value) }));
+  }
+
+  // A small mark on the step axis, with its words as a title.
+  mark(step, words) {
+    const [x, y] = [this.x(step), this.height - EDGE.bottom];
+    this.lines.append(s("path", { class: "fw-mark", d: `M${x - 4.5} ${y + 8}L${x + 4.5} ${y + 8}L${x} ${y}Z` }, s("title", {}, words)));
+  }
+
+  // The step that is looked at in the box.
+  chosen(step) {
+    this.lines.append(s("line", { class: "fw-chosen", x1: this.x(step), x2: this.x(step), y1: EDGE.top, y2: this.height - EDGE.bottom }));
+  }
+
+  // What each kind of line means: [kind, words].
+  explain(entries) {
+    const shown = entries.filter(Boolean);
+    const key = JSON.stringify(shown);
+    if (this.legend.dataset.key === key) return;
+    this.legend.dataset.key = key;
+    this.legend.replaceChildren(...shown.map(([kind, words]) => h("span", {},
+      s("svg", { width: 26, height: 10, "aria-hidden": "true" },
+        s("line", { class: `fw-line fw-${kind}${kind === "baseline" ? " fw-level" : ""}`, x1: 1, x2: 25, y1: 5, y2: 5 })), words)));
   }
 
   dots(points, kind, square) {

@@ -1,5 +1,5 @@
-// The curves: loss above, the metrics of the task beneath, one crosshair through both.
-const HEIGHTS = { loss: 268, metric: 148 };
+// The curves: loss above, the metrics of the task beneath, the user's own below them, one crosshair through all.
+const HEIGHTS = { loss: 268, metric: 148, other: 128 };
 
 function floats(view) {
   if (!view) return [];
@@ -23,15 +23,21 @@ function smooth(line, share, bucket) {
 }
 
 const KINDS = { perplexity: "perplexity", accuracy: "accuracy", macro_f1: "f1" };
+const drawn = (line) => ({ raw: points(line.training.x, line.training.y), held: points(line.validation.x, line.validation.y),
+  metrics: line.metrics.map((m, i) => ({ ...m, kind: KINDS[m.name] ?? `extra-${i % 3}`, line: points(m.x, m.y) })) });
 const lastAt = (points, step) => points.findLast(([x]) => x <= step) ?? null;
 
-export default panel("curves", "Curves", (body, { model }) => {
+export default panel("curves", "Curves", (body, { model, send }) => {
   const loss = new Chart("loss", "loss (nats per target)", HEIGHTS.loss);
   const metric = new Chart("metrics", "", HEIGHTS.metric);
+  const other = new Chart("other metrics", "other metrics", HEIGHTS.other);
+  const all = [loss, metric, other];
+  const fork = h("p", { class: "fw-fork", role: "status" });
+  const box = pointBox(send);
   const verdict = h("p", { class: "fw-verdict" });
   const tip = h("div", { class: "fw-tip", hidden: true });
   const charts = h("div", { class: "fw-charts", tabindex: 0, role: "group",
-    "aria-label": "curves; arrow keys move the crosshair" }, loss.root, metric.root, tip);
+    "aria-label": "curves; arrow keys move along the steps, Enter looks at one" }, loss.root, metric.root, other.root, tip);
   const logId = freshId();
   const smoothId = freshId();
   const logBox = h("input", { type: "checkbox", id: logId, onchange: () => keep("log_scale", logBox.checked) });
@@ -42,7 +48,7 @@ export default panel("curves", "Curves", (body, { model }) => {
     h("div", { class: "fw-curves-head" }, h("h3", {}, "Curves"), h("span", { class: "fw-curves-tools" },
       h("label", { for: smoothId }, "smoothing"), slider, share,
       h("label", { class: "fw-check", for: logId }, logBox, "log scale"))),
-    charts, verdict,
+    fork, charts, verdict, box.root,
   );
 
   let data = null; // the state, decoded
@@ -54,9 +60,10 @@ export default panel("curves", "Curves", (body, { model }) => {
   }
 
   function decode(state) {
-    const metrics = state.metrics.map((m) => ({ ...m, kind: KINDS[m.name], line: points(m.x, m.y) }));
-    return { ...state, metrics, raw: points(state.training.x, state.training.y), bucket: state.training.bucket,
-      means: points(state.training.mean_x, state.training.mean_y), held: points(state.validation.x, state.validation.y) };
+    const own = drawn(state);
+    return { ...state, ...own, metrics: own.metrics.filter((m) => !m.is_extra), others: own.metrics.filter((m) => m.is_extra),
+      before: state.parent && drawn(state.parent), bucket: state.training.bucket,
+      means: points(state.training.mean_x, state.training.mean_y) };
   }
 
   function draw(smoothing) {
@@ -67,7 +74,9 @@ export default panel("curves", "Curves", (body, { model }) => {
     setText(share, smoothing ? smoothing.toFixed(2) : "off");
     drawLoss(width, isLog, smoothing);
     drawMetrics(width);
+    drawOthers(width);
     drawLegends(smoothing);
+    if (data.point) all.filter((chart) => chart.x).forEach((chart) => chart.chosen(data.point.step));
     const isEmpty = data.raw.length + data.held.length === 0 && !data.provisional;
     setText(verdict, data.verdict || (isEmpty ? "The curves begin when a run is started." : "\u00a0"));
     setText(loss.title, summary());
@@ -75,10 +84,16 @@ export default panel("curves", "Curves", (body, { model }) => {
   }
 
   function drawLoss(width, isLog, smoothing) {
-    const { raw, held, provisional, baseline, best } = data;
+    const { raw, held, provisional, baseline, best, before } = data;
     const extra = [baseline, provisional?.loss].filter((value) => value != null);
-    loss.scale(width, data.steps, span([...raw, ...held].map(([, y]) => y).concat(extra), isLog, loss.wanted), isLog);
+    const lines = [raw, held, ...(before ? [before.raw, before.held] : [])];
+    const values = lines.flat().map(([, y]) => y).concat(extra);
+    loss.scale(width, data.steps, span(values, isLog, loss.wanted, values.some((y) => y < 0) ? null : [0, Infinity]), isLog);
     loss.level(baseline, "baseline");
+    if (before) {
+      loss.line(before.raw, "parent");
+      loss.line(before.held, "parent-held");
+    }
     loss.line(raw, smoothing ? "training fw-faint" : "training");
     data.smoothed = smoothing ? smooth(data.means, smoothing, data.bucket) : null;
     if (data.smoothed) loss.line(data.smoothed, "training");
@@ -90,18 +105,21 @@ export default panel("curves", "Curves", (body, { model }) => {
     }
     if (best) loss.lines.append(s("circle", { class: "fw-best", cx: loss.x(best.step), cy: loss.y(best.loss), r: 6 },
       s("title", {}, `best: ${inWords(best.loss)} at step ${best.step}`)));
+    for (const { step, words } of data.marks) loss.mark(step, words);
   }
 
   function drawMetrics(width) {
     const { metrics } = data;
     const isPerplexity = metrics.length > 0 && metrics[0].name === "perplexity";
-    const values = metrics.flatMap((m) => m.line.map(([, y]) => y));
+    const before = metrics.map((m) => ancestor(m.name)?.line ?? []);
+    const values = [...metrics.map((m) => m.line), ...before].flat().map(([, y]) => y);
     // A baseline perplexity far above the curve would press it flat: it is told in the legend instead.
     const levels = metrics.map((m) => m.baseline).filter((level) => level != null && (!isPerplexity || level <= 2 * Math.max(...values)));
     const isLog = isPerplexity && logBox.checked;
     metric.scale(width, data.steps, span([...values, ...levels], isLog, metric.wanted, isPerplexity ? [0, Infinity] : [0, 1]), isLog);
     setText(metric.unit, metrics.length === 0 ? "\u00a0" : isPerplexity ? "perplexity" : "share of validation rows");
     setText(metric.title, metrics.map((m) => `${m.title}: ${inWords(m.line.at(-1)?.[1])}`).join(", ") || "metrics");
+    before.forEach((line) => metric.line(line, "parent-held"));
     metrics.forEach((m) => {
       if (levels.includes(m.baseline)) metric.level(m.baseline, isPerplexity ? "baseline" : m.kind);
       metric.line(m.line, m.kind);
@@ -109,28 +127,35 @@ export default panel("curves", "Curves", (body, { model }) => {
     });
   }
 
-  function drawLegends(smoothing) {
-    const baseline = data.baseline_name || "baseline";
-    legend(loss, [["training", smoothing ? "training, smoothed" : "training"], ["validation", "validation"],
-      data.baseline != null && ["baseline", baseline]]);
-    legend(metric, data.metrics.flatMap((m) => m.name === "perplexity"
-      ? [["perplexity", "validation"], m.baseline != null && ["baseline", `${baseline}: ${inWords(m.baseline, 3)}`]] : [[m.kind, m.title]]).concat(
-      data.metrics.some((m) => m.name !== "perplexity" && m.baseline != null) ? [["baseline", "baseline of each"]] : []));
+  // The user's own metrics have a chart of their own, since nothing is known of their range.
+  function drawOthers(width) {
+    other.root.hidden = data.others.length === 0;
+    if (other.root.hidden) return;
+    const before = data.others.map((m) => ancestor(m.name)?.line ?? []);
+    other.scale(width, data.steps, span([...data.others.map((m) => m.line), ...before].flat().map(([, y]) => y), false, other.wanted), false);
+    before.forEach((line) => other.line(line, "parent-held"));
+    data.others.forEach((m) => { other.line(m.line, m.kind); other.dots(m.line, m.kind); });
+    setText(other.title, data.others.map((m) => `${m.title}: ${inWords(m.line.at(-1)?.[1])}`).join(", "));
   }
 
-  function legend(chart, entries) {
-    const shown = entries.filter(Boolean);
-    const key = JSON.stringify(shown);
-    if (chart.legend.dataset.key === key) return;
-    chart.legend.dataset.key = key;
-    chart.legend.replaceChildren(...shown.map(([kind, words]) => h("span", {},
-      s("svg", { width: 26, height: 10, "aria-hidden": "true" },
-        s("line", { class: `fw-line fw-${kind}${kind === "baseline" ? " fw-level" : ""}`, x1: 1, x2: 25, y1: 5, y2: 5 })), words)));
+  const ancestor = (name) => data.before?.metrics.find((m) => m.name === name);
+
+  function drawLegends(smoothing) {
+    const baseline = data.baseline_name || "baseline";
+    loss.explain([["training", smoothing ? "training, smoothed" : "training"], ["validation", "validation"],
+      data.before && ["parent-held", "parent"],
+      data.baseline != null && ["baseline", baseline]]);
+    metric.explain(data.metrics.flatMap((m) => m.name === "perplexity"
+      ? [["perplexity", "validation"], m.baseline != null && ["baseline", `${baseline}: ${inWords(m.baseline, 3)}`]] : [[m.kind, m.title]]).concat(
+      data.metrics.some((m) => m.name !== "perplexity" && m.baseline != null) ? [["baseline", "baseline of each"]] : []));
+    other.explain(data.others.map((m) => [m.kind, m.title]));
+    setText(fork, data.fork ? [`Fork of ${data.fork.parent}: ${data.fork.differs}`, data.fork.note].filter(Boolean).join(" · ") : "");
   }
 
   function summary() {
     const said = [`training loss ${inWords(data.raw.at(-1)?.[1]) || "not measured yet"}`];
     if (data.held.length) said.push(`validation loss ${inWords(data.held.at(-1)[1])}`);
+    for (const { words } of data.marks) said.push(words);
     return `Loss in nats per target at step ${data.last_step} of ${data.steps}: ${said.join(", ")}`;
   }
 
@@ -140,10 +165,10 @@ export default panel("curves", "Curves", (body, { model }) => {
     add("training", data.smoothed ? "training (raw)" : "training", lastAt(data.raw, step));
     if (data.smoothed) add("training", "smoothed", lastAt(data.smoothed, step));
     add("validation", "validation", lastAt(data.held, step));
-    data.metrics.forEach((m) => add(m.kind, m.kind === "f1" ? "F1" : m.title, lastAt(m.line, step)));
+    [...data.metrics, ...data.others].forEach((m) => add(m.kind, m.kind === "f1" ? "F1" : m.title, lastAt(m.line, step)));
     if (rows.length === 0) return hideCursor();
     cursor = step;
-    for (const chart of [loss, metric]) {
+    for (const chart of all.filter((chart) => chart.x)) {
       for (const end of ["x1", "x2"]) chart.cursor.setAttribute(end, chart.x(step));
       chart.cursor.setAttribute("visibility", "visible");
     }
@@ -158,7 +183,7 @@ export default panel("curves", "Curves", (body, { model }) => {
   function hideCursor() {
     cursor = null;
     tip.hidden = true;
-    for (const chart of [loss, metric]) chart.cursor.setAttribute("visibility", "hidden");
+    for (const chart of all) chart.cursor.setAttribute("visibility", "hidden");
   }
 
   // The measured step nearest to a place; evaluations before the first step count too.
@@ -172,15 +197,20 @@ export default panel("curves", "Curves", (body, { model }) => {
     const step = data && loss.x ? stepAt(event.clientX - charts.getBoundingClientRect().left) : null;
     if (step != null) point(step);
   });
+  charts.addEventListener("click", (event) => {
+    const step = data && loss.x ? stepAt(event.clientX - charts.getBoundingClientRect().left) : null;
+    if (step != null) send("point", { step });
+  });
   charts.addEventListener("pointerleave", hideCursor);
   charts.addEventListener("blur", hideCursor);
   charts.addEventListener("keydown", (event) => {
     const known = data ? [...new Set([...data.held, ...data.raw].map(([step]) => step))].sort((a, b) => a - b) : [];
     const by = { ArrowLeft: -1, ArrowRight: 1, Home: -known.length, End: known.length }[event.key];
     if (event.key === "Escape") hideCursor();
+    if (event.key === "Enter" && cursor != null) send("point", { step: cursor });
     if (!by || known.length === 0) return;
     event.preventDefault();
-    const place = cursor == null ? known.length - 1 : known.indexOf(cursor) + by;
+    const place = (cursor == null ? (by < 0 ? known.length : -1) : known.indexOf(cursor)) + by; // from the end it came from
     point(known[Math.max(0, Math.min(known.length - 1, place))]);
   });
 
@@ -196,7 +226,11 @@ export default panel("curves", "Curves", (body, { model }) => {
   watcher.observe(charts);
   settings();
   return {
-    update(state) { data = decode(state); later(); },
+    update(state) {
+      data = decode(state);
+      if (box.update(state.point)) charts.focus();
+      later();
+    },
     dispose() {
       watcher.disconnect();
       model.off("change:log_scale change:smoothing", settings);

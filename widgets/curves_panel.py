@@ -1,143 +1,148 @@
 """CurvesPanel: training and validation loss as they happen, with perplexity or accuracy and F1 beneath.
 
-Every number is one the run measured. Log scale and smoothing change the picture only: the raw line stays, faintly.
+Log scale and smoothing change the picture only: the raw line stays, faintly. A click on the loss is a look back at that
+step: what was measured, sample outputs of the model as it was, and a fork from there. A fork lies over its parent.
 """
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from widgets.panel import Panel, page
-from widgets.series import Series
-from workbench.events import (
-    EvaluationEnded,
-    EvaluationProgressed,
-    Event,
-    RunEnded,
-    RunFailed,
-    RunStarted,
-    StageStarted,
-    StepEnded,
-)
+from widgets import wording
+from widgets.curves import KINDS, Curves, of_parent
+from widgets.panel import Panel, page, style
+from widgets.point import SAMPLES, Point, point_at
+from workbench.errors import RunError
+from workbench.events import Event, RunChosen, RunForked, StageStarted
 
 if TYPE_CHECKING:
+    from workbench.kernel import Run
     from workbench.session import Session
-
-METRICS = {"perplexity": "perplexity", "accuracy": "accuracy", "macro_f1": "F1 (macro)"}
 
 
 class CurvesPanel(Panel):
-    """The curves of the session's latest run.
+    """The curves of the session's run.
 
     Attributes:
         log_scale: Whether the loss is drawn on a logarithmic scale.
         smoothing: Share of the smoothed line that is kept from step to step, 0 (off) to 0.99.
     """
 
-    _esm = page("chart.js", "curves.js")
-    kinds = frozenset({StageStarted, RunStarted, StepEnded, EvaluationProgressed, EvaluationEnded, RunEnded, RunFailed})
+    _esm = page("fields.js", "chart.js", "point.js", "curves.js")
+    _css = style("curves.css")
+    kinds = KINDS
     log_scale = traitlets.Bool(default_value=False).tag(sync=True)
     smoothing = traitlets.Float(default_value=0.0, min=0.0, max=0.99).tag(sync=True)
 
-    _metrics: dict[str, Series]
-    _provisional: EvaluationProgressed | None
-    _started: RunStarted | None
-    _test: EvaluationEnded | None
-    _best: dict[str, float] | None
-
     def __init__(self, session: "Session") -> None:
-        self._is_over = True  # the next run begins on an empty sheet
-        self._clear()
+        self._curves = Curves()
+        self._parent: Curves | None = None
+        self._before: Mapping[str, Any] = {}  # what the parent's plan says where the fork differs
+        self._parent_note = ""  # why the parent can't be shown
+        self._point: Point | None = None
         super().__init__(session)
 
-    def note(self, event: Event) -> None:
-        """Put an event on the curves."""
-        match event:
-            case StepEnded(step=step, loss=loss):
-                self._training.add(step, loss)
-                self._last_step = step
-            case EvaluationProgressed(split="validation"):
-                self._provisional = event
-            case EvaluationEnded(split="validation"):
-                self._evaluated(event)
-            case EvaluationEnded(split="test"):
-                self._test = event
-            case StageStarted():
-                self._begin()
-            case RunStarted():
-                self._begin()
-                self._started = event
-            case RunEnded() | RunFailed():
-                self._is_over, self._provisional = True, None
-
-    def picture(self) -> dict[str, Any]:
-        """Return the downsampled curves and what is said about them."""
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        """Return what can be done at a point of the curve."""
         return {
-            "steps": self._last_step if self._is_over or self._started is None else self._started.steps,
-            "last_step": self._last_step,
-            "training": self._training.picture(),
-            "validation": self._validation.picture(),
-            "metrics": [
-                {"name": name, "title": METRICS[name], **series.picture(), "baseline": self._baseline().get(name)}
-                for name, series in self._metrics.items()
-            ],
-            "baseline": self._baseline().get("loss"),
-            "baseline_name": self._started.baseline_name if self._started else "",
-            "provisional": self._provisional_point(),
-            "best": self._best,
-            "verdict": self._verdict(),
+            "point": self._choose,
+            "leave": self._leave,
+            "settle": self._settle,
+            "samples": self._sample,
+            "fork": self._fork,
         }
 
-    def _clear(self) -> None:
-        self._training, self._validation = Series(), Series()
-        self._metrics = {}
-        self._provisional = self._started = self._test = self._best = None
-        self._since_best = 0  # evaluations without a new best
-        self._last_step = 0
+    def note(self, event: Event) -> None:
+        """Put an event on the curves; another run begins on an empty sheet, a fork on that of its parent."""
+        self._curves.note(event)
+        if isinstance(event, RunChosen):
+            self._leave()
+        if self._curves.forked is None and isinstance(event, RunChosen | StageStarted):
+            self._parent, self._before, self._parent_note = None, {}, ""
+        if isinstance(event, RunForked):
+            self._look_up(event)
 
-    def _begin(self) -> None:
-        if self._is_over:
-            self._clear()
-            self._is_over = False
+    def _look_up(self, forked: RunForked) -> None:
+        """Read the parent's log in the background."""
+        self._parent, self._before, self._parent_note = None, {}, ""
+        run = self.session.run
 
-    def _evaluated(self, event: EvaluationEnded) -> None:
-        self._provisional = None
-        self._validation.add(event.step, event.metrics["loss"])
-        for name in METRICS:
-            if name in event.metrics:
-                self._metrics.setdefault(name, Series()).add(event.step, event.metrics[name])
-        self._since_best = 0 if event.best else self._since_best + 1
-        if event.best:
-            self._best = {"step": event.step, "loss": event.metrics["loss"]}
+        def found(parent: tuple[Curves, Mapping[str, Any]]) -> None:
+            if self._curves.forked is forked:  # and not another run by now
+                self._parent, self._before = parent
 
-    def _baseline(self) -> dict[str, float]:
-        return dict(self._started.baseline) if self._started else {}
+        def missed(error: Exception) -> None:
+            if self._curves.forked is forked:
+                self._parent_note = f"its parent can't be shown: {error}"
 
-    def _provisional_point(self) -> dict[str, float] | None:
-        point = self._provisional
-        return {"step": point.step, "loss": point.loss} if point else None
+        def look() -> tuple[Curves, Mapping[str, Any]]:
+            differences = run.differences if run is not None else {}
+            return of_parent(forked, self.session), {name: pair[0] for name, pair in differences.items()}
 
-    def _verdict(self) -> str:
-        bad = self._training.first_bad
-        if bad is not None:
-            return f"the training loss is no number since step {bad:,}: try a lower learning rate"
-        if self._best is None:
-            return ""
-        best = f"best validation loss {self._best['loss']:.4g} at step {self._best['step']:,.0f}"
-        if self._test is not None:
-            return f"{best} · {_measured(self._test)}"
-        if len(self._validation) == 1 and self._best["step"] == 0:
-            return f"before training: validation loss {self._best['loss']:.4g}"
-        if self._best["step"] == 0:
-            return f"no better than before training · {best}"
-        if self._is_over:
-            return best
-        if self._since_best == 0:
-            return f"still improving · {best}"
-        return f"no better for {self._since_best} {'evaluation' if self._since_best == 1 else 'evaluations'} · {best}"
+        self.background(look, then=found, failed=missed)
 
+    @property
+    def is_ticking(self) -> bool:
+        """Whether time goes by in the box of a point."""
+        return self._point is not None and self._point.doing != ""
 
-def _measured(event: EvaluationEnded) -> str:
-    names = {"loss": "loss", **METRICS}
-    parts = [f"{names[name].split(' (')[0]} {event.metrics[name]:.3g}" for name in names if name in event.metrics]
-    return f"on {event.rows:,} {event.split} rows: {', '.join(parts)}"
+    def picture(self) -> dict[str, Any]:
+        """Return the curves, those of the parent, what differs, and the point that was clicked on."""
+        return {
+            **self._curves.picture(),
+            "parent": self._parent.lines() if self._parent else None,
+            "fork": self._difference(),
+            "point": self._point.picture(self._curves) if self._point else None,
+        }
+
+    def _difference(self) -> dict[str, str] | None:
+        """Return whose fork it is and what it does otherwise."""
+        forked = self._curves.forked
+        if forked is None:
+            return None
+        own = next((mark for mark in self._curves.adjusted if mark.scheduled and mark.step == forked.step), None)
+        changes = wording.change(own.before if own else self._before, forked.changes) or "nothing changed"
+        said = f"{changes} from step {forked.step:,}"
+        return {"parent": forked.parent, "differs": said, "note": self._parent_note}
+
+    def _choose(self, step: int) -> None:
+        if self._point is None or self._point.step != int(step):
+            self._point = point_at(int(step), self._curves, self.session)
+
+    def _leave(self) -> None:
+        self._point = None
+
+    def _settle(self) -> None:
+        if self._point is not None:
+            self._point.problem = None
+
+    def _sample(self) -> None:
+        point = self._point
+        if point is None or point.doing:
+            return
+        run = self._run()
+        point.begin("loading …")
+
+        def look_back() -> tuple[Any, str]:
+            moment = run.at(point.step, progress=point.go_on)
+            return moment.samples(SAMPLES), moment.differs
+
+        self.background(look_back, then=lambda found: point.show_samples(*found), failed=point.fail)
+
+    def _fork(self, learning_rate: Any, layers: str) -> None:
+        point = self._point
+        if point is None or point.doing:
+            return
+        try:
+            run, changes = self._run(), point.changes(learning_rate, layers)
+        except Exception as error:
+            point.fail(error)
+            return
+        point.begin("starting the fork …")
+        self.background(lambda: run.fork(point.step, **changes), failed=point.fail)
+
+    def _run(self) -> "Run":
+        if self.session.run is None:
+            raise RunError("there is no run to look back at", hint="start one")
+        return self.session.run

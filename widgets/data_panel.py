@@ -3,13 +3,11 @@
 What the rows hold goes to the page as plain text, whatever it looks like, and images as small pictures made here.
 """
 
-import base64
-import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from widgets import wording
-from widgets.panel import Panel, page, prepare, problem
+from widgets import cells, wording
+from widgets.panel import Panel, page, prepare, problem, style
 from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
 
 PAGE_ROWS = 5
 SHOWN_CLASSES = 8
-SHOWN_LETTERS = 600  # of a text in the table of rows
-THUMBNAIL = 56  # pixels a side, at most
 SPLITS = ("train", "validation", "test")
 ROLES = {"text": "text_column", "label": "label_column", "group": "group_column"}  # role -> field of the plan
 
@@ -29,6 +25,7 @@ class DataPanel(Panel):
     """The rows to learn from."""
 
     _esm = page("fields.js", "data.js")
+    _css = style("data.css")
     kinds = frozenset({PlanChanged, PreparationEnded})
 
     def __init__(self, session: "Session") -> None:
@@ -159,19 +156,9 @@ def _classes(split: "Split") -> list[dict[str, Any]]:
 
 
 def _row(row: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
-    text = str(row.get("text", ""))
     return {
         "number": row.get("row"),
-        "text": text if len(text) <= SHOWN_LETTERS else text[:SHOWN_LETTERS] + " …",
-        "image": _thumbnail(row["image"]) if "image" in row else None,
+        "text": cells.text(str(row.get("text", ""))),
+        "image": cells.thumbnail(row["image"]) if "image" in row else None,
         "label": labels[row["label"]] if labels and "label" in row else None,
     }
-
-
-def _thumbnail(image: Any) -> str:
-    """Return a PIL image as a small PNG in a data address."""
-    small = image.convert("RGB")
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    memory = io.BytesIO()
-    small.save(memory, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(memory.getvalue()).decode()

@@ -11,23 +11,25 @@ function snowflake(x, y, r) {
 
 const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block /, "");
 
+const STRIP = 15; // pixels beneath each block, for how far it has moved
+
 // Where each block stands: [x, y, width, height] and the height of it all.
 function layout(blocks, room) {
   const isDense = blocks.length > 14;
   const gap = isDense ? 5 : 8;
   const most = Math.max(...blocks.map((block) => block.size), 1);
-  const tall = isDense ? 44 : 60;
+  const tall = isDense ? 44 : 56;
   let x = 1;
   let y = 2;
   const places = blocks.map((block) => {
     const width = block.kind !== "block" ? 58 : isDense ? 30 : 44;
     const height = tall - (isDense ? 10 : 16) * (1 - Math.sqrt(block.size / most));
-    if (x + width > room - 1 && x > 1) { x = 1; y += tall + 6; }
+    if (x + width > room - 1 && x > 1) { x = 1; y += tall + STRIP + 4; }
     const place = [x, y + (tall - height) / 2, width, height];
     x += width + gap;
     return place;
   });
-  return { places, height: y + tall + 2, isDense, middle: tall / 2 };
+  return { places, height: y + tall + STRIP, isDense, tall };
 }
 
 export default panel("freeze", "Layers", (body, { send }) => {
@@ -54,39 +56,50 @@ export default panel("freeze", "Layers", (body, { send }) => {
   const adapterKey = key("adapter", "LoRA adapter");
   const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts),
     h("span", { class: "fw-keys" }, key("trainable", "trainable"), key("frozen", "frozen"), adapterKey));
+  const movedKey = key("moved", "moved");
+  line.lastChild.append(movedKey);
+  const verified = h("span", { class: "fw-verified" });
+  const broken = h("p", { class: "fw-broken", role: "alert" });
+  const effect = h("span", { class: "fw-effect", role: "status" });
+  const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified, effect);
   const notes = noteList();
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, proof, broken, notes.root);
 
   let blocks = [];
   let drawn = "";
   let nodes = [];
 
   function build(room) {
-    const { places, height, isDense, middle } = layout(blocks, room);
+    const { places, height, isDense, tall } = layout(blocks, room);
     const hadFocus = nodes.findIndex((node) => node.group === document.activeElement);
     setAttribute(svg, "width", room);
     setAttribute(svg, "height", height);
-    const links = places.slice(1).flatMap(([x, y, , tall], index) => {
+    const links = places.slice(1).flatMap(([x, y, , own], index) => {
       const [left, top, width, high] = places[index];
-      return x > left ? [s("line", { class: "fw-link", x1: left + width, x2: x, y1: top + high / 2, y2: y + tall / 2 })] : [];
+      return x > left ? [s("line", { class: "fw-link", x1: left + width, x2: x, y1: top + high / 2, y2: y + own / 2 })] : [];
     });
-    nodes = blocks.map((block, index) => cell(block, index, places[index], isDense));
+    nodes = blocks.map((block, index) => cell(block, index, places[index], isDense, tall));
     cells.replaceChildren(...links, ...nodes.map((node) => node.group));
     if (hadFocus >= 0) nodes[hadFocus]?.group.focus();
   }
 
-  function cell(block, index, [x, y, width, height], isDense) {
+  function cell(block, index, [x, y, width, height], isDense, tall) {
     const rect = s("rect", { x, y, width, height, rx: 5 });
     const adapter = s("rect", { class: "fw-adapter", x: x + width - 7, y: y + 3, width: 4, height: height - 6, rx: 2 });
     const flake = snowflake(x + width / 2, y + (isDense ? 9 : 10), isDense ? 3.5 : 4);
     const hint = s("title", {});
+    const under = y + height / 2 + tall / 2; // the strip is at one height, however high its block
+    const track = s("rect", { class: "fw-moved-track", x, y: under + 2, width, height: 2 });
+    const bar = s("rect", { class: "fw-moved-bar", x, y: under + 2, height: 2, width: 0 });
+    const moved = s("text", { class: "fw-moved", x: x + width / 2, y: under + 14 });
     const group = s("g", { role: "switch", class: "fw-block", tabindex: index === 0 ? 0 : -1,
       onclick: () => { rove(index); send("toggle", { name: block.name }); },
       onkeydown: (event) => onKey(event, index, block.name) },
       hint, rect, adapter, flake,
       s("text", { x: x + width / 2, y: y + height / 2 + (isDense ? 10 : 5), class: "fw-block-name" }, short(block.name)),
       isDense ? null : s("text", { x: x + width / 2, y: y + height - 6, class: "fw-block-size" }, block.size_words));
-    return { group, rect, adapter, flake, hint };
+    group.append(track, bar, moved);
+    return { group, rect, adapter, flake, hint, track, bar, moved, width };
   }
 
   function rove(index) {
@@ -103,14 +116,18 @@ export default panel("freeze", "Layers", (body, { send }) => {
   }
 
   function paint() {
-    nodes.forEach(({ group, rect, adapter, flake, hint }, index) => {
+    nodes.forEach(({ group, rect, adapter, flake, hint, track, bar, moved, width }, index) => {
       const block = blocks[index];
       const state = block.has_adapter ? "frozen, LoRA adapters train" : block.is_trainable ? "trainable" : "frozen";
       const kind = block.has_adapter ? "adapter" : block.is_trainable ? "trainable" : "frozen";
       setAttribute(group, "aria-checked", String(block.is_trainable));
-      setAttribute(group, "aria-label", `${block.name}, ${state}, ${block.size_words} parameters`);
+      const far = block.moved ? `moved by ${block.moved.words}` : "";
+      setAttribute(group, "aria-label", [block.name, state, `${block.size_words} parameters`, far].filter(Boolean).join(", "));
       setAttribute(group, "data-kind", kind);
-      setText(hint, `${block.name} · ${state} · ${block.size_words} parameters · click to switch`);
+      setText(hint, [block.name, state, `${block.size_words} parameters`, far && `${far} of its length`, "click to switch"].filter(Boolean).join(" · "));
+      for (const node of [track, bar, moved]) setAttribute(node, "visibility", far ? "visible" : "hidden");
+      setText(moved, block.moved?.words.replace(" ", nodes.length > 14 ? "" : "\u2009") ?? "");
+      setAttribute(bar, "width", width * (block.moved?.part ?? 0));
       setAttribute(rect, "fill", kind === "trainable" ? null : `url(#${hatch})`);
       setAttribute(adapter, "visibility", block.has_adapter ? "visible" : "hidden");
       setAttribute(flake, "visibility", block.is_trainable && !block.has_adapter ? "hidden" : "visible");
@@ -140,6 +157,10 @@ export default panel("freeze", "Layers", (body, { send }) => {
       }
       notes.update(state.notes);
       adapterKey.hidden = state.preset !== "lora";
+      movedKey.style.visibility = blocks.some((block) => block.moved) ? "" : "hidden"; // its place is kept
+      setText(verified, state.verified ? `✓ ${state.verified}` : "");
+      setText(broken, state.broken);
+      setText(effect, state.effect && (state.effect.startsWith("at") ? `your choice takes effect ${state.effect}` : `in this run ${state.effect}`));
       draw();
     },
     dispose: () => watcher.disconnect(),

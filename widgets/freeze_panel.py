@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from widgets import wording
-from widgets.panel import Panel, page, prepare
+from widgets import live, wording
+from widgets.panel import Panel, page, prepare, problem, style
+from widgets.proof import KINDS as PROOFS
+from widgets.proof import Proof
 from workbench.choices import Transfer
 from workbench.errors import PlanError
-from workbench.events import Event, PlanChanged, PreparationEnded
+from workbench.events import ChangeRefused, Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
     from workbench.baseline import Block
@@ -26,9 +28,12 @@ class FreezePanel(Panel):
     """Which blocks learn, and how many parameters that makes trainable."""
 
     _esm = page("fields.js", "freeze.js")
-    kinds = frozenset({PlanChanged, PreparationEnded})
+    _css = style("freeze.css")
+    kinds = live.KINDS | PROOFS | {PlanChanged, PreparationEnded}
 
     def __init__(self, session: "Session") -> None:
+        self._effects = live.Effects()
+        self._proof = Proof()
         self._last_n = 2  # what the stepper shows while another preset is chosen
         super().__init__(session)
         prepare(session)
@@ -38,7 +43,11 @@ class FreezePanel(Panel):
         return {"toggle": self._toggle, "preset": self._choose}
 
     def note(self, event: Event) -> None:
-        """Forget an error that another choice has put right."""
+        """Follow what the run proves of its blocks; forget an error that another choice has put right."""
+        if isinstance(event, ChangeRefused) and self._effects.asked:
+            self._problem = problem(event.what, hint=event.hint)
+        self._effects.note(event)
+        self._proof.note(event)
         if isinstance(event, PlanChanged):
             self.calm()
 
@@ -49,7 +58,18 @@ class FreezePanel(Panel):
         if preset == "last" and isinstance(choice.trainable, str):
             self._last_n = int(choice.trainable.split()[1])
         presets = {"preset": preset, "last_n": self._last_n, "lora_rank": choice.lora_rank}
-        return {**presets, "mode": wording.mode(choice), **self._network(choice)}
+        return {
+            **presets,
+            "mode": wording.mode(choice),
+            "effect": self._effect(),
+            **self._proof.picture(),
+            **self._network(choice),
+        }
+
+    def _effect(self) -> str:
+        """Return since when the run under way obeys what the picture shows."""
+        fields = ("backbone", "method", "lora_rank", "trainable")
+        return next((said for name in fields if (said := self._effects.of(name, self.session))), "")
 
     def _network(self, choice: Transfer) -> dict[str, Any]:
         from workbench import transfer
@@ -62,13 +82,26 @@ class FreezePanel(Panel):
             counts = transfer.count(backbone.model, backbone.blocks, choice)
         except PlanError as error:  # the plan does not suit this backbone: say so, and show every block as it is
             self.alarm(error)
-            blocks = [_block(block, choice, is_trainable=False) for block in backbone.blocks]
+            blocks = [self._block(block, choice, is_trainable=False) for block in backbone.blocks]
             return {"backbone": backbone.name, "blocks": blocks, "counts": "none", "notes": []}
         return {
             "backbone": backbone.name,
-            "blocks": [_block(block, choice, is_trainable=block.name in trainable) for block in backbone.blocks],
+            "blocks": [self._block(block, choice, is_trainable=block.name in trainable) for block in backbone.blocks],
             "counts": _share(counts.trainable, counts.total),
             "notes": list(counts.notes),
+        }
+
+    def _block(self, block: "Block", choice: Transfer, *, is_trainable: bool) -> dict[str, Any]:
+        run = self.session.run
+        is_same = run is not None and run.plan.baseline.backbone == self.session.plan.baseline.backbone
+        return {
+            "name": block.name,
+            "kind": block.kind,
+            "size": block.size,
+            "size_words": wording.count(block.size),
+            "is_trainable": is_trainable,
+            "has_adapter": is_trainable and choice.method == "lora" and block.kind == "block",
+            "moved": self._proof.moved(block.name) if is_same else None,
         }
 
     def _toggle(self, name: str) -> None:
@@ -85,7 +118,7 @@ class FreezePanel(Panel):
             raise PlanError(
                 f"{name} can't learn beside adapters", hint="choose 'full' or 'last' to train its own weights"
             )
-        self.session.change(trainable=trainable)
+        self._effects.change(self.session, trainable=trainable)
 
     def _choose(self, name: str, *, number: Any = None) -> None:
         choice = self.session.plan.transfer
@@ -97,7 +130,7 @@ class FreezePanel(Panel):
         if name == "lora" and choice.method == "lora":
             del changes["trainable"]  # a new rank leaves the chosen blocks as they are
         self._trainable(replace(choice, **changes), is_strict=True)
-        self.session.change(**changes)
+        self._effects.change(self.session, **changes)
 
     def _trainable(self, choice: Transfer, *, is_strict: bool = False) -> set[str]:
         """Return the blocks that would learn; a choice that can't be raises PlanError if strict, else gives none."""
@@ -110,17 +143,6 @@ class FreezePanel(Panel):
             if is_strict:
                 raise
             return set()
-
-
-def _block(block: "Block", choice: Transfer, *, is_trainable: bool) -> dict[str, Any]:
-    return {
-        "name": block.name,
-        "kind": block.kind,
-        "size": block.size,
-        "size_words": wording.count(block.size),
-        "is_trainable": is_trainable,
-        "has_adapter": is_trainable and choice.method == "lora" and block.kind == "block",
-    }
 
 
 def _share(part: int, whole: int) -> str:

@@ -34,15 +34,19 @@ function numberField(spec, send) {
   const change = (value) => send("change", { name: spec.name, value });
   input.addEventListener("change", () => change(spec.options.length ? input.value : typed(input.value)));
   input.addEventListener("keydown", (event) => { if (event.key === "Enter") input.blur(); });
-  setAttribute(input, "aria-describedby", `${id}-error ${id}-tip`);
-  const label = h("label", { for: id, title: spec.tip }, spec.title);
-  const unit = h("span", { class: "fw-unit" }, spec.unit);
-  const tip = h("span", { class: "fw-spoken", id: `${id}-tip` }, `${spec.unit}. ${spec.tip}`);
+  setAttribute(input, "aria-describedby", `${id}-error ${id}-unit ${id}-tip`);
+  const dot = spec.is_live ? h("i", { class: "fw-live", "aria-hidden": "true" }) : null;
+  const label = h("label", { for: id, title: spec.tip }, spec.title, dot);
+  const unit = h("span", { class: "fw-unit", id: `${id}-unit` });
+  const tip = h("span", { class: "fw-spoken", id: `${id}-tip` }, spec.tip);
   const slider = spec.slider ? rangeFor(spec, input, change) : null;
   let refusals = 0;
   return {
     root: h("div", { class: `fw-setting${slider ? " fw-with-slider" : ""}`, title: spec.tip }, label, slider?.root, input, unit, tip, error),
-    update(next, count) {
+    update(next, count, isRunning) {
+      if (dot) dot.hidden = !isRunning;
+      setText(unit, next.effect || spec.unit); // a change says since when it holds, in place of the unit
+      unit.classList.toggle("fw-effect", next.effect !== "");
       if (document.activeElement !== input || count !== refusals) input.value = asTyped(next.value);
       refusals = count;
       slider?.update(next.value);
@@ -76,7 +80,8 @@ function rangeFor(spec, input, change) {
 export default panel("hyperparameter", "Settings", (body, { send }) => {
   const first = h("div", { class: "fw-settings" });
   const more = h("div", { class: "fw-settings fw-settings-more" });
-  const later = h("p", { class: "fw-later" });
+  const words = "this run too, from its next step; the rest at the next run";
+  const later = h("p", { class: "fw-later", title: words }, h("i", { class: "fw-live", "aria-hidden": "true" }), words);
   body.append(h("div", { class: "fw-head" }, h("h3", {}, "Settings"), later), first,
     h("details", { class: "fw-more" }, h("summary", {}, "more"), more));
   const fields = new Map();
@@ -89,8 +94,8 @@ export default panel("hyperparameter", "Settings", (body, { send }) => {
     update(state) {
       state.first.forEach((spec) => place(first, spec));
       state.more.forEach((spec) => place(more, spec));
-      for (const spec of [...state.first, ...state.more]) fields.get(spec.name).update(spec, state.refusals);
-      setText(later, state.is_running ? "changes take effect at the next run" : "");
+      for (const spec of [...state.first, ...state.more]) fields.get(spec.name).update(spec, state.refusals, state.is_running);
+      later.hidden = !state.is_running;
     },
   };
 });

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from widgets.panel import Panel, page
-from workbench.choices import FIELDS, Precision, Schedule
-from workbench.errors import PlanError
-from workbench.events import Event, PlanChanged, RunEnded, RunFailed, RunStarted
+from widgets import live
+from widgets.panel import Panel, page, style
+from workbench.choices import FIELDS, LIVE_FIELDS, Precision, SaveModel, Schedule
+from workbench.errors import PlanError, WorkbenchError
+from workbench.events import ChangeRefused, Event, PlanChanged
 
 if TYPE_CHECKING:
     from workbench.session import Session
@@ -67,6 +68,14 @@ MORE = (
     Control("max_steps", "at most", "Ends the run after so many steps.", none="by epochs"),
     Control("seed", "seed", "The same seed gives the same run."),
     Control("evaluate_every", "evaluate every", "How often held-out rows are measured.", none="10 × a run"),
+    Control("checkpoint_every", "checkpoint", "How often the run is kept, to resume it.", none="each evaluation"),
+    Control("keep_last", "keep last", "Checkpoints that stay on disk, beside the best one.", none="all"),
+    Control(
+        "save_model",
+        "save model",
+        "Whose weights are written at the end, for use without this panel.",
+        options=typing.get_args(SaveModel),
+    ),
 )
 
 
@@ -74,12 +83,13 @@ class HyperparameterPanel(Panel):
     """The hyperparameters of the session's plan."""
 
     _esm = page("hyperparameter.js")
-    kinds = frozenset({PlanChanged, RunStarted, RunEnded, RunFailed})
+    _css = style("hyperparameter.css")
+    kinds = live.KINDS | {PlanChanged}
 
     def __init__(self, session: "Session") -> None:
         self._errors: dict[str, str] = {}  # field -> what was wrong with the value that was typed
         self._refusals = 0  # makes the page put the kept value back
-        self._is_running = False
+        self._effects = live.Effects()
         super().__init__(session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
@@ -87,12 +97,12 @@ class HyperparameterPanel(Panel):
         return {"change": self._change}
 
     def note(self, event: Event) -> None:
-        """Know whether a change has to wait for the next run."""
-        match event:
-            case PlanChanged(fields=fields):
-                self._errors = {name: error for name, error in self._errors.items() if name not in fields}
-            case _:
-                self._is_running = isinstance(event, RunStarted)
+        """Know since when a change holds, and forget an error that another value has put right."""
+        if isinstance(event, ChangeRefused):
+            self._errors |= dict.fromkeys(self._effects.asked, event.what)
+        self._effects.note(event)
+        if isinstance(event, PlanChanged):
+            self._errors = {name: error for name, error in self._errors.items() if name not in event.fields}
 
     def picture(self) -> dict[str, Any]:
         """Return every field with its value, unit, range and error."""
@@ -100,7 +110,7 @@ class HyperparameterPanel(Panel):
             "first": [self._field(control) for control in FIRST],
             "more": [self._field(control) for control in MORE],
             "refusals": self._refusals,
-            "is_running": self._is_running,
+            "is_running": self._effects.is_live,
         }
 
     def _field(self, control: Control) -> dict[str, Any]:
@@ -115,6 +125,8 @@ class HyperparameterPanel(Panel):
             "none": control.none,
             "slider": control.slider,
             "options": control.options,
+            "is_live": control.name in LIVE_FIELDS,
+            "effect": self._effects.of(control.name, self.session),
             "error": self._errors.get(control.name, ""),
         }
 
@@ -122,9 +134,9 @@ class HyperparameterPanel(Panel):
         """Change one field; a value that can't be is said at the field, and the earlier one kept."""
         if name not in {control.name for control in (*FIRST, *MORE)}:
             raise PlanError(f"the panel has no field {name!r}")
+        self._errors.pop(name, None)
         try:
-            self.session.change(**{name: value})
-            self._errors.pop(name, None)
-        except PlanError as error:
+            self._effects.change(self.session, **{name: value})
+        except WorkbenchError as error:
             self._errors[name] = error.what
             self._refusals += 1

@@ -34,6 +34,11 @@ def page(*scripts: str) -> str:
     return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in ("panel.js", *scripts))
 
 
+def style(*sheets: str) -> str:
+    """Return the style sheet of a panel: what all share, then its own."""
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in ("panel.css", *sheets))
+
+
 def prepare(session: "Session") -> None:
     """Have the session load its data and backbone, unless a panel asked for that before."""
     if session not in _PREPARED:
@@ -55,7 +60,7 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         state: What is to be seen, as JSON-ready data (and bytes, for curves).
     """
 
-    _css = (FOLDER / "panel.css").read_text(encoding="utf-8")
+    _css = style()
     kinds: frozenset[type[Event]] = frozenset({PlanChanged})
     state = traitlets.Dict().tag(sync=True)
 
@@ -114,6 +119,28 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         """Take the error away."""
         self._problem = None
         self._is_stale = True
+
+    def background(
+        self,
+        work: Callable[[], Any],
+        *,
+        then: Callable[[Any], None] | None = None,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Do `work`, which takes a while, aside; hand its result to `then` or its error to `failed`, and redraw.
+
+        Without a `failed`, the error shows in the panel.
+        """
+
+        def done(answer: Callable[[Any], None] | None) -> Callable[[Any], None]:
+            def call(outcome: Any) -> None:
+                if answer is not None:
+                    answer(outcome)
+                self._is_stale = True
+
+            return call
+
+        bridge.background(self, work, then=done(then), failed=done(failed or self.alarm))
 
     @property
     def is_seen(self) -> bool:

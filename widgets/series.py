@@ -1,6 +1,7 @@
 """Series: a curve that grows by a point at a time, and its picture in at most 600 points that keeps every spike."""
 
 from array import array
+from bisect import bisect_right
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ class Series:
             self._values.append(value)
         elif self.first_bad is None:
             self.first_bad = step
+
+    def at(self, step: int) -> tuple[float, float] | None:
+        """Return (step, value) of the last point at or before a step, if there is one."""
+        place = bisect_right(self._steps, step) - 1
+        return (self._steps[place], self._values[place]) if place >= 0 else None
 
     def picture(self) -> dict[str, Any]:
         """Return the points to draw as little-endian float32 bytes: `x`, `y` (≤ 600), and the mean of each bucket."""

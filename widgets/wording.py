@@ -1,5 +1,9 @@
 """Numbers and choices in the words that panels show; nothing here knows widgets."""
 
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
 from workbench.choices import Plan, Transfer
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
@@ -28,6 +32,71 @@ def plural(number: int, noun: str) -> str:
     """
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending}"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes.
+
+    Examples:
+        >>> size(512), size(48_200), size(1_840_000), size(2_500_000_000)
+        ('512 bytes', '48 kB', '1.8 MB', '2.5 GB')
+    """
+    for unit, letters in ((BILLION, "GB"), (MILLION, "MB"), (THOUSAND, "kB")):
+        if number >= unit:
+            return f"{number / unit:.{0 if number >= 10 * unit else 1}f} {letters}"
+    return f"{number} bytes"
+
+
+def percent(share: float) -> str:
+    """Return a share with two digits that matter.
+
+    Examples:
+        >>> percent(0), percent(0.00004), percent(0.0132), percent(0.125), percent(1.5)
+        ('0 %', '<0.01 %', '1.3 %', '12 %', '150 %')
+    """
+    number = 100 * share
+    if 0 < number < 0.01:
+        return "<0.01 %"
+    return f"{number:.0f} %" if number >= 10 else f"{number:.2g} %"
+
+
+def change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return what changed of a plan, field by field.
+
+    Examples:
+        >>> change({"learning_rate": 1e-3, "trainable": "head"}, {"learning_rate": 1e-4, "trainable": "all"})
+        'learning rate 0.001 → 0.0001, layers head only → full'
+    """
+    return ", ".join(
+        f"{field(name)} {value_of(name, before[name])} → {value_of(name, value)}"
+        if name in before
+        else f"{field(name)} {value_of(name, value)}"
+        for name, value in after.items()
+    )
+
+
+def field(name: str) -> str:
+    """Return the name of a field of the plan as panels call it.
+
+    Examples:
+        >>> field("learning_rate"), field("trainable")
+        ('learning rate', 'layers')
+    """
+    return "layers" if name == "trainable" else name.replace("_", " ")
+
+
+def value_of(name: str, value: Any) -> str:
+    """Return a value of a field of the plan.
+
+    Examples:
+        >>> value_of("learning_rate", 3e-5), value_of("trainable", ["block 1"]), value_of("evaluate_every", None)
+        ('3e-05', '1 chosen block', 'auto')
+    """
+    if name == "trainable":
+        return mode(Transfer(trainable=value if isinstance(value, str) else tuple(value)))
+    if value is None:
+        return "auto"
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def duration(seconds: float) -> str:
@@ -79,3 +148,8 @@ def title(plan: Plan) -> str:
     rows = place(plan.data.source).replace(":", ": ")
     backbone = catalog.find(plan.baseline.backbone)
     return " · ".join((rows, backbone.title if backbone else plan.baseline.backbone, mode(plan.transfer)))
+
+
+def traceback_of(error: Exception) -> str:
+    """Return where an error came from, for a developer."""
+    return "".join(traceback.format_exception(error))

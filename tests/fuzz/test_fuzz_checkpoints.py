@@ -16,6 +16,8 @@ from workbench import checkpoints, engine
 from workbench.checkpoint_files import FILES, entry
 from workbench.errors import RunError
 
+pytestmark = pytest.mark.slow
+
 TENSORS = ["weights.safetensors", "optimizer.safetensors"]
 NAMES = sorted([*FILES, "manifest.json"])
 

@@ -18,6 +18,8 @@ from PIL import Image
 from workbench import choices, data
 from workbench.data import Split
 
+pytestmark = pytest.mark.slow
+
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "bmp": "BMP", "gif": "GIF", "tif": "TIFF"}
 PIXELS = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
 

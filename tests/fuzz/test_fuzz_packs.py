@@ -20,6 +20,8 @@ from workbench import manifest, packs
 from workbench.errors import PackError
 from workbench.unpacking import unpack
 
+pytestmark = pytest.mark.slow
+
 LIMIT_BYTES = 20_000
 KEEPS = [{"top/": ""}, {"top/": "in/"}, {"top/a": "a", "top/b/": ""}, {"a": "a"}, {"./": ""}]
 

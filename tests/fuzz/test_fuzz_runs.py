@@ -17,6 +17,8 @@ from workbench.errors import PlanError, RunError, WorkbenchError
 from workbench.events import KINDS, CheckpointSaved, EvaluationEnded, Event, ModelSaved, RunEnded, RunForked
 from workbench.store import RunFolder, Summary
 
+pytestmark = pytest.mark.slow
+
 METRICS = {"loss": 0.5, "accuracy": 0.75}
 LOG = [
     STARTED,

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from workbench import choices, data
 from workbench.data import Split
 
+pytestmark = pytest.mark.slow
+
 SUFFIXES = [".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt"]
 ROWS = [{"text": f"the {i}th text", "label": "good" if i % 2 else "bad", "stars": i % 5} for i in range(16)]
 CELL = st.text(st.sampled_from('ab,;\t|"\n\r\0\ufeff é\u2028'), max_size=8)

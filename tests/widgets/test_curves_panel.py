@@ -1,14 +1,18 @@
 import dataclasses
 import math
+import threading
 
 import fakes
 import numpy as np
+import pandas as pd
 import pytest
 from fakes import FakeSession, until
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from widgets import CurvesPanel
+from widgets.point import Point
 from widgets.series import Series
 from workbench.events import (
     EvaluationEnded,
@@ -16,6 +20,7 @@ from workbench.events import (
     PlanAdjusted,
     RunChosen,
     RunEnded,
+    RunForked,
     RunResumed,
     RunStarted,
     StageStarted,
@@ -205,9 +210,6 @@ def test_a_point_tells_what_was_measured_there_or_before(opened, press):
 
 
 def test_samples_of_a_point_come_as_text_and_pictures(opened, press):
-    import pandas as pd
-    from PIL import Image
-
     session = FakeSession()
     panel = opened(CurvesPanel, session)
     evil = "<img src=x onerror=window.hacked=1>"
@@ -241,10 +243,6 @@ def test_what_goes_wrong_at_a_point_is_told_in_its_box(opened, press):
 
 
 def test_samples_of_a_point_that_was_left_show_nowhere_else(opened, press):
-    import threading
-
-    import pandas as pd
-
     session, may_go_on = FakeSession(), threading.Event()
     panel = opened(CurvesPanel, session)
 
@@ -295,7 +293,7 @@ def test_a_fork_lies_over_its_parent_and_says_what_differs(opened, press):
     assert panel.state["fork"]["differs"] == "learning rate 0.001 → 0.0001 from step 20"
     assert panel.state["parent"]["training"] == own["training"]
     assert floats(panel.state["training"]["x"]).size == 0
-    later = [event for event in log if isinstance(event, StepEnded) and event.step > 20]
+    later = [dataclasses.replace(e, loss=9.0) for e in log if isinstance(e, StepEnded) and e.step > 20]
     for event in [*log[:3], *later]:  # its own start does not take the parent away
         fork.tell(event)
     assert until(lambda: panel.state["last_step"] == 60)
@@ -306,12 +304,13 @@ def test_a_fork_lies_over_its_parent_and_says_what_differs(opened, press):
     steps = lambda: floats(panel.state["parent"]["training"]["x"]) if panel.state["parent"] else np.zeros(0)  # noqa: E731
     assert until(lambda: steps().size)
     np.testing.assert_array_equal(steps(), range(1, 61))  # its parent, and its parent's before that
+    losses = floats(panel.state["parent"]["training"]["y"])
+    assert (losses[:20] < 1).all()
+    assert (losses[20:] == 9).all()
     assert twin is session.run
 
 
 def test_a_parent_whose_folder_is_gone_is_told(opened):
-    from workbench.events import RunForked
-
     session = FakeSession()
     panel = opened(CurvesPanel, session)
     session.shown(RunForked(parent="gone", step=3, changes={}))
@@ -325,3 +324,22 @@ def test_the_value_at_a_step_is_that_of_the_last_point_before():
     for step, value in ((2, 0.5), (4, math.nan), (6, 0.25)):
         series.add(step, value)
     assert [series.at(step) for step in (1, 2, 5, 6, 99)] == [None, (2, 0.5), (2, 0.5), (6, 0.25), (6, 0.25)]
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc", "a/b"])
+def test_a_parent_is_looked_for_beside_the_run_only(opened, name):
+    session = FakeSession()
+    panel = opened(CurvesPanel, session)
+    session.shown(RunForked(parent=name, step=3, changes={}))
+    assert until(lambda: panel.state["fork"] is not None and panel.state["fork"]["note"] != "")
+    assert "is no name of a run" in panel.state["fork"]["note"]
+
+
+def test_a_replay_tells_how_far_it_is_and_what_came_out_otherwise():
+    point = Point(3, {}, {})
+    point.begin("loading …")
+    point.go_on(2, 30)
+    assert point.doing == "replaying step 2 of 30 …"
+    point.show_samples(pd.DataFrame({"text": ["fine"]}), "step 2 gave loss 0.5; the log has 0.6")
+    assert point.doing == ""
+    assert "step 2 gave loss 0.5" in point.problem["hint"]

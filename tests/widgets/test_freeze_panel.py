@@ -8,7 +8,16 @@ from fakes import FakeSession, until
 from widgets import FreezePanel
 from widgets.freeze_panel import _shortest
 from workbench.choices import Plan
-from workbench.events import CheckpointSaved, FrozenMoved, PlanAdjusted, RunChosen, RunEnded, WeightsMoved
+from workbench.errors import PlanError
+from workbench.events import (
+    ChangeRefused,
+    CheckpointSaved,
+    FrozenMoved,
+    PlanAdjusted,
+    RunChosen,
+    RunEnded,
+    WeightsMoved,
+)
 
 
 def states(state):
@@ -170,8 +179,6 @@ def test_after_the_run_a_click_changes_the_plan_alone(opened, press, backbone):
 
 
 def test_a_refusal_by_the_run_is_told_and_the_plan_keeps_the_choice(opened, press, backbone):
-    from workbench.errors import PlanError
-
     def refuse(**changes):
         raise PlanError("this run keeps its blocks", hint="the next one")
 
@@ -222,3 +229,17 @@ def test_a_run_without_frozen_parts_has_nothing_to_verify(opened):
     panel.show(CheckpointSaved(step=120, folder="c", size_bytes=1, best=True, frozen_tensors=0))
     panel.refresh()
     assert panel.state["verified"] == ""
+
+
+def test_a_change_that_the_run_could_not_make_is_told_where_it_was_asked_for(opened, press, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    run = session.shown(*fakes.log(60)[:30], change=lambda **changes: None)
+    assert until(lambda: panel._effects.is_live)
+    run.tell(ChangeRefused(step=20, what="of somebody else"))
+    assert not until(lambda: panel.state["problem"] is not None, seconds=0.5)
+    press(panel, "toggle", name="block 2")
+    run.tell(ChangeRefused(step=21, what="block 2 can't learn", hint="another"))
+    assert until(lambda: panel.state["problem"] is not None)
+    assert panel.state["problem"]["what"] == "block 2 can't learn"
+    assert panel.state["effect"] == "at the next run"

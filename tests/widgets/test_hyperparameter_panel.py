@@ -5,7 +5,7 @@ from widgets import HyperparameterPanel
 from widgets.hyperparameter_panel import FIRST, MORE
 from workbench.choices import FIELDS, LIVE_FIELDS
 from workbench.errors import RunError
-from workbench.events import PlanAdjusted
+from workbench.events import ChangeRefused, PlanAdjusted
 
 
 def field(state, name):
@@ -147,3 +147,11 @@ def test_a_value_that_can_not_be_reaches_neither(opened, press):
     state = press(panel, "change", name="learning_rate", value=50)
     assert "expected" in field(state, "learning_rate")["error"]
     assert "run.change" not in [name for name, _ in session.calls]
+
+
+def test_a_change_that_the_run_could_not_make_is_told_at_its_field(opened, press):
+    _, panel, run = live(opened, change=lambda **changes: None)
+    press(panel, "change", name="evaluate_every", value=5)
+    run.tell(ChangeRefused(step=20, what="not in this run"))
+    assert until(lambda: field(panel.state, "evaluate_every")["error"] == "not in this run")
+    assert field(panel.state, "learning_rate")["error"] == ""

@@ -280,6 +280,25 @@ def test_unfinished_runs_are_offered_until_one_is_under_way(opened, press, tmp_p
     assert panel.state["place"]["value"] == "elsewhere"
 
 
+def test_a_run_of_ones_own_that_goes_on_behind_a_fork_can_be_gone_back_to(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    parent = session.shown(*fakes.log(60)[:30])
+    parent.fork(3).tell(STOPPED)
+    offered = [{"value": "fake", "title": f"fake: going on here, step {parent.step}"}]
+    assert until(lambda: panel.state["unfinished"] == offered)
+
+
+def test_the_run_that_is_shown_is_not_offered_again(opened, tmp_path):
+    stopped = left(tmp_path, *fakes.log(60)[:-1], STOPPED)
+    session = FakeSession(left=[stopped])
+    panel = opened(RunPanel, session)
+    assert until(lambda: panel.state["unfinished"] != [])
+    session.shown(*fakes.log(60)[:-1], STOPPED, name=stopped.name)
+    assert until(lambda: panel.state["phase"] == "ended")
+    assert until(lambda: panel.state["unfinished"] == [])
+
+
 def test_a_run_that_can_not_be_watched_is_told(opened, press):
     panel = opened(RunPanel)
     press(panel, "watch", name="nowhere")

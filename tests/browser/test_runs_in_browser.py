@@ -1,0 +1,193 @@
+"""Runs that outlive things, in a real JupyterLab: killed, resumed, reloaded, changed under way, looked back at, forked.
+
+The rows hold markup, so that every table and curve here is drawn from what somebody might have planted.
+"""
+
+import csv
+import os
+import signal
+
+import pytest
+from lab import Notebook, page_of
+from looking import STICKING_OUT, TOO_FAINT
+from playwright.sync_api import TimeoutError as TooLate
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(400)]
+
+EVIL = "<img src=x onerror=window.hacked=1>"
+STEPS = 200
+CELLS = (
+    f"""from widgets import Workbench
+from workbench import Plan
+plan = Plan().change(source="evil.csv", max_length=32, batch_size=8, max_steps={STEPS}, epochs=100, evaluate_every=20)
+plan = plan.change(trainable="last 2")  # slow enough to be killed on the way
+panel = Workbench(plan=plan)
+panel""",
+    """import json
+run = panel.session.run
+print(json.loads((run.folder / "worker.json").read_text())["pid"])""",
+    "print(panel.session.run.plan.tuning.learning_rate, panel.session.plan.tuning.learning_rate)",
+    """for run in panel.session.runs: run.stop().wait(60)
+panel.session.change(max_steps=20_000, epochs=1000)""",
+    """model = panel.session.run.saved_model
+print((panel.session.run.folder / model.folder / "config.json").exists())""",
+)
+STEP = "Number((document.querySelector('.fw-run-words').textContent.match(/step ([\\d,]+)/) ?? [0, '0'])[1])"
+WORDS = ".fw-run-words:has-text('{}')"
+
+
+@pytest.fixture(scope="module")
+def panel(lab, browser):
+    """The panel with its backbone and data loaded, runs in processes of their own."""
+    with (lab.notebooks / "evil.csv").open("w", newline="") as file:
+        rows = ([f"{'good' if i % 2 else 'bad'} film {EVIL} {i}", "ab"[i % 2]] for i in range(400))
+        csv.writer(file).writerows([["text", "label"], *rows])
+    lab.write("runs.ipynb", *CELLS)
+    page = page_of(browser, width=1280, height=800)
+    opened = Notebook(lab, page, "runs.ipynb")
+    opened.run(0)
+    try:
+        page.wait_for_selector(".fw-freeze .fw-block", timeout=60_000)
+        page.wait_for_selector(".fw-data .fw-bar", timeout=60_000)
+    except TooLate:
+        pytest.fail(f"the panel was not loaded; the cell shows:\n{opened.output(0)}")
+    page.get_by_label("runs in").select_option("process")
+    yield opened
+    assert page.evaluate("() => window.hacked") is None
+    assert page.locator(".fw-workbench img").count() == 0
+    assert page.blocked == [], "the page asked other hosts for something"
+    assert page.mistakes == []
+    page.context.close()
+
+
+def press(notebook, words):
+    notebook.page.locator(".fw-workbench").get_by_role("button", name=words, exact=True).click()
+
+
+def says(notebook, words, *, seconds=60):
+    try:
+        notebook.page.wait_for_selector(WORDS.format(words), timeout=1000 * seconds)
+    except TooLate:
+        pytest.fail(f"the panel never said {words!r} but:\n{notebook.page.locator('.fw-run').inner_text()}")
+
+
+def passes(notebook, step, *, seconds=60):
+    notebook.page.wait_for_function(f"step => {STEP} > step", arg=step, timeout=1000 * seconds)
+
+
+def step(notebook):
+    return notebook.page.evaluate(f"() => {STEP}")
+
+
+def height(notebook):
+    return notebook.page.evaluate("() => document.querySelector('.fw-workbench').getBoundingClientRect().height")
+
+
+def points(notebook):
+    """How many points the curve of the training loss has."""
+    count = "() => document.querySelector('path.fw-training')?.getAttribute('d').split('L').length ?? 0"
+    return notebook.page.evaluate(count)
+
+
+def test_a_killed_run_says_so_and_goes_on_where_it_was(panel):
+    page, before = panel.page, height(panel)
+    press(panel, "Start")
+    says(panel, "training · step")
+    page.wait_for_selector(".fw-kept:has-text('checkpoints ·')", timeout=60_000)
+    assert height(panel) == before
+    panel.run(1)
+    os.kill(int(panel.output(1)), signal.SIGKILL)
+    alert = page.locator(".fw-run [role=alert] .fw-what")
+    alert.wait_for(timeout=20_000)
+    assert "SIGKILL" in alert.inner_text()
+    says(panel, "broken off at step")
+    broken, drawn = step(panel), points(panel)
+    assert drawn == broken  # each step is a point
+    press(panel, "Resume")
+    passes(panel, broken)
+    assert alert.count() == 0
+    assert points(panel) > drawn  # the curve was kept
+
+
+def test_it_is_live_again_after_a_reload_and_finishes(panel):
+    page = panel.page
+    panel.save()
+    before = step(panel)
+    page.reload()
+    panel.ready()
+    page.wait_for_selector(".fw-workbench .fw-run", timeout=20_000)
+    passes(panel, before)
+    assert points(panel) > 0
+    says(panel, f"completed at step {STEPS}", seconds=300)
+    page.wait_for_selector(".fw-model-place:has-text('best model (step')")
+    assert "from_pretrained" in page.locator(".fw-code").inner_text()
+    assert "frozen parts verified at step" in page.locator(".fw-verified").inner_text()
+
+
+def test_a_point_is_reached_by_keys_and_shows_samples_as_text(panel):
+    page = panel.page
+    page.locator(".fw-charts").focus()
+    for key in ("Home", "ArrowRight", "ArrowRight", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector(".fw-point:has-text('step 3')")
+    assert "learning rate" in page.locator(".fw-point-facts").inner_text()
+    press(panel, "Samples")
+    page.wait_for_selector(".fw-point td:has-text('onerror')", timeout=60_000)
+    assert page.locator(".fw-point img").count() == 0
+    assert page.evaluate(STICKING_OUT) == []
+    page.locator(".fw-point button").first.focus()
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".fw-point", state="hidden")
+
+
+def test_a_fork_from_a_clicked_point_lies_over_its_parent(panel):
+    page = panel.page
+    box = page.locator(".fw-charts").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 3, box["y"] + 100)
+    page.wait_for_selector(".fw-point b:has-text('step')")
+    at = page.locator(".fw-point b").first.inner_text()
+    press(panel, "Fork from here")
+    page.locator(".fw-fork-form .fw-number").fill("0.0001")
+    press(panel, "Start fork")
+    said = page.locator(".fw-fork")
+    page.wait_for_selector(".fw-fork:has-text('learning rate 0.001 → 0.0001')", timeout=60_000)
+    assert f"from {at}" in said.inner_text()
+    page.wait_for_selector("path.fw-parent-held", state="attached")
+    page.wait_for_selector("path.fw-training", state="attached", timeout=60_000)
+    assert page.locator(".fw-point").is_hidden()
+
+
+def test_a_change_under_way_says_since_when_it_holds(panel):
+    page = panel.page
+    panel.run(3)
+    press(panel, "Start")
+    says(panel, "training · step")
+    page.locator(".fw-hyperparameter").get_by_label("learning rate", exact=True).fill("0.0005")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".fw-setting .fw-effect:has-text('since step')", timeout=20_000)
+    panel.run(2)
+    assert panel.output(2).split() == ["0.0005", "0.0005"]
+    page.get_by_role("switch", name="block 4").click()
+    page.wait_for_selector(".fw-freeze .fw-effect:has-text('since step')", timeout=20_000)
+    assert page.locator("path.fw-mark").count() >= 2
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+def test_all_of_it_can_be_read_in_both_themes_and_in_600_pixels(panel, theme):
+    panel.theme(theme)
+    panel.page.locator(".fw-charts").click(position={"x": 70, "y": 90})
+    panel.page.wait_for_selector(".fw-point b:has-text('step')")
+    for width in (600, 1280):
+        panel.page.set_viewport_size({"width": width, "height": 800})
+        panel.page.wait_for_timeout(400)
+        assert panel.page.evaluate(STICKING_OUT) == []
+        assert panel.page.evaluate(TOO_FAINT) == []
+
+
+def test_stop_leaves_a_model_and_says_where(panel):
+    press(panel, "Stop")
+    says(panel, "stopped by you", seconds=30)
+    panel.page.wait_for_selector(".fw-model-place:has-text('model (step')")
+    assert panel.page.get_by_role("button", name="Resume").is_enabled()
+    panel.run(4)
+    assert panel.output(4).strip() == "True"

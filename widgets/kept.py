@@ -1,0 +1,70 @@
+"""Kept: what a run leaves on disk, in words: its checkpoints, the model to use, and what went wrong in keeping them."""
+
+from typing import TYPE_CHECKING, Any
+
+from widgets import wording
+from workbench.events import (
+    CheckpointFailed,
+    CheckpointRefused,
+    CheckpointSaved,
+    Event,
+    ModelSaved,
+    ReplayDiverged,
+    RunChosen,
+    RunResumed,
+    StageStarted,
+)
+
+if TYPE_CHECKING:
+    from workbench.kernel import Run
+
+KINDS: frozenset[type[Event]] = frozenset(
+    {CheckpointSaved, CheckpointFailed, CheckpointRefused, ModelSaved, ReplayDiverged}
+    | {RunChosen, RunResumed, StageStarted}
+)
+
+
+class Kept:
+    """What is told of a run folder."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._checkpoints = ""
+        self._model: ModelSaved | None = None
+        self._warnings: dict[str, str] = {}  # kind of event -> the latest of its kind: a full disk fails every time
+
+    def note(self, event: Event) -> None:
+        """Take in what was saved, or could not be."""
+        match event:
+            case RunChosen():
+                self._clear()
+            case CheckpointSaved(kept=kept, kept_bytes=size) if kept:
+                self._checkpoints = f"{wording.plural(len(kept), 'checkpoint')} · {wording.size(size)}"
+                self._warnings.pop("CheckpointFailed", None)
+            case ModelSaved():
+                self._model = event
+            case CheckpointFailed(step=step, what=what, hint=hint):
+                tried = f" Try: {hint}." if hint else ""
+                self._warnings[event.kind] = f"No checkpoint at step {step:,}: {what}.{tried} Training goes on."
+            case CheckpointRefused(step=step, what=what):
+                self._warnings[event.kind] = f"The checkpoint of step {step:,} was passed over: {what}."
+            case ReplayDiverged(step=step, what=what):
+                self._warnings[event.kind] = f"Repeating step {step:,} gave other numbers than before: {what}."
+            case StageStarted() | RunResumed():
+                self._model = None  # the one that lies there is of before
+
+    def picture(self, run: "Run | None") -> dict[str, Any]:
+        """Return the words."""
+        return {
+            "checkpoints": self._checkpoints,
+            "model": self._place(run),
+            "code": run.load_line if run is not None and self._model is not None else "",
+            "warnings": list(self._warnings.values()),
+        }
+
+    def _place(self, run: "Run | None") -> str:
+        if self._model is None or run is None:
+            return ""
+        return f"{self._model.which} model (step {self._model.step:,}) is in {run.folder / self._model.folder}"

@@ -1,0 +1,59 @@
+"""Proof: what a run has shown of its blocks: how far each has moved, and that what is frozen has not."""
+
+from typing import Any
+
+from widgets import wording
+from workbench.events import CheckpointSaved, Event, FrozenMoved, RunChosen, WeightsMoved
+
+KINDS: frozenset[type[Event]] = frozenset({RunChosen, WeightsMoved, FrozenMoved, CheckpointSaved})
+NAMED = 3  # tensors that are named, at most
+
+
+class Proof:
+    """What is known of the blocks of the session's run."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._moved: WeightsMoved | None = None
+        self._broken: FrozenMoved | None = None
+        self._verified: CheckpointSaved | None = None
+
+    def note(self, event: Event) -> None:
+        """Take in a measurement."""
+        match event:
+            case RunChosen():
+                self._clear()
+            case WeightsMoved():
+                self._moved = event
+            case FrozenMoved():
+                self._broken = event
+            case CheckpointSaved(frozen_tensors=frozen_tensors) if frozen_tensors:
+                self._verified = event
+
+    def moved(self, block: str) -> dict[str, Any] | None:
+        """Return how far a block has moved: in words, and as a share of the one that moved most; None if unmeasured."""
+        if self._moved is None:
+            return None
+        by_block = self._moved.by_block
+        share = by_block.get(block, 0.0)  # frozen all along
+        return {"words": wording.percent(share), "part": share / (max(by_block.values(), default=0.0) or 1.0)}
+
+    def picture(self) -> dict[str, str]:
+        """Return the badge, green or red."""
+        return {"verified": "" if self._broken else self._verdict(), "broken": self._accusation()}
+
+    def _verdict(self) -> str:
+        event = self._verified
+        if event is None:
+            return ""
+        return f"frozen parts verified at step {event.step:,} ({wording.plural(event.frozen_tensors, 'tensor')})"
+
+    def _accusation(self) -> str:
+        event = self._broken
+        if event is None:
+            return ""
+        rest = len(event.tensors) - NAMED
+        names = ", ".join(event.tensors[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+        return f"frozen tensors changed by step {event.step:,}: {names}. Do not trust what this run says is frozen."
