@@ -9,6 +9,7 @@ from widgets import kept, wording
 from widgets.panel import Panel, page, problem, style
 from widgets.unfinished import unfinished
 from workbench.events import (
+    CheckpointSaved,
     EvaluationEnded,
     EvaluationProgressed,
     Event,
@@ -61,6 +62,7 @@ class RunPanel(Panel):
         self._phase = "ready"  # ready | preparing | training | paused | ended | failed
         self._step = self._steps = 0
         self._measuring = ""  # what an evaluation under way has done so far, in words
+        self._has_halted = False  # it obeyed Stop and is saving its model
         self._asked = ""  # what was asked for and nothing has been heard of yet: "starting", "resuming"
         self._said = "ready to start"
         self._left, self._looked_at = "", -math.inf  # time left in words, and the second it was estimated
@@ -80,6 +82,8 @@ class RunPanel(Panel):
                 self._measuring = f"measuring {done:,} of {rows:,} {split} rows"
             case EvaluationEnded():
                 self._measuring = ""
+            case CheckpointSaved():
+                self._has_halted = self._wish == "stopping"
             case RunChosen():
                 self._rest()
                 self._problem = None
@@ -110,7 +114,8 @@ class RunPanel(Panel):
         if self._asked:
             return f"{self._asked} …"
         if self._wish:
-            return f"{self._wish} …"
+            is_saving = self._has_halted and self._wish == "stopping"
+            return f"stopped by you at step {self._step:,} · saving the model …" if is_saving else f"{self._wish} …"
         silence = self._silence()
         if self._phase != "training":
             return f"{self._said}{f' · {silence}' if silence else ''}"
@@ -152,7 +157,7 @@ class RunPanel(Panel):
         return {"value": value, "options": choices, "tip": PLACE_TIP, "can_change": not is_live}
 
     def _enter(self, phase: str, said: str) -> None:
-        self._phase, self._said, self._asked, self._measuring = phase, said, "", ""
+        self._phase, self._said, self._asked, self._measuring, self._has_halted = phase, said, "", "", False
 
     @property
     def _is_over(self) -> bool:

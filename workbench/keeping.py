@@ -21,7 +21,7 @@ from workbench.events import (
     StepEnded,
 )
 from workbench.learner import Learner
-from workbench.models import copy_of, load_line, save_model
+from workbench.models import load_line, save_model, to_save
 
 MODEL = "model"  # folder of the model that a run leaves behind
 
@@ -86,7 +86,7 @@ class Keeper:
             which = "last"
         step = learner.best_step if which == "best" and learner.best_step else learner.step
         try:
-            backbone = copy_of(learner, None if step == learner.step else self.saved[step])
+            backbone = to_save(learner, None if step == learner.step else self.saved[step])
             size = save_model(backbone, self.folder / MODEL)
         except (OSError, RunError) as error:
             yield CheckpointFailed(

@@ -34,6 +34,12 @@ def copy_of(learner: Learner, checkpoint: Checkpoint | None = None) -> Backbone:
     return plain(twin)
 
 
+def to_save(learner: Learner, checkpoint: Checkpoint | None = None) -> Backbone:
+    """Return what `copy_of` does, only to be written: nothing is copied where nothing has to be changed."""
+    is_plain = not any(transfer.is_adapter(name) for name, _ in learner.model.named_parameters())
+    return learner.backbone if checkpoint is None and is_plain else copy_of(learner, checkpoint)
+
+
 def _go_back(backbone: Backbone, learner: Learner) -> None:
     """Undo all learning: blocks that learnt only after a checkpoint are not in it."""
     tensors = dict(backbone.model.named_parameters()) | dict(backbone.model.named_buffers())
@@ -47,7 +53,7 @@ def _go_back(backbone: Backbone, learner: Learner) -> None:
 
 def plain(backbone: Backbone) -> Backbone:
     """Fold adapters into the weights beside them and go into eval mode, in place; return the backbone."""
-    backbone.model = transfer.merge(backbone.model)
+    backbone.model = transfer.fold(backbone.model)
     backbone.model.requires_grad_(True).eval()
     return backbone
 

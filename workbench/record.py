@@ -24,6 +24,7 @@ from workbench.pace import Pace
 from workbench.preparation import Preparation
 from workbench.store import LIVE, RunFolder, state_after
 
+_LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(folder\)")
 MOMENTS = ("best", "last", "backbone")  # whose weights a run can give back
 
 
@@ -102,7 +103,8 @@ class Record:
         if (saved := self.saved_model) is None:
             return None
         path = repr(str((self.folder / saved.folder).resolve()))
-        return re.sub(r"\bfolder\b", lambda _: path, saved.load)
+        is_ours = _LOAD.fullmatch(saved.load)  # the log may be a stranger's, and people copy what they are shown
+        return saved.load.replace("(folder)", f"({path})") if is_ours else None
 
     @property
     def parent(self) -> str | None:

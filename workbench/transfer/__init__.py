@@ -6,6 +6,7 @@ from workbench.transfer.freezing import changeable as changeable
 from workbench.transfer.freezing import count as count
 from workbench.transfer.freezing import resolve as resolve
 from workbench.transfer.freezing import train_mode as train_mode
+from workbench.transfer.lora import fold as fold
 from workbench.transfer.lora import is_adapter as is_adapter
 from workbench.transfer.lora import merge as merge
 from workbench.transfer.proof import fingerprints as fingerprints

@@ -117,14 +117,18 @@ def merge(model: "nn.Module") -> Any:
 
     It saves with `save_pretrained` and loads with plain transformers.
     """
+    return fold(copy.deepcopy(model))
+
+
+def fold(model: "nn.Module") -> Any:
+    """Fold the adapters of a model into its weights, in place; return it."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    merged = copy.deepcopy(model)
-    for path, layer in list(merged.named_modules()):
+    for path, layer in list(model.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             layer.merge()
-            merged.set_submodule(path, layer.get_base_layer())
-    return merged
+            model.set_submodule(path, layer.get_base_layer())
+    return model
 
 
 def resting_norms(model: "nn.Module", blocks: Sequence[Block]) -> "Iterator[nn.Module]":
