@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from test_session import until
 
 import workbench as wb
 from workbench import control, following, living, store
+from workbench.choices import Plan
 from workbench.errors import RunError
 from workbench.events import RunChosen, RunEnded, RunFailed, StepEnded
 from workbench.following import Story
@@ -299,3 +301,25 @@ def test_waiting_for_a_run_elsewhere_can_be_left_off_without_stopping_it(folder,
     assert run.wish is None
     carrier.end()
     run.wait(20)
+
+
+def test_a_file_named_from_here_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    tiny.frame().to_csv(tmp_path / "here" / "rows.csv", index=False)
+    monkeypatch.chdir(tmp_path / "here")
+    folder = RunFolder.create(Plan().change(source="rows.csv", backbone="tiny"), tmp_path)
+    monkeypatch.chdir(tmp_path / "there")
+    assert folder.plan().data.source == str(tmp_path / "here" / "rows.csv")
+    assert Plan().anchored() == Plan()
+
+
+def test_a_run_that_broke_off_goes_on_as_soon_as_it_is_attached_to(tmp_path):
+    plan = PLAN.change(max_steps=6, epochs=50, source="table")
+    folder = RunFolder.create(plan, tmp_path / "whole")
+    for event in wb.run(folder=folder, table=tiny.frame()):
+        if isinstance(event, StepEnded) and event.step == 4:
+            shutil.copytree(folder.path, tmp_path / "runs" / folder.name)
+    run = wb.attach("last", runs=tmp_path / "runs", table=tiny.frame()).resume().wait(60)
+    assert run.state == "completed"
+    assert [e.step for e in run.events if isinstance(e, StepEnded)] == [1, 2, 3, 4, 5, 6]

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -5,10 +6,12 @@ from test_going_on import ADJUSTMENTS, LONG, assert_same, carried_out, ends, fac
 from test_run import a_tiny_backbone_by_that_name  # noqa: F401
 
 from workbench import checkpoints, run
+from workbench.control import Control
 from workbench.errors import PlanError, RunError
-from workbench.events import EvaluationEnded, PlanAdjusted, RunForked, RunStarted, StepEnded
+from workbench.events import ChangeRefused, EvaluationEnded, PlanAdjusted, RunForked, RunStarted, StepEnded
 from workbench.forking import fork
 from workbench.preparation import Preparation
+from workbench.session import Session
 from workbench.store import RunFolder
 
 ALL = LONG.change(keep_last=None, checkpoint_every=1)
@@ -119,3 +122,60 @@ def test_an_evaluation_at_the_step_of_the_fork_is_not_repeated(tmp_path, prepara
     twin = finished(fork(parent, preparation, 8, {"learning_rate": 0.5}), preparation)
     assert min(event.step for event in twin.events() if isinstance(event, EvaluationEnded)) > 8
     assert RunFolder(twin.path).plan().tuning.learning_rate == 0.5
+
+
+@pytest.mark.slow
+def test_a_fork_of_a_run_that_was_changed_before_goes_on_to_the_same_end(tmp_path, preparation):
+    parent = carried_out(ALL, tmp_path / "a", adjustments=ADJUSTMENTS)
+    for changes in ({}, {"learning_rate": 0.5}):
+        whole = finished(fork(parent, preparation, 6, changes), preparation)
+        for last in (7, 8, 10):
+            broken = fork(parent, preparation, 6, changes)
+            story = run(folder=broken, preparation=preparation)
+            next(event for event in story if isinstance(event, StepEnded) and event.step == last)
+            story.close()
+            assert_same(whole, finished(broken, preparation))
+
+
+@pytest.mark.slow
+def test_a_scheduled_change_that_is_refused_is_not_made_later(tmp_path, preparation):
+    parent = carried_out(
+        ALL, tmp_path / "a", adjustments={5: {"trainable": ["embeddings"]}, 6: {"learning_rate": 0.02}}
+    )
+    twin = fork(parent, preparation, 0, {"method": "lora"})
+    control = Control(twin.path)
+    story = run(folder=twin, preparation=preparation, control=control)
+    for event in story:
+        if isinstance(event, StepEnded) and event.step == 8:
+            control.change(learning_rate=0.3)
+        if isinstance(event, StepEnded) and event.step == 10:
+            break
+    story.close()
+    finished(twin, preparation)
+    made = [(event.step, dict(event.after)) for event in twin.events() if isinstance(event, PlanAdjusted)]
+    assert made == [(6, {"learning_rate": 0.02}), (8, {"learning_rate": 0.3})]
+    assert [event.step for event in twin.events() if isinstance(event, ChangeRefused)] == [5]
+
+
+def test_numbers_of_other_libraries_and_dropout_of_the_backbones_own(tmp_path, preparation):
+    parent = carried_out(ALL, tmp_path)
+    twin = fork(parent, preparation, 6, {"max_steps": np.int64(9)})
+    assert next(twin.events()).changes == {"max_steps": 9}
+    with pytest.raises(PlanError, match="dropout can't go back"):
+        fork(parent, preparation, 6, {"dropout": None})
+
+
+@pytest.mark.slow
+def test_the_models_of_a_fork(tmp_path):
+    session = Session(ALL.change(learning_rate=0.05), table=tiny.frame(), runs=tmp_path)
+    parent = session.start().wait(60)
+    twin = parent.fork(step=9, learning_rate=1e-8, checkpoint_every=100).wait(60)
+    at_nine = parent.at(9).model().state_dict()
+    other = parent.fork(step=9).stop()
+    other.wait(60)
+    last = other.model("last").state_dict()
+    assert all(torch.equal(at_nine[name], last[name]) for name in last) or other.step > 9
+    best = [event.step for event in twin.events if isinstance(event, EvaluationEnded) and event.best]
+    expected = twin.at(best[-1]).model().state_dict() if best else twin.model("last").state_dict()
+    found = twin.model("best").state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in found)

@@ -1,5 +1,7 @@
 """A run that was broken off, stopped or killed goes on as if nothing had happened: same weights and log, to the bit."""
 
+import contextlib
+import errno
 import random
 import shutil
 import threading
@@ -10,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from test_run import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
 
-from workbench import run
+from workbench import checkpoint_files, run
 from workbench.checkpoints import all_in
 from workbench.control import Control, wish
 from workbench.errors import RunError
@@ -23,6 +25,7 @@ from workbench.events import (
     RunEnded,
     RunPaused,
     RunResumed,
+    RunStarted,
     StepEnded,
 )
 from workbench.replaying import FACTS
@@ -91,7 +94,7 @@ def gone_on(folder, adjustments=()):
     asked, last = dict(adjustments), max((event.step for event in events if isinstance(event, StepEnded)), default=0)
     for event in events:
         if isinstance(event, PlanAdjusted):
-            del asked[event.step]
+            asked.pop(event.step, None)
     if last in asked:  # asked for, and not heard before the crash
         control.change(**asked.pop(last))
     for event in run(folder=folder, table=tiny.frame(), control=control):
@@ -226,3 +229,79 @@ def test_a_run_paused_at_every_event_is_an_unbroken_run(tmp_path):
             control.pause()
     assert pauses > 20
     assert_same(whole, folder)
+
+
+@pytest.mark.slow
+def test_a_log_that_fails_at_any_event_has_no_hole_afterwards(tmp_path, monkeypatch):
+    whole = carried_out(LONG, tmp_path / "whole", adjustments=ADJUSTMENTS)
+    append, total = RunFolder.append, sum(1 for _ in whole.events())
+    for place in range(4, total - 3, 3):
+        folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path / str(place))
+        count = []
+
+        def failing(self, event, count=count, place=place):
+            count.append(event)
+            if len(count) == place:
+                raise KeyboardInterrupt if place % 2 else RunError("full")
+            append(self, event)
+
+        control, asked = Control(folder.path), dict(ADJUSTMENTS)
+        monkeypatch.setattr(RunFolder, "append", failing)
+        with contextlib.suppress(RunError, KeyboardInterrupt):
+            for event in run(folder=folder, table=tiny.frame(), control=control):
+                if isinstance(event, StepEnded) and event.step in asked:
+                    control.change(**asked.pop(event.step))
+        monkeypatch.setattr(RunFolder, "append", append)
+        assert_same(whole, gone_on(folder, ADJUSTMENTS))
+
+
+@pytest.mark.slow
+def test_a_stop_at_the_very_event_of_a_change_changes_nothing(tmp_path):
+    whole = carried_out(LONG, tmp_path / "whole", adjustments={7: {"evaluate_every": 7}})
+    folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path / "stopped")
+    control = Control(folder.path)
+    for event in run(folder=folder, table=tiny.frame(), control=control):
+        if isinstance(event, StepEnded) and event.step == 7:
+            control.change(evaluate_every=7)
+        if isinstance(event, PlanAdjusted):
+            control.stop()
+    assert_same(whole, gone_on(folder))
+
+
+def test_a_change_that_comes_too_late_is_told(tmp_path):
+    folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path)
+    control = Control(folder.path)
+    for event in run(folder=folder, table=tiny.frame(), control=control):
+        if isinstance(event, StepEnded) and event.step == 2:
+            control.change(learning_rate=0.5)
+            control.stop()
+    refused = [event for event in folder.events() if isinstance(event, ChangeRefused)]
+    assert ["learning_rate" in event.what for event in refused] == [True]
+
+
+def test_too_many_open_files_condemn_no_checkpoint(tmp_path, monkeypatch):
+    folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path)
+    story = run(folder=folder, table=tiny.frame())
+    next(event for event in story if isinstance(event, StepEnded) and event.step == 6)
+    story.close()
+    before = all_in(folder.path / "checkpoints")
+
+    def busy(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_files, "entry", busy)
+        with pytest.raises(RunError, match="Too many open files"):
+            list(run(folder=folder, table=tiny.frame()))
+    assert all_in(folder.path / "checkpoints") == before
+    assert list(run(folder=folder, table=tiny.frame()))[-1].reason == "completed"
+
+
+def test_other_threads_than_before_are_said(tmp_path):
+    folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path)
+    story = run(folder=folder, table=tiny.frame())
+    next(event for event in story if isinstance(event, StepEnded) and event.step == 2)
+    story.close()
+    folder.note_environment(threads=77)
+    started = next(event for event in run(folder=folder, table=tiny.frame()) if isinstance(event, RunStarted))
+    assert any("threads 77 →" in note for note in started.notes)

@@ -1,4 +1,5 @@
 import errno
+import math
 import shutil
 
 import pytest
@@ -9,8 +10,8 @@ from test_engine import weights
 from test_going_on import LONG
 from test_run import a_tiny_backbone_by_that_name  # noqa: F401
 
-from workbench import checkpoints, run
-from workbench.errors import RunError
+from workbench import checkpoints, measuring, run
+from workbench.errors import LossError, RunError
 from workbench.events import (
     CheckpointFailed,
     CheckpointSaved,
@@ -180,3 +181,37 @@ def test_what_a_process_left_behind_that_died_while_it_saved_is_cleared_away(tmp
     checkpoints.tidy(root)
     assert sorted(path.name for path in root.iterdir()) == [f"step-{step:06d}" for step in (2, 4, 6, 8, 10, 12)]
     assert checkpoints.verified(checkpoints.at(root, 12))
+
+
+@pytest.mark.slow
+def test_the_best_that_could_be_kept_stays_when_a_better_one_can_not(tmp_path, monkeypatch):
+    real, calls = checkpoints.save_file, []
+
+    def full(tensors, path):
+        calls.append(path)
+        if "step-000004" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    events, folder = heard(tmp_path, PLAN.change(keep_last=1, learning_rate=0.01))
+    best = {event.step for event in events if isinstance(event, EvaluationEnded) and event.best}
+    kept = {checkpoint.step for checkpoint in checkpoints.all_in(folder.path / "checkpoints")}
+    assert 12 in kept
+    assert kept - {12} <= best
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_somebody_deletes_ends_nothing(tmp_path):
+    for event in run(PLAN.change(keep_last=None), table=tiny.frame(), runs=tmp_path):
+        if isinstance(event, CheckpointSaved) and event.step == 4:
+            (folder,) = tmp_path.iterdir()
+            shutil.rmtree(folder / "checkpoints" / "step-000002")
+    assert isinstance(event, RunEnded)
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "summed_nats", lambda logits, targets: logits.sum() * math.nan)
+    story = run(PLAN, table=tiny.frame(), runs=tmp_path)
+    with pytest.raises(LossError, match="after step 0 the validation loss is nan"):
+        list(story)

@@ -1,10 +1,12 @@
+import shutil
+
 import pytest
 import tiny
 import torch
 from test_going_on import ADJUSTMENTS, LONG, carried_out
 from test_run import a_tiny_backbone_by_that_name  # noqa: F401
 
-from workbench import checkpoints, run
+from workbench import run
 from workbench.errors import RunError
 from workbench.events import EvaluationEnded, StepEnded
 from workbench.forking import fork
@@ -68,12 +70,20 @@ def test_samples_are_the_same_rows_at_every_step(tmp_path, preparation, task):
         assert list(early.columns) == ["prompt", "goes on", "truly"]
 
 
-def test_a_moment_before_a_fork_points_to_its_parent(tmp_path, preparation):
-    parent = carried_out(LONG, tmp_path)
-    twin = fork(parent, preparation, 6, {})
+def test_a_moment_before_a_fork_is_its_parents(tmp_path, preparation):
+    parent = carried_out(LONG, tmp_path, adjustments=ADJUSTMENTS)
+    twin = fork(parent, preparation, 6, {"learning_rate": 0.5})
     list(run(folder=twin, preparation=preparation))
-    with pytest.raises(RunError, match=f"began at step 6 of {parent.name}"):
-        Moment(twin, preparation, 3).model()
-    assert checkpoints.verified(checkpoints.at(twin.path / "checkpoints", 6))
+    mine, theirs = (
+        Moment(twin, preparation, 4).model().state_dict(),
+        Moment(parent, preparation, 4).model().state_dict(),
+    )
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    late = Moment(twin, preparation, 12)
+    late.model()
+    assert late.differs == ""
     with pytest.raises(RunError, match="from 0 to 13"):
         Moment(twin, preparation, 14)
+    shutil.rmtree(parent.path)
+    with pytest.raises(RunError, match=f"began at step 6 of {parent.name}, which is not there"):
+        Moment(twin, preparation, 4)

@@ -38,6 +38,8 @@ def check(plan: Plan, changes: Mapping[str, Any], *, allowed: tuple[str, ...] = 
         PlanError: An unknown field, one that a run under way can't obey, or a value that can't be.
     """
     changed = plan.change(**changes)
+    if plan.tuning.dropout is not None and changed.tuning.dropout is None:
+        raise PlanError("dropout can't go back to the backbone's own once steps were taken", hint="dropout=0.1, or 0")
     for name in changes:
         if name not in allowed:
             raise PlanError(
@@ -61,13 +63,26 @@ def adjust(learner: Learner, change: Change) -> PlanAdjusted | None:
     if not differences and not change.scheduled:  # a scheduled one is told even so: the log counts how many are done
         return None
     trainable = transfer.resolve(learner.backbone.blocks, plan.transfer)
-    learner.plan, learner.trainable = plan, trainable
+    learner.is_whole = False  # an interrupt from here on leaves something between two plans
+    _obey(learner, plan, trainable, is_rebuilt=bool({*differences} & {"trainable", "dropout", "weight_decay"}))
     learner.adjusted += 1
-    if {*differences} & {"trainable", "dropout", "weight_decay"}:
-        _rebuild(learner)
+    learner.is_whole = True
     before = {name: was for name, (was, _) in differences.items()}
     after = {name: now for name, (_, now) in differences.items()}
     return PlanAdjusted(step=learner.step, before=before, after=after, scheduled=change.scheduled)
+
+
+def _obey(learner: Learner, plan: Plan, trainable: tuple[str, ...], *, is_rebuilt: bool) -> None:
+    was = learner.plan, learner.trainable
+    learner.plan, learner.trainable = plan, trainable
+    try:
+        if is_rebuilt:
+            _rebuild(learner)
+    except PlanError:  # a block that no adapter fits
+        learner.plan, learner.trainable = was
+        _rebuild(learner)
+        learner.is_whole = True
+        raise
 
 
 def _rebuild(learner: Learner) -> None:

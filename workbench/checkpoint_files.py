@@ -3,6 +3,7 @@
 Reads no tensor and imports no torch; what is in a folder is only taken for what its manifest says it is.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,13 @@ from workbench.plain_files import check_ordinary, read_text
 
 PARTIAL, OLD = ".partial-", ".old-"  # folders on their way in and out
 FILES = {"weights.safetensors", "optimizer.safetensors", "state.json", "frozen.json"}
+
+
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
+
+
+class UnreadableError(RunError):
+    """A checkpoint that can't be looked at now: too many open files, or no permission."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class State:
     best_step: int | None
     best_loss: float | None
     measured_step: int | None
+    decided_step: int | None
     adjusted: int
     plan: Plan
     learnt: tuple[str, ...]
@@ -74,12 +83,18 @@ def state_of(checkpoint: Checkpoint) -> State:
 
 
 def newest_valid(root: Path) -> tuple[Checkpoint | None, list[RunError]]:
-    """Return the newest checkpoint that is as it was written, or none, and what is wrong with each newer one."""
+    """Return the newest checkpoint that is as it was written, or none, and what is wrong with each newer one.
+
+    Raises:
+        UnreadableError: One can't be looked at now, which says nothing of what is in it.
+    """
     refusals: list[RunError] = []
     for checkpoint in reversed(all_in(root)):
         try:
             state_of(checkpoint)
             return checkpoint, refusals
+        except UnreadableError:
+            raise
         except RunError as error:
             refusals.append(error)
     return None, refusals
@@ -117,7 +132,9 @@ def verified(checkpoint: Checkpoint) -> Checkpoint:
             raise ValueError(f"its manifest names {shown(manifest)}")
         broken = [name for name, told in manifest.items() if entry(checkpoint.path / name) != told]
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"the checkpoint {checkpoint.path} can't be read: {error}", hint="an older step") from None
+        is_passing = isinstance(error, OSError) and error.errno in _PASSING
+        kind, hint = (UnreadableError, "the same once that is put right") if is_passing else (RunError, "an older step")
+        raise kind(f"the checkpoint {checkpoint.path} can't be read: {error}", hint=hint) from None
     if broken:
         raise RunError(f"{checkpoint.path / broken[0]} is not as it was written", hint="an older step")
     return checkpoint

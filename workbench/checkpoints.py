@@ -53,7 +53,8 @@ def save(learner: Learner, root: Path) -> Checkpoint:
     final = root / f"step-{learner.step:06d}"
     partial = root / f"{PARTIAL}{final.name}-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    root.mkdir(exist_ok=True)  # not its parents: a run folder that was moved away must not come back half
+    partial.mkdir()
     try:
         _fill(partial, learner)
         _put_in_place(partial, final)
@@ -91,6 +92,7 @@ def _state(learner: Learner) -> dict[str, Any]:
         "best_step": learner.best_step,
         "best_loss": learner.best_loss if math.isfinite(learner.best_loss) else None,
         "measured_step": learner.measured_step,
+        "decided_step": learner.decided_step,
         "adjusted": learner.adjusted,
         "plan": dataclasses.asdict(learner.plan),
         "learnt": learner.learnt,
@@ -130,6 +132,7 @@ def restore(learner: Learner, checkpoint: Checkpoint) -> None:
     rebuild_optimizer(learner)
     _load_moments(learner, checkpoint)
     learner.step, learner.best_step, learner.measured_step = state.step, state.best_step, state.measured_step
+    learner.decided_step = state.decided_step
     learner.best_loss = math.inf if state.best_loss is None else state.best_loss
 
 

@@ -10,9 +10,11 @@ read back, and reading one from a stranger runs nothing.
 
 import dataclasses
 import json
+import os
 import re
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from workbench.checking import in_range, known_only, shown, typed, without_repeats
@@ -164,6 +166,14 @@ class Plan:
             self, **{s: dataclasses.replace(getattr(self, s), **fields) for s, fields in by_section.items()}
         )
 
+    def anchored(self) -> Self:
+        """Return the plan with files and folders of this machine named by their whole paths.
+
+        What runs somewhere else, or later, may have another folder to begin from.
+        """
+        places = {"source": self.data.source, "backbone": self.baseline.backbone}
+        return self.change(**{name: _anchored(place) for name, place in places.items()})
+
     def flat(self) -> dict[str, Any]:
         """Return every field by its own name, sections left out."""
         return {name: getattr(getattr(self, section), name) for name, section in SECTION_OF.items()}
@@ -198,6 +208,12 @@ class Plan:
         sections = {entry.name: entry.type for entry in dataclasses.fields(cls)}
         known_only("a plan", tree, sections)
         return cls(**{name: _section(name, sections[name], body) for name, body in tree.items()})
+
+
+def _anchored(place: str) -> str:
+    """Return the whole path of what is written as a file or folder and is there; anything else is a name."""
+    is_place = "/" in place or os.sep in place or Path(place).suffix != ""
+    return str(Path(place).resolve()) if is_place and Path(place).exists() else place
 
 
 def _section(name: str, kind: Any, body: Any) -> Any:

@@ -20,7 +20,16 @@ from torch import Tensor, nn
 from workbench import transfer, tuning
 from workbench.adjusting import Change, adjust
 from workbench.errors import LossError, PlanError
-from workbench.events import ChangeRefused, Event, PlanAdjusted, RunEnded, RunStarted, StepEnded, WeightsMoved
+from workbench.events import (
+    ChangeRefused,
+    EvaluationEnded,
+    Event,
+    PlanAdjusted,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    WeightsMoved,
+)
 from workbench.learner import Learner, Tactic, score, summed_nats
 from workbench.measuring import culprits, evaluate
 from workbench.seeding import mixed, seeded
@@ -64,12 +73,25 @@ def _facts(learner: Learner, changes: Changes) -> Iterator[Event]:
         if learner.is_due:
             if learner.step:
                 yield moved(learner)
-            yield from evaluate(learner)
+            yield from _measured(learner)
+        learner.decided_step = learner.step
         if learner.step < learner.steps:  # a fork may change how many there are
             yield from _adjusted(learner, changes(learner.step))
         if learner.step >= learner.steps:
             return
         yield take_step(learner)
+
+
+def _measured(learner: Learner) -> Iterator[Event]:
+    for event in evaluate(learner):
+        yield event
+        if isinstance(event, EvaluationEnded) and not math.isfinite(loss := event.metrics["loss"]):
+            raise LossError(
+                f"after step {learner.step} the validation loss is {loss:g}; expected a finite number",
+                hint="an earlier step (run.at(step)), a lower learning rate, precision 'fp32', or a look at these rows",
+                step=learner.step,
+                rows=(),
+            )
 
 
 def _adjusted(learner: Learner, changes: Sequence[Change]) -> Iterator[PlanAdjusted | ChangeRefused]:
@@ -78,7 +100,7 @@ def _adjusted(learner: Learner, changes: Sequence[Change]) -> Iterator[PlanAdjus
             if fact := adjust(learner, change):
                 yield fact
         except PlanError as error:  # a wish that can't be granted is no reason to end a run
-            yield ChangeRefused(step=learner.step, what=error.what, hint=error.hint)
+            yield ChangeRefused(step=learner.step, what=error.what, hint=error.hint, scheduled=change.scheduled)
 
 
 def moved(learner: Learner) -> WeightsMoved:

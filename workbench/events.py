@@ -126,6 +126,7 @@ class ChangeRefused(Event):
     step: int
     what: str
     hint: str = ""
+    scheduled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

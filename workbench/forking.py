@@ -4,15 +4,13 @@ Without a change it ends with the same weights as its parent, bit for bit, the p
 choice that is changed stays so: what the parent did to the same choice later is left out.
 """
 
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import checkpoints
 from workbench.adjusting import FORK_FIELDS, Change, check
-from workbench.checkpoints import at, state_of
-from workbench.errors import PlanError, RunError
+from workbench.choices import Plan
+from workbench.errors import PlanError
 from workbench.events import RunForked
 from workbench.learner import steps_in
 from workbench.moments import Moment
@@ -37,53 +35,36 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
         RunError: The parent has not taken so many steps, or what it kept is broken.
     """
     moment = Moment(parent, preparation, step)
-    root = parent.path.parent
+    root, adjusted = parent.path.parent, 0
     if step == 0:
-        folder = RunFolder.create(parent.plan().change(**changes), root)
-        adjusted, own = 0, []
+        plan = parent.plan().change(**changes)
+        folder = RunFolder.create(plan, root)
     else:
-        folder, adjusted = _begun(parent, moment, preparation, changes)
-        own = [Change(dict(changes), step, True)] if changes else []
-    later = [_without(change, changes) for change in pending(parent.path, parent.events(), adjusted)]
+        learner, plan = moment.learner, _changed(moment, preparation, changes)
+        folder, adjusted = RunFolder.create(plan, root), learner.adjusted
+        learner.adjusted = 0  # the fork's log begins anew, and counts from here
+        checkpoints.save(learner, folder.path / "checkpoints")
+    fields = {name: plan.flat()[name] for name in changes}
+    own = [Change(fields, step, True)] if fields and step else []
+    later = [_without(change, fields) for change in pending(parent.path, parent.events(), adjusted)]
     write_schedule(folder.path, own + [change for change in later if change.fields])
-    if {*changes} <= {*FORK_FIELDS} and (data := parent.environment().get("data")):
+    if {*fields} <= {*FORK_FIELDS} and (data := parent.environment().get("data")):
         folder.note_environment(data=data)
-    folder.append(RunForked(parent=parent.name, step=step, changes=dict(changes)))
+    folder.append(RunForked(parent=parent.name, step=step, changes=fields))
     folder.close()
     return folder
 
 
-def _begun(
-    parent: RunFolder, moment: Moment, preparation: "Preparation", changes: Mapping[str, Any]
-) -> tuple[RunFolder, int]:
-    """Return a new folder with the moment's checkpoint in it, and how often the plan had changed by then."""
-    learner = None if (kept := _kept(parent, moment.step)) else moment.learner
-    state = state_of(kept) if kept else None
-    before = state.plan if state else moment.learner.plan
-    plan = check(before, changes, allowed=FORK_FIELDS)
+def _changed(moment: Moment, preparation: "Preparation", changes: Mapping[str, Any]) -> Plan:
+    """Return the plan of the moment with the changes made, if any step is left to take with it."""
+    plan = check(moment.learner.plan, changes, allowed=FORK_FIELDS)
     steps = steps_in(plan, len(preparation.examples(plan)[0]))
     if steps <= moment.step:
         raise PlanError(
             f"with these changes the run has {steps} steps, and {moment.step} are taken",
-            hint="more epochs, or max_steps",
+            hint="more epochs, or a higher max_steps",
         )
-    folder = RunFolder.create(plan, parent.path.parent)
-    _put(kept.path if kept else None, learner, folder.path / "checkpoints")
-    return folder, state.adjusted if state else moment.learner.adjusted
-
-
-def _put(kept: Path | None, learner: Any, root: Path) -> None:
-    if kept is None:
-        checkpoints.save(learner, root)
-    else:
-        shutil.copytree(kept, root / kept.name)
-
-
-def _kept(parent: RunFolder, step: int) -> checkpoints.Checkpoint | None:
-    try:
-        return checkpoints.verified(at(parent.path / "checkpoints", step))
-    except RunError:
-        return None
+    return plan
 
 
 def _without(change: Change, changed: Mapping[str, Any]) -> Change:

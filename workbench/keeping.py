@@ -18,6 +18,7 @@ from workbench.events import (
     Event,
     FrozenMoved,
     ModelSaved,
+    PlanAdjusted,
     StepEnded,
 )
 from workbench.learner import Learner
@@ -37,6 +38,8 @@ class Keeper:
         self.learner, self.folder = learner, folder
         self.saved: dict[int, Checkpoint] = {found.step: found for found in checkpoints.all_in(self.root)}
         self._origin = origin  # without it a fork has nothing to begin from
+        self._best = learner.best_step
+        self._told_of = self._state()
 
     @property
     def root(self) -> Path:
@@ -47,6 +50,20 @@ class Keeper:
     def is_kept(self) -> bool:
         """Whether the learner as it is can be had from disk."""
         return self.learner.step == 0 or self.learner.step in self.saved
+
+    def heard(self, event: Event) -> None:
+        """Know that an event is in the log: only a state that the log tells of may be saved."""
+        step, measured, adjusted = self._told_of
+        if isinstance(event, StepEnded):
+            step = event.step
+        elif isinstance(event, EvaluationEnded):
+            measured = event.step
+        elif isinstance(event, PlanAdjusted):
+            adjusted += 1
+        self._told_of = (step, measured, adjusted)
+
+    def _state(self) -> tuple[int, int | None, int]:
+        return self.learner.step, self.learner.measured_step, self.learner.adjusted
 
     def note(self, event: Event) -> Iterator[Event]:
         """Save after an evaluation, or every so many steps, each once its evaluation is over."""
@@ -61,7 +78,7 @@ class Keeper:
     def save(self) -> Iterator[Event]:
         """Save the learner as it is, unless it was; step 0 is the backbone itself and needs no file."""
         learner = self.learner
-        if not learner.is_whole or learner.step == 0 or learner.step in self.saved:
+        if not learner.is_whole or learner.step == 0 or learner.step in self.saved or self._state() != self._told_of:
             return
         if moved := learner.moved_though_frozen():
             yield FrozenMoved(step=learner.step, tensors=moved, blocks=transfer.where(moved, learner.backbone.blocks))
@@ -97,9 +114,11 @@ class Keeper:
 
     def _prune(self) -> None:
         """Take away what is neither the best, nor among the newest, nor what a fork began from."""
+        self.saved = {step: checkpoint for step, checkpoint in self.saved.items() if checkpoint.path.is_dir()}
+        self._best = self.learner.best_step if self.learner.best_step in self.saved else self._best
         count = self.learner.plan.monitoring.keep_last
         newest = sorted(self.saved)[-count:] if count else [*self.saved]
-        for step in {*self.saved} - {*newest, self.learner.best_step, self._origin}:
+        for step in {*self.saved} - {*newest, self._best, self._origin}:
             shutil.rmtree(self.saved.pop(step).path, ignore_errors=True)
 
     def _told(self, checkpoint: Checkpoint, verified: int) -> CheckpointSaved:

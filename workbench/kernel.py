@@ -31,7 +31,7 @@ class Home(Protocol):
     def begin(self, run: "Run", preparation: Preparation) -> None:
         """Have the run carried out again, from where it broke off."""
 
-    def carry_out(self, folder: RunFolder, *, preparation: Preparation) -> "Run":
+    def carry_out(self, folder: RunFolder, *, where: str | None, preparation: Preparation) -> "Run":
         """Have the run of a folder that was made ready carried out."""
 
     def employ(self, folder: RunFolder, preparation: Preparation) -> Callable[[], int | None]:
@@ -112,13 +112,14 @@ class Run(Record):
         Raises:
             RunError: It is completed, another process carries it out, or its rows or model have to be given again.
         """
+        if not self.is_over and not self.is_alive:  # it died, and the log is about to say so
+            self._settle()
         if not self.is_over:
             return self._ask("resume")
         ended = next((event for event in reversed(self.events) if isinstance(event, (RunEnded, RunFailed))), None)
         if isinstance(ended, RunEnded) and ended.reason != STOPPED:
             raise RunError(f"{self.name} is over: {ended.reason}", hint="run.fork(step, …) goes on from any step of it")
-        if self._thread.is_alive():  # it has told of its end and may not be gone yet
-            self._thread.join(5)
+        self._settle()  # it has told of its end and may not be gone yet
         if self.is_alive or self._store.is_carried:
             raise RunError(
                 f"{self.name} is being carried out by another process",
@@ -127,6 +128,10 @@ class Run(Record):
         self._preparation.check_objects(self.plan)
         self._home.begin(self, self._preparation)
         return self
+
+    def _settle(self) -> None:
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(5)
 
     def stop(self) -> Self:
         """Let the run end after the step it is at; its model is kept."""
@@ -158,7 +163,8 @@ class Run(Record):
         """
         self._preparation.check_objects(self.plan)
         folder = forking.fork(self._store, self._preparation, self.step if step is None else step, changes)
-        return self._home.carry_out(folder, preparation=self._preparation)
+        where = None if self.where == "elsewhere" else self.where
+        return self._home.carry_out(folder, preparation=self._preparation, where=where)
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait for the end, at most `timeout` seconds.

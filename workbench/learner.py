@@ -42,6 +42,7 @@ class Learner:
         best_step: The step with the lowest validation loss so far; 0 is the model before any training.
         best_loss: That loss, in nats per target.
         measured_step: The step of the last evaluation, so that a resumed run neither repeats nor skips one.
+        decided_step: The step at which it was last decided whether to measure; later changes of the plan don't count.
         adjusted: How often the plan changed since the run began.
         learnt: Names of the blocks that learn or once learnt in this run.
         joined: Parameter -> steps taken when it began to learn, for those that learn now.
@@ -63,6 +64,7 @@ class Learner:
     best_step: int | None = None
     best_loss: float = math.inf
     measured_step: int | None = None
+    decided_step: int | None = None
     adjusted: int = 0
     learnt: tuple[str, ...] = ()
     joined: dict[str, int] = field(default_factory=dict)
@@ -99,7 +101,7 @@ class Learner:
     def is_due(self) -> bool:
         """Whether the model is to be measured before the next step: at the start, now and then, and at the end."""
         is_time = self.step % self.evaluate_every == 0 or self.step == self.steps
-        return is_time and self.measured_step != self.step
+        return is_time and self.step not in (self.measured_step, self.decided_step)
 
     @property
     def learning(self) -> dict[str, nn.Parameter]:

@@ -4,6 +4,7 @@ A step without a checkpoint of its own is reached by repeating the steps since t
 same weights to the bit: batch order, dropout and rate are functions of the step. So any point of a curve can be asked.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -40,7 +41,7 @@ class Moment:
     def __init__(
         self, folder: RunFolder, preparation: Preparation, step: int, *, progress: Progress = lambda done, of: None
     ) -> None:
-        logged = list(folder.events())
+        folder, logged = _whose(folder, step)
         last = max((event.step for event in logged if isinstance(event, (StepEnded, RunForked))), default=0)
         if not isinstance(step, int) or not 0 <= step <= last:
             raise RunError(f"step is {step!r}; {folder.name} has taken {last} steps", hint=f"a step from 0 to {last}")
@@ -65,15 +66,7 @@ class Moment:
     @functools.cached_property
     def learner(self) -> Learner:
         """The learner as it was, with its optimizer; it is yours to train on."""
-        begin = self._nearest()
-        state = state_of(begin) if begin else None
-        plan = state.plan if state else self._folder.plan()
-        train, validation = self._preparation.examples(plan)
-        own = self._preparation.own_backbone(plan)
-        metrics = monitoring.resolve(self._preparation.metrics)
-        learner = build(own, train, validation, plan, learnt=state.learnt if state else (), metrics=metrics)
-        if begin is not None:
-            restore(learner, begin)
+        learner = self._nearest()
         self._repeat(learner)
         return learner
 
@@ -108,21 +101,28 @@ class Moment:
         events = evaluate(learner, examples, split=split)
         return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
 
-    def _nearest(self) -> Checkpoint | None:
-        """Return the last checkpoint until this step that is whole; None where the backbone is the place to begin."""
+    def _nearest(self) -> Learner:
+        """Return the learner at the last checkpoint until this step that is whole, or at the backbone."""
         for checkpoint in reversed(all_in(self._folder.path / "checkpoints")):
-            try:
-                if checkpoint.step <= self.step and state_of(checkpoint):
-                    return checkpoint
-            except RunError:
-                continue
-        origin = next((event for event in self._logged if isinstance(event, RunForked) and event.step), None)
-        if origin is not None:
+            if checkpoint.step <= self.step:
+                with contextlib.suppress(RunError):  # broken, or taken away meanwhile by the run itself
+                    return self._built(checkpoint)
+        if any(isinstance(event, RunForked) and event.step for event in self._logged):
             raise RunError(
-                f"{self._folder.name} began at step {origin.step} of {origin.parent}",
-                hint=f"attach({origin.parent!r}).at({self.step})",
+                f"the checkpoint that {self._folder.name} began from is broken", hint="fork the parent again"
             )
-        return None
+        return self._built(None)
+
+    def _built(self, checkpoint: Checkpoint | None) -> Learner:
+        state = state_of(checkpoint) if checkpoint else None
+        plan, known = state.plan if state else self._folder.plan(), self._preparation
+        train, validation = known.examples(plan)
+        metrics = monitoring.resolve(known.metrics)
+        learnt = state.learnt if state else ()
+        learner = build(known.own_backbone(plan), train, validation, plan, learnt=learnt, metrics=metrics)
+        if checkpoint is not None:
+            restore(learner, checkpoint)
+        return learner
 
     def _repeat(self, learner: Learner) -> None:
         """Take the steps from where the learner is to this moment, with the changes that were made on the way."""
@@ -136,6 +136,19 @@ class Moment:
                 self.differs = f"step {event.step} gave loss {event.loss!r}; the log has {logged[event.step].loss!r}"
             self._progress(learner.step - first, self.step - first)
         _take_over_measures(learner, self.events)
+
+
+def _whose(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
+    """Return the run that took this step, which is the parent before a fork's beginning, and its log."""
+    logged = list(folder.events())
+    fork = next((event for event in logged[:1] if isinstance(event, RunForked)), None)
+    if fork is None or not isinstance(step, int) or not 0 <= step < fork.step:
+        return folder, logged
+    parent = RunFolder(folder.path.parent / fork.parent)
+    if not (parent.path / "plan.json").exists():
+        what = f"{folder.name} began at step {fork.step} of {fork.parent}, which is not there any more"
+        raise RunError(what, hint=f"a step from {fork.step} on")
+    return _whose(parent, step)
 
 
 def _take_over_measures(learner: Learner, events: list[Event]) -> None:

@@ -3,7 +3,7 @@
 import statistics
 from collections import deque
 
-from workbench.events import EvaluationEnded, Event, RunStarted, StepEnded
+from workbench.events import EvaluationEnded, Event, RunEnded, RunStarted, StepEnded
 
 
 class Pace:
@@ -29,6 +29,8 @@ class Pace:
         elif isinstance(event, EvaluationEnded):
             self._evaluation_seconds = event.seconds
             self._evaluated_at.append(event.step)
+        elif isinstance(event, RunEnded):
+            self.step = event.step
         elif isinstance(event, RunStarted):
             self.step, self.steps = event.first_step, event.steps
 

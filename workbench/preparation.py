@@ -103,7 +103,7 @@ class Preparation:
     def examples(self, plan: Plan) -> tuple[Examples, Examples]:
         """Return the training and validation examples, encoded for the backbone."""
         split, backbone = self.split(plan), self.backbone(plan)
-        choices = (plan.data, _model_of(plan, split))
+        choices = (plan.anchored().data, _model_of(plan, split))
         examples: tuple[Examples, Examples] = self._once(
             "examples", choices, lambda: tasks.encode(split, backbone, plan.data)
         )
@@ -152,13 +152,9 @@ class Preparation:
 
 def _rows_of(plan: Plan) -> Any:
     """Return the choices that the rows depend on; how long a text may be is for the encoding."""
-    kept = {
-        name: value
-        for name, value in vars(plan.data).items()
-        if name not in ("max_length", "window_overlap", "image_size")
-    }
-    return tuple(kept.items())
+    left_out = ("max_length", "window_overlap", "image_size")
+    return tuple((name, value) for name, value in vars(plan.anchored().data).items() if name not in left_out)
 
 
 def _model_of(plan: Plan, split: Split) -> Any:
-    return (plan.baseline, split.task, split.labels, plan.tuning.seed)
+    return (plan.anchored().baseline, split.task, split.labels, plan.tuning.seed)

@@ -16,8 +16,7 @@ from workbench.baseline import Backbone
 from workbench.checkpoints import at, put_into
 from workbench.choices import Plan
 from workbench.errors import RunError, WorkbenchError, nearest
-from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked
-from workbench.learner import adapt
+from workbench.events import CheckpointSaved, EvaluationEnded, Event, ModelSaved, PlanAdjusted, RunForked
 from workbench.models import plain
 from workbench.moments import Moment, Progress
 from workbench.pace import Pace
@@ -154,10 +153,12 @@ class Record:
         """
         step = self._step_of(which)
         backbone = self._preparation.own_backbone(self.plan)
-        if step:
+        if step == 0:
+            return plain(backbone)
+        try:
             put_into(backbone, at(self.folder / "checkpoints", step))
-        else:
-            adapt(backbone, self.plan)
+        except RunError:  # it is not kept, or not any more: its steps can be repeated
+            return self.at(step).learned()
         return plain(backbone)
 
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
@@ -185,9 +186,16 @@ class Record:
         """Return the step of the checkpoint of that moment; 0, the backbone itself, as long as there is none."""
         if which not in MOMENTS:
             raise RunError(f"which is {which!r}", hint=nearest(which, MOMENTS))
-        saved = [event for event in self.events if isinstance(event, CheckpointSaved)]
-        wanted = {"best": [event for event in saved if event.best], "last": saved, "backbone": []}[which]
-        return wanted[-1].step if wanted else 0
+        if which == "backbone":
+            return 0
+        measured = [
+            event for event in self.events if isinstance(event, EvaluationEnded) and event.split == "validation"
+        ]
+        best = [event.step for event in measured if event.best]
+        if which == "best" and (best or self._fork is None):
+            return best[-1] if best else 0
+        kept = [event.step for event in self.events if isinstance(event, CheckpointSaved | RunForked)]
+        return max(kept, default=0)
 
     def history(self) -> pd.DataFrame:
         """Return the numbers as a table, one row a step or evaluation: step, split, loss, and metrics."""

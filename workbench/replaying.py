@@ -17,6 +17,7 @@ from workbench.checkpoint_files import State
 from workbench.control import Control
 from workbench.errors import RunError
 from workbench.events import (
+    ChangeRefused,
     EvaluationEnded,
     EvaluationProgressed,
     Event,
@@ -113,8 +114,9 @@ def pending(folder: Path, logged: Iterable[Event], adjusted: int) -> list[Change
     Raises:
         RunError: The schedule of the run can't be read.
     """
-    made = [event for event in logged if isinstance(event, PlanAdjusted)]
-    used = sum(event.scheduled for event in made)
+    events = list(logged)
+    made = [event for event in events if isinstance(event, PlanAdjusted)]
+    used = sum(event.scheduled for event in events if isinstance(event, PlanAdjusted | ChangeRefused))
     again = [Change(event.after, event.step, event.scheduled) for event in made[adjusted:]]
     return again + schedule(folder)[used:]
 

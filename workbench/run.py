@@ -7,7 +7,7 @@ checkpoint, and its log becomes that of an unbroken run. What people wish meanwh
 
 import contextlib
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from workbench.choices import Plan
 from workbench.control import Control as Control
 from workbench.errors import LossError, RunError, WorkbenchError
 from workbench.events import (
+    ChangeRefused,
     CheckpointRefused,
     Event,
     RunEnded,
@@ -75,6 +76,7 @@ def _told(folder: RunFolder, preparation: Preparation, control: Control) -> Iter
     try:
         for event in story.events():
             folder.append(event)
+            story.heard(event)
             yield event
     except (GeneratorExit, KeyboardInterrupt):
         for event in story.ending(STOPPED):
@@ -109,17 +111,30 @@ class _Story:
             if isinstance(event, RunEnded):
                 yield from self.ending(event.reason)
                 return
-            yield from self.replay.met(event)
+            new = self.replay.met(event)
+            yield from new
+            if all(told is not event for told in new):  # it was in the log before
+                self.heard(event)
             yield from self.keeper.note(event) if self.keeper else ()
             yield from self._pause()
             if self.control.is_stopping:
                 yield from self.ending(STOPPED)
                 return
 
+    def heard(self, event: Event) -> None:
+        """Know that an event is in the log."""
+        if self.keeper:
+            self.keeper.heard(event)
+
     def ending(self, reason: str) -> Iterator[Event]:
         """Keep the last weights, then tell that the run is over, once: nobody hears of a model that is not on disk."""
         if self.is_over:
             return
+        for wish in self.control.taken_changes():
+            what = f"the run ended before {', '.join(wish)} could change"
+            yield ChangeRefused(
+                step=self.learner.step if self.learner else 0, what=what, hint="resume it, and change it"
+            )
         if self.keeper:
             yield from self.keeper.save()
             if reason != STOPPED and not self.keeper.is_kept:
@@ -178,8 +193,16 @@ class _Story:
         )
         if begin.checkpoint is not None:
             restore(learner, begin.checkpoint)
-        self.folder.note_environment(device=str(learner.device), threads=torch.get_num_threads())
+        here = {"device": str(learner.device), "threads": torch.get_num_threads()}
+        learner.notes += self._differences(here)
+        self.folder.note_environment(**here)
         return learner
+
+    def _differences(self, here: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return what is not as it was when the run was last carried out, and can change the last digit of a number."""
+        before = self.folder.environment()
+        changed = [f"{name} {before[name]} → {now}" for name, now in here.items() if before.get(name, now) != now]
+        return (f"not as before: {', '.join(changed)}; numbers may differ in their last digits",) if changed else ()
 
     def _check_data(self, fingerprint: str) -> None:
         """Refuse to go on with other rows than the run began with."""
@@ -212,6 +235,7 @@ def _beginning(folder: RunFolder, logged: list[Event]) -> tuple["_Beginning", li
         raise RunError(f"{folder.name} is over at step {last.step}: {last.reason}", hint="run.fork(epochs=…) to go on")
     root = folder.path / "checkpoints"
     tidy(root)
+    tidy(folder.path)
     checkpoint, refusals = newest_valid(root) if logged else (None, [])
     if checkpoint is None and any(isinstance(event, RunForked) and event.step for event in logged):
         raise RunError(f"the checkpoint that {folder.name} began from is broken", hint="fork the parent again")

@@ -230,7 +230,7 @@ class Session:
         if self._where != "process":
             self._employer.dismiss()
         elif self.run is None or self.run.is_over:
-            wanted = lambda: (self._plan, self._preparation.objects)  # noqa: E731 - as it is once it is asked for
+            wanted = lambda: (self._plan.anchored(), self._preparation.objects)  # noqa: E731 - as it is once it is asked for
             threading.Thread(target=self._employer.warm, args=(wanted,), name="workbench-warmer", daemon=True).start()
 
 

@@ -76,7 +76,7 @@ class RunFolder:
         path = Path(root) / f"{time.strftime('%Y%m%d-%H%M%S')}-{slug[:40]}-{letters}"
         try:
             path.mkdir(parents=True)
-            (path / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+            (path / "plan.json").write_text(plan.anchored().to_json(), encoding="utf-8")
             cls(path).note_environment()
         except OSError as error:
             raise RunError(

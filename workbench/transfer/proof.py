@@ -23,7 +23,10 @@ def frozen_tensors(model: "nn.Module", blocks: Sequence[Block], trainable: Seque
     kept: dict[str, Tensor] = {
         name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad
     }
-    kept |= {name: buffer for name, buffer in model.named_buffers() if not name.startswith(learning)}
+    resting = lora.resting_norms(model, [block for block in blocks if block.name in trainable])
+    at_rest = {id(buffer) for norm in resting for buffer in norm.buffers()}
+    buffers = dict(model.named_buffers())
+    kept |= {name: b for name, b in buffers.items() if id(b) in at_rest or not name.startswith(learning)}
     return {lora.own_name(name): tensor for name, tensor in kept.items()}
 
 
