@@ -60,6 +60,7 @@ def saved(tmp_path):
     return checkpoints.save(made, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*sorted(FILES), "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_a_broken_checkpoint_is_refused(saved, name, damage):

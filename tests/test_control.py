@@ -8,6 +8,8 @@ import pytest
 from workbench import control
 from workbench.control import WISHES, Control, wish
 
+pytestmark = pytest.mark.slow
+
 
 def test_wishes_written_into_the_folder_are_heard_in_their_order(tmp_path):
     heard = Control(tmp_path)

@@ -241,6 +241,7 @@ def test_float_noise_adds_no_step():
     assert (made.windows_per_epoch, made.steps) == (10, 7)
 
 
+@pytest.mark.slow
 def test_time_spent_between_two_batches_is_not_the_evaluations():
     made = make("bert", PLAN.change(batch_size=2))
     for event in measuring.evaluate(made):

@@ -14,6 +14,8 @@ from workbench.preparation import Preparation
 from workbench.session import Session
 from workbench.store import RunFolder
 
+pytestmark = pytest.mark.slow
+
 ALL = LONG.change(keep_last=None, checkpoint_every=1)
 
 

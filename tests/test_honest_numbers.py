@@ -21,6 +21,8 @@ from workbench.seeding import seeded
 from workbench.tasks import TABLE
 from workbench.tasks.examples import IGNORED
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 10  # tokens of a window
 ROWS = 23  # in batches of 4, windows of 3: the last window of an epoch is short, and so is its last batch
 CASES = {

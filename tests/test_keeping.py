@@ -26,6 +26,8 @@ from workbench.moments import Moment
 from workbench.preparation import Preparation
 from workbench.store import RunFolder
 
+pytestmark = pytest.mark.slow
+
 PLAN = LONG.change(max_steps=12, evaluate_every=2)
 
 

@@ -12,6 +12,8 @@ from workbench.errors import DataError, PlanError, RunError, WorkbenchError
 from workbench.events import PlanAdjusted, RunChosen, RunEnded, RunPaused, RunResumed, StepEnded
 from workbench.session import Session
 
+pytestmark = pytest.mark.slow
+
 LONG = PLAN.change(max_steps=400, epochs=1000, evaluate_every=200)
 SHORT = PLAN.change(max_steps=12, epochs=100, evaluate_every=4, dropout=0.3)
 

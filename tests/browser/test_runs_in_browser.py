@@ -83,10 +83,12 @@ def height(notebook):
     return notebook.page.evaluate("() => document.querySelector('.fw-workbench').getBoundingClientRect().height")
 
 
+POINTS = "(document.querySelector('path.fw-training')?.getAttribute('d').split('L').length ?? 0)"
+
+
 def points(notebook):
     """How many points the curve of the training loss has."""
-    count = "() => document.querySelector('path.fw-training')?.getAttribute('d').split('L').length ?? 0"
-    return notebook.page.evaluate(count)
+    return notebook.page.evaluate(f"() => {POINTS}")
 
 
 def test_a_killed_run_says_so_and_goes_on_where_it_was(panel):
@@ -106,7 +108,7 @@ def test_a_killed_run_says_so_and_goes_on_where_it_was(panel):
     press(panel, "Resume")
     passes(panel, broken)
     assert alert.count() == 0
-    assert points(panel) > drawn  # the curve was kept
+    page.wait_for_function(f"() => {POINTS} > {drawn}", timeout=5_000)  # the curve was kept
 
 
 def test_it_is_live_again_after_a_reload_and_finishes(panel):

@@ -373,6 +373,7 @@ VALUE = st.recursive(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     objects=st.lists(st.dictionaries(st.sampled_from(["text", "label", "x"]), VALUE, max_size=3), max_size=20),
@@ -383,6 +384,7 @@ def test_random_objects_raise_nothing_else(tmp_path, objects, junk):
     only_data_errors(tmp_path / "x.jsonl", lines + b"\n" + junk)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     rows=st.lists(

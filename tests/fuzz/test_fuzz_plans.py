@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from workbench.choices import FIELDS, SECTION_OF, Plan
 from workbench.errors import PlanError
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = sorted(set(SECTION_OF.values()))
 FIELD = st.sampled_from([*FIELDS, "self", "name", "trust_remote_code"]) | TEXTS
 SECTION = st.dictionaries(FIELD, VALUES, max_size=3)

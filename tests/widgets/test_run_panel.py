@@ -25,6 +25,8 @@ from workbench.events import (
 )
 from workbench.store import RunFolder, find, summarize
 
+pytestmark = pytest.mark.slow
+
 MODEL = ModelSaved(step=40, which="best", folder="model", size_bytes=1, load="AutoModel.from_pretrained(folder)")
 STOPPED = RunEnded(step=60, reason="stopped by the user", best_step=40, best_loss=0.3)
 
