@@ -151,3 +151,8 @@ def test_what_adapters_add_counts_as_movement_of_their_layer():
     change = sum((after[n] - before[n]).square().sum().item() for n in names)
     size = sum(before[n].square().sum().item() for n in names)
     assert engine.moved(made).by_block["block 1"] == pytest.approx((change / size) ** 0.5, rel=1e-3)
+
+
+def test_norms_that_rest_beside_adapters_are_hashed():
+    made = make("resnet", LONG.change(method="lora", trainable="all"))
+    assert {name.replace(".base_layer", "") for name, _ in made.model.named_buffers()} <= set(made.frozen)
