@@ -7,9 +7,12 @@ import argparse
 import json
 import platform
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import workbench  # noqa: F401 - before torch: it says how OpenMP's idle threads wait
+
+# isort: split
 import torch
 
 Row = dict[str, Any]
@@ -35,6 +38,16 @@ def alternate(ours: Callable[[], float], peer: Callable[[], float], *, repetitio
         for measure in (ours, peer) if repetition % 2 == 0 else (peer, ours):
             taken[measure].append(measure())
     return statistics.median(taken[ours]), statistics.median(taken[peer])
+
+
+def in_turn(sides: Mapping[str, Callable[[int], Any]], *, repetitions: int) -> dict[str, list[Any]]:
+    """Return what each side gives, called with the number of each repetition; another one goes first each time."""
+    names, given = list(sides), {name: [] for name in sides}
+    for repetition in range(repetitions):
+        first = repetition % len(names)
+        for name in names[first:] + names[:first]:
+            given[name].append(sides[name](repetition))
+    return given
 
 
 def row(case: str, peer: str, seconds: tuple[float, float], *, repetitions: int, **fields: Any) -> Row:
@@ -65,8 +78,8 @@ def count_row(case: str, peer: str, counts: tuple[int, int], *, of: int, **field
 
 def report(name: str, rows: list[Row], *, as_json: bool) -> None:
     """Print the table, and the object if asked for."""
-    columns = list(rows[0])
-    lines = [[_cell(line[column]) for column in columns] for line in rows]
+    columns = list(dict.fromkeys(column for line in rows for column in line))
+    lines = [[_cell(line.get(column, "")) for column in columns] for line in rows]
     widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
     for line in (columns, *lines):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))

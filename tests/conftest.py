@@ -2,6 +2,8 @@
 
 import os
 import random
+import shutil
+import tempfile
 
 # Before anything imports a hub client, matplotlib or torch.
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -9,6 +11,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ["FINETUNE_WORKBENCH_MEMORY"] = tempfile.mkdtemp(prefix="workbench-tests-")  # of what was measured
+os.environ["FINETUNE_WORKBENCH_ACTIVATIONS"] = os.environ["FINETUNE_WORKBENCH_MEMORY"] + "/activations"
 
 import sys
 from pathlib import Path
@@ -16,6 +20,13 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["tinypack"]  # its fixtures
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind():
+    """What was measured and kept for the tests goes with them."""
+    yield
+    shutil.rmtree(os.environ["FINETUNE_WORKBENCH_MEMORY"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

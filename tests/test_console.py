@@ -1,5 +1,6 @@
 """The terminal shows where a run is: over itself where somebody watches, in lines where nobody does."""
 
+import dataclasses
 import io
 import sys
 
@@ -78,3 +79,9 @@ def test_a_passing_line_never_wraps(monkeypatch):
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89.4, "89 s"), (95, "2 min"), (7500, "2 h 05 min")])
 def test_durations(seconds, words):
     assert console.duration(seconds) == words
+
+
+def test_how_a_run_computes_is_told_in_one_line(capsys):
+    started = dataclasses.replace(EVENTS[1], settings=("bf16 2 × as fast as fp32: taken", "2 threads"))
+    RunLine(Line()).show(started)
+    assert "on this machine: bf16 2 × as fast as fp32: taken · 2 threads\n" in capsys.readouterr().out

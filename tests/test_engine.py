@@ -122,6 +122,19 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time():
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.parametrize("changes", [{}, {"batch_tokens": 30}, {"batching": "shuffled"}])
+def test_a_window_depends_on_the_step_alone(changes):
+    made = make("bert", PLAN.change(batch_size=5, accumulation_steps=2, max_steps=None, epochs=3, **changes))
+    assert made.steps == 3 * made.windows_per_epoch
+    steps, known = range(made.steps), {}
+    for step in steps:
+        made.step = step
+        known[step] = engine._window(made)
+    for step in reversed(steps):
+        made.step, made.train = step, dataclasses.replace(made.train)  # one that remembers no order
+        assert engine._window(made) == known[step]
+
+
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "resnet"])
 def test_same_seed_same_bits_and_the_notebooks_random_state_is_left_alone(kind):
     ends = []
@@ -200,6 +213,23 @@ def test_clipping_bounds_the_gradient_and_tells_the_norm_it_had():
     norm = torch.nn.utils.get_total_norm([p.grad for p in made.model.parameters() if p.grad is not None])
     assert norm.item() == pytest.approx(1e-3, rel=1e-3)
     assert step.gradient_norm > 1e-3
+
+
+@pytest.mark.parametrize("limit", [1e-6, 1e-3, 0.5, 0.999, 1.0, 1.0000001, 1.001, 1.01, 50.0, None])
+def test_clipping_gives_the_bits_that_torch_gives(limit):
+    ours, theirs = make("bert"), make("bert")
+    for made in (ours, theirs):
+        engine._accumulate(made)
+        total = torch.nn.utils.get_total_norm([p.grad for p in made.model.parameters() if p.grad is not None])
+        for parameter in made.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= total  # a norm of one
+    ours.plan = ours.plan.change(clip_norm=limit)
+    norm = engine._clip(ours)
+    expected = torch.nn.utils.clip_grad_norm_(theirs.model.parameters(), math.inf if limit is None else limit)
+    assert norm == expected.item()
+    pairs = zip(ours.model.parameters(), theirs.model.parameters(), strict=True)
+    assert all(torch.equal(mine.grad, other.grad) for mine, other in pairs if other.grad is not None)
 
 
 def test_the_trivial_baseline_of_classes_is_the_majority():

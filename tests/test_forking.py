@@ -65,6 +65,16 @@ def test_a_fork_differs_from_its_parent_only_from_its_step_on(tmp_path, preparat
     assert next(event for event in twin.events() if isinstance(event, RunStarted)).first_step == 6
 
 
+@pytest.mark.parametrize("plan", [ALL.change(batch_tokens=40), ALL.change(batching="shuffled")], ids=["tokens", "rows"])
+def test_a_fork_batches_as_its_parent_or_as_it_is_told(tmp_path, preparation, plan):
+    parent = carried_out(plan, tmp_path)
+    same = finished(fork(parent, preparation, 5, {}), preparation)
+    assert after(facts(same), 5) == after(facts(parent), 5)
+    changes = {"batch_tokens": 25, "batching": "by length", "accumulation_steps": 1}
+    first, again = (finished(fork(parent, preparation, 5, changes), preparation) for _ in range(2))
+    assert after(facts(first), 5) == after(facts(again), 5) != after(facts(parent), 5)
+
+
 def test_what_the_fork_chose_stays_though_the_parent_changed_it_later(tmp_path, preparation):
     parent = carried_out(ALL, tmp_path, adjustments={8: {"learning_rate": 0.001}, 9: {"trainable": "all"}})
     twin = finished(fork(parent, preparation, 6, {"learning_rate": 0.5}), preparation)

@@ -73,3 +73,21 @@ def test_idle_threads_are_told_not_to_spin_before_torch_is_imported():
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, env=environment)
     assert answer.stdout.strip() == "1000"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "environment", "count", "is_late"),
+    [
+        ("", {}, "1000", False),
+        ("torch, ", {}, "1000", True),
+        ("torch, ", {"GOMP_SPINCOUNT": "7"}, "7", False),
+        ("", {"OMP_WAIT_POLICY": "active"}, "None", False),
+    ],
+)
+def test_torch_that_was_imported_too_early_is_noticed(before, environment, count, is_late):
+    told = f"import os, {before}workbench; print(os.environ.get('GOMP_SPINCOUNT'), workbench.spins_idly)"
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", told]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env={**kept, **environment})
+    assert answer.stdout.split() == [count, str(is_late)]

@@ -61,9 +61,11 @@ export default panel("freeze", "Layers", (body, { send }) => {
   const verified = h("span", { class: "fw-verified" });
   const broken = h("p", { class: "fw-broken", role: "alert" });
   const effect = h("span", { class: "fw-effect", role: "status" });
+  const cached = h("span", { class: "fw-cached" });
   const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified, effect);
+  const once = h("div", { class: "fw-freeze-line fw-proof" }, cached);
   const notes = noteList();
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, proof, broken, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, proof, once, broken, notes.root);
 
   let blocks = [];
   let drawn = "";
@@ -159,6 +161,8 @@ export default panel("freeze", "Layers", (body, { send }) => {
       adapterKey.hidden = state.preset !== "lora";
       movedKey.style.visibility = blocks.some((block) => block.moved) ? "" : "hidden"; // its place is kept
       setText(verified, state.verified ? `✓ ${state.verified}` : "");
+      setText(cached, state.cached);
+      setAttribute(cached, "title", state.cached_tip);
       setText(broken, state.broken);
       setText(effect, state.effect && (state.effect.startsWith("at") ? `your choice takes effect ${state.effect}` : `in this run ${state.effect}`));
       draw();

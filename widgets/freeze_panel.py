@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from widgets import live, wording
+from widgets.cached import KINDS as CACHED
+from widgets.cached import Cached
 from widgets.panel import Panel, page, prepare, problem, style
 from widgets.proof import KINDS as PROOFS
 from widgets.proof import Proof
@@ -29,11 +31,11 @@ class FreezePanel(Panel):
 
     _esm = page("fields.js", "freeze.js")
     _css = style("freeze.css")
-    kinds = live.KINDS | PROOFS | {PlanChanged, PreparationEnded}
+    kinds = live.KINDS | PROOFS | CACHED | {PlanChanged, PreparationEnded}
 
     def __init__(self, session: "Session") -> None:
         self._effects = live.Effects()
-        self._proof = Proof()
+        self._proof, self._cached = Proof(), Cached()
         self._last_n = 2  # what the stepper shows while another preset is chosen
         super().__init__(session)
         prepare(session)
@@ -48,6 +50,7 @@ class FreezePanel(Panel):
             self._problem = problem(event.what, hint=event.hint)
         self._effects.note(event)
         self._proof.note(event)
+        self._cached.note(event)
         if isinstance(event, PlanChanged):
             self.calm()
 
@@ -63,6 +66,7 @@ class FreezePanel(Panel):
             "mode": wording.mode(choice),
             "effect": self._effect(),
             **self._proof.picture(),
+            **self._cached.picture(),
             **self._network(choice),
         }
 

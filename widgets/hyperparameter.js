@@ -80,10 +80,11 @@ function rangeFor(spec, input, change) {
 export default panel("hyperparameter", "Settings", (body, { send }) => {
   const first = h("div", { class: "fw-settings" });
   const more = h("div", { class: "fw-settings fw-settings-more" });
+  const machine = h("p", { class: "fw-machine", title: "What this run found out about this machine before its first step." });
   const words = "this run too, from its next step; the rest at the next run";
   const later = h("p", { class: "fw-later", title: words }, h("i", { class: "fw-live", "aria-hidden": "true" }), words);
   body.append(h("div", { class: "fw-head" }, h("h3", {}, "Settings"), later), first,
-    h("details", { class: "fw-more" }, h("summary", {}, "more"), more));
+    h("details", { class: "fw-more" }, h("summary", {}, "more"), more, machine));
   const fields = new Map();
   const place = (box, spec) => {
     if (fields.has(spec.name)) return;
@@ -96,6 +97,8 @@ export default panel("hyperparameter", "Settings", (body, { send }) => {
       state.more.forEach((spec) => place(more, spec));
       for (const spec of [...state.first, ...state.more]) fields.get(spec.name).update(spec, state.refusals, state.is_running);
       later.hidden = !state.is_running;
+      setText(machine, state.machine ? `on this machine: ${state.machine}` : "");
+      machine.hidden = !state.machine;
     },
   };
 });

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from widgets import live
 from widgets.panel import Panel, page, style
-from workbench.choices import FIELDS, LIVE_FIELDS, Precision, SaveModel, Schedule
+from workbench.choices import FIELDS, LIVE_FIELDS, Batching, Precision, SaveModel, Schedule, Switch
 from workbench.errors import PlanError, WorkbenchError
-from workbench.events import ChangeRefused, Event, PlanChanged
+from workbench.events import ChangeRefused, Event, PlanChanged, RunChosen, RunStarted
 
 if TYPE_CHECKING:
     from workbench.session import Session
@@ -62,8 +62,38 @@ MORE = (
     Control(
         "precision",
         "precision",
-        "Number format of the arithmetic; auto takes bf16 where the hardware is quick at it.",
+        "Number format of the arithmetic; auto tries both for a moment and takes bf16 where it is a tenth faster.",
         options=typing.get_args(Precision),
+    ),
+    Control(
+        "batching",
+        "batches",
+        "Rows of like length together, so that little is padding; or at random.",
+        options=typing.get_args(Batching),
+    ),
+    Control(
+        "batch_tokens",
+        "token budget",
+        "As many rows a batch as stay within so many tokens, padding included.",
+        none="by batch size",
+    ),
+    Control(
+        "packing",
+        "packing",
+        "Language models: short texts end to end in one row in place of padding, where the model can read them so.",
+        options=typing.get_args(Switch),
+    ),
+    Control(
+        "prefix_cache",
+        "frozen blocks once",
+        "Computes what the frozen lowest blocks give once and keeps it, for all epochs, evaluations and runs.",
+        options=typing.get_args(Switch),
+    ),
+    Control(
+        "cache_memory_mb",
+        "cache in memory",
+        "What frozen blocks gave is held in memory up to here, and mapped from disk beyond.",
+        none="¼ of free",
     ),
     Control("max_steps", "at most", "Ends the run after so many steps.", none="by epochs"),
     Control("seed", "seed", "The same seed gives the same run."),
@@ -90,6 +120,7 @@ class HyperparameterPanel(Panel):
         self._errors: dict[str, str] = {}  # field -> what was wrong with the value that was typed
         self._refusals = 0  # makes the page put the kept value back
         self._effects = live.Effects()
+        self._machine = ""  # how the run computes, and what was measured of that
         super().__init__(session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
@@ -101,6 +132,10 @@ class HyperparameterPanel(Panel):
         if isinstance(event, ChangeRefused):
             self._errors |= dict.fromkeys(self._effects.asked, event.what)
         self._effects.note(event)
+        if isinstance(event, RunStarted):
+            self._machine = " · ".join(event.settings)
+        if isinstance(event, RunChosen):
+            self._machine = ""
         if isinstance(event, PlanChanged):
             self._errors = {name: error for name, error in self._errors.items() if name not in event.fields}
 
@@ -111,6 +146,7 @@ class HyperparameterPanel(Panel):
             "more": [self._field(control) for control in MORE],
             "refusals": self._refusals,
             "is_running": self._effects.is_live,
+            "machine": self._machine,
         }
 
     def _field(self, control: Control) -> dict[str, Any]:

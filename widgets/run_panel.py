@@ -9,6 +9,9 @@ from widgets import kept, wording
 from widgets.panel import Panel, page, problem, style
 from widgets.unfinished import unfinished
 from workbench.events import (
+    CacheProgressed,
+    CacheReady,
+    CacheRefused,
     CheckpointSaved,
     EvaluationEnded,
     EvaluationProgressed,
@@ -47,7 +50,7 @@ class RunPanel(Panel):
     _css = style("run.css")
     kinds = kept.KINDS | frozenset(
         {PlanChanged, StageStarted, RunStarted, StepEnded, EvaluationProgressed, EvaluationEnded}
-        | {RunPaused, RunResumed, RunEnded, RunFailed, RunChosen}
+        | {RunPaused, RunResumed, RunEnded, RunFailed, RunChosen, CacheProgressed, CacheReady, CacheRefused}
     )
 
     def __init__(self, session: "Session") -> None:
@@ -80,7 +83,10 @@ class RunPanel(Panel):
                 self._step, self._measuring = step, ""
             case EvaluationProgressed(split=split, rows_done=done, rows=rows):
                 self._measuring = f"measuring {done:,} of {rows:,} {split} rows"
-            case EvaluationEnded():
+            case CacheProgressed(rows_done=done, rows=rows, seconds_left=seconds):
+                left = "" if seconds is None else f" · {wording.duration(seconds)} left"
+                self._measuring = f"computing the frozen blocks once, {done:,} of {rows:,} rows{left}"
+            case EvaluationEnded() | CacheReady() | CacheRefused():
                 self._measuring = ""
             case CheckpointSaved():
                 self._has_halted = self._wish == "stopping"

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 # Idle OpenMP threads spin for ages on a shared machine; it counts only if it is set before torch is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+spins_idly = "torch" in sys.modules and not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & {*os.environ}
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from workbench.attaching import attach as attach

@@ -18,7 +18,7 @@ from workbench.seeding import mixed
 FORK_FIELDS = (  # what a fork can change in mid-run: all that only steps to come depend on
     *LIVE_FIELDS,
     *("schedule", "warmup_fraction", "weight_decay", "clip_norm", "dropout", "epochs", "max_steps"),
-    *("batch_size", "accumulation_steps", "checkpoint_every", "keep_last", "save_model"),
+    *("batch_size", "batch_tokens", "batching", "accumulation_steps", "checkpoint_every", "keep_last", "save_model"),
 )
 
 
@@ -90,15 +90,17 @@ def _rebuild(learner: Learner) -> None:
     seed = mixed(learner.plan.tuning.seed, learner.step, stream="adapters")
     adapt(learner.backbone, learner.plan, learnt=learner.learnt, seed=seed)
     learner.model.to(learner.device)
+    learner.settings.lay_out(learner.model)
     learner.note_freezing()
     rebuild_optimizer(learner)
     learner.forget_modes()
+    learner.reuse = learner.reuse_of = None  # what is frozen may be something else by now
 
 
 def rebuild_optimizer(learner: Learner) -> None:
     """Make the optimizer anew from what learns now; what it knew of those parameters is kept."""
-    known = learner.optimizer.state
-    learner.optimizer = tuning.build_optimizer(learner.model, learner.plan.tuning, learner.joined)
+    known, fused = learner.optimizer.state, learner.settings.fused
+    learner.optimizer = tuning.build_optimizer(learner.model, learner.plan.tuning, learner.joined, fused=fused)
     for parameter in learner.learning.values():
         if parameter in known:
             learner.optimizer.state[parameter] = known[parameter]

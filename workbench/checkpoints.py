@@ -224,4 +224,9 @@ def _load_moments(learner: Learner, checkpoint: Checkpoint) -> None:
     for key, tensor in tensors.items():
         what, name = key.split("/", 1)
         # AdamW's fused step keeps its count beside the parameter, and so do we
-        learner.optimizer.state[parameters[name]][what] = tensor.to(learner.device)
+        learner.optimizer.state[parameters[name]][what] = _laid_out(tensor, parameters[name]).to(learner.device)
+
+
+def _laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """Return a moment with its numbers in the order of the parameter's: the fused step takes that for granted."""
+    return torch.empty_like(parameter, device="cpu").copy_(tensor) if tensor.ndim else tensor

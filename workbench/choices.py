@@ -23,6 +23,8 @@ from workbench.errors import PlanError, nearest
 Task = Literal["text-classification", "language-modeling", "image-classification"]
 Method = Literal["weights", "lora"]
 Schedule = Literal["constant", "linear", "cosine"]
+Batching = Literal["by length", "shuffled"]
+Switch = Literal["auto", "off"]
 Precision = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 SaveModel = Literal["best", "last", "none"]
@@ -88,6 +90,8 @@ class Transfer(Choice):
     lora_rank: int = within(1, 512, unit="rank", default=8)
     lora_alpha: float = within(0.1, 1024, unit="scale × rank", default=16.0)
     lora_dropout: float = within(0.0, 0.9, unit="probability", default=0.0)
+    prefix_cache: Switch = "auto"  # whether what the lowest frozen blocks give is computed once and kept
+    cache_memory_mb: int | None = within(0, 10**7, unit="MB in memory", default=None)  # None: a quarter of what is free
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,6 +110,9 @@ class Tuning(Choice):
 
     learning_rate: float = within(1e-8, 10.0, unit="per step", takes_effect=LIVE, default=1e-3)  # peak, after warm-up
     batch_size: int = within(1, 65_536, unit="rows", default=32)
+    batch_tokens: int | None = within(1, 10**9, unit="tokens a batch", default=None)  # None: batch_size rows
+    batching: Batching = "by length"  # rows of like length together, so that little is padding; or at random
+    packing: Switch = "auto"  # language models: windows end to end in place of padding, each blind to the others
     accumulation_steps: int = within(1, 4096, unit="batches a step", default=1)
     epochs: float = within(0.001, 10_000, unit="passes over the rows", default=3.0)
     max_steps: int | None = within(1, 10**9, unit="steps", default=None)  # at most; None: told by epochs alone

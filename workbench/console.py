@@ -9,7 +9,16 @@ import sys
 import time
 from collections.abc import Mapping
 
-from workbench.events import EvaluationEnded, Event, RunEnded, RunStarted, StageStarted, StepEnded
+from workbench.events import (
+    CacheProgressed,
+    CacheRefused,
+    EvaluationEnded,
+    Event,
+    RunEnded,
+    RunStarted,
+    StageStarted,
+    StepEnded,
+)
 from workbench.pace import Pace
 
 _UNWATCHED_SECONDS = 10  # between two passing lines where nobody watches
@@ -54,6 +63,11 @@ class RunLine:
                 self._line(f"{event.stage} …", end="\r")
             case RunStarted():
                 self._start(event)
+            case CacheProgressed(rows_done=done, rows=rows, seconds_left=seconds):
+                left = f" · {duration(seconds)} left" if seconds is not None else ""
+                self._line(f"computing the frozen blocks once: {done:,} of {rows:,} {event.split} rows{left}", end="\r")
+            case CacheRefused(what=what):
+                self._line(f"the frozen blocks are computed at each step: {what}")
             case StepEnded():
                 self._line(self._status(event), end="\r")
             case EvaluationEnded():
@@ -67,6 +81,8 @@ class RunLine:
             f"{event.rows:,} rows · {event.trainable_parameters:,} of {event.total_parameters:,} parameters trainable"
             f" · {event.steps:,} steps · {event.device}, {event.precision}"
         )
+        if event.settings:
+            self._line(f"on this machine: {' · '.join(event.settings)}")
         for note in event.notes:
             self._line(f"note: {note}")
         self._line(f"to beat, {event.baseline_name}: {in_words(event.baseline)}")

@@ -9,13 +9,11 @@ It writes no file, draws nothing and knows no task, panel or store.
 """
 
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
 
 from workbench import transfer, tuning
 from workbench.adjusting import Change, adjust
@@ -30,8 +28,9 @@ from workbench.events import (
     StepEnded,
     WeightsMoved,
 )
-from workbench.learner import Learner, Tactic, score, summed_nats
+from workbench.learner import Learner, Tactic, counted_nats
 from workbench.measuring import culprits, evaluate
+from workbench.prefix import prepare, prepared
 from workbench.seeding import mixed, seeded
 from workbench.tasks.examples import IGNORED
 
@@ -70,6 +69,7 @@ def ended(learner: Learner, reason: str) -> RunEnded:
 def _facts(learner: Learner, changes: Changes) -> Iterator[Event]:
     yield started(learner)
     while True:
+        yield from prepare(learner)
         if learner.is_due:
             if learner.step:
                 yield moved(learner)
@@ -77,6 +77,7 @@ def _facts(learner: Learner, changes: Changes) -> Iterator[Event]:
         learner.decided_step = learner.step
         if learner.step < learner.steps:  # a fork may change how many there are
             yield from _adjusted(learner, changes(learner.step))
+            yield from prepare(learner)
         if learner.step >= learner.steps:
             return
         yield take_step(learner)
@@ -121,6 +122,7 @@ def started(learner: Learner) -> RunStarted:
         rows=len(learner.train),
         device=str(learner.device),
         precision=learner.precision,
+        settings=learner.settings.measured,
         baseline=learner.task.trivial(learner.train, learner.validation, learner.backbone.model.config),
         baseline_name=learner.task.trivial_name,
         notes=learner.notes,
@@ -133,6 +135,7 @@ def take_step(learner: Learner) -> StepEnded:
     The gradient is that of the summed nats over the targets of the whole window, a partial last window included, so
     that accumulation changes nothing but memory.
     """
+    prepared(learner)
     begun = time.perf_counter()
     learner.enter_training()
     rate = tuning.learning_rate(learner.step, learner.steps, learner.plan.tuning)
@@ -165,19 +168,20 @@ def take_step(learner: Learner) -> StepEnded:
 
 def _accumulate(learner: Learner) -> tuple[float, int, int]:
     """Leave the gradient of one window in place; return its loss (nats per target), targets and rows."""
-    window = [learner.train.batch(indices) for indices in _window(learner)]
+    indices = _window(learner)
+    window = [learner.batch(learner.train, batch) for batch in indices]
     targets = sum(int((batch["labels"] != IGNORED).sum()) for batch in window)
     learner.optimizer.zero_grad(set_to_none=True)
     loss = 0.0
-    for batch in window:
-        with _norms_at_rest(learner) if len(batch["labels"]) == 1 else contextlib.nullcontext():
-            share = summed_nats(*score(learner, batch)) / max(targets, 1)
+    for batch, members in zip(window, indices, strict=True):
+        with _norms_at_rest(learner) if len(members) == 1 else contextlib.nullcontext():
+            share = counted_nats(learner, batch)[0] / max(targets, 1)
         share.backward()
         loss += share.item()
     penalties = [value for tactic in learner.tactics if (value := tactic.penalty(learner.model)) is not None]
     if penalties:
         torch.stack(penalties).sum().backward()
-    return loss, targets, sum(len(batch["labels"]) for batch in window)
+    return loss, targets, sum(map(len, indices))
 
 
 @contextlib.contextmanager
@@ -194,27 +198,23 @@ def _norms_at_rest(learner: Learner) -> Iterator[None]:
 
 def _window(learner: Learner) -> list[list[int]]:
     """Return the batches of indices of the next step; the last window of an epoch may be short."""
-    choice = learner.plan.tuning
     epoch, position = divmod(learner.step, learner.windows_per_epoch)
-    order = _order(len(learner.train), choice.seed, epoch)
-    size = choice.batch_size * choice.accumulation_steps
-    window = order[position * size : (position + 1) * size]
-    return [batch.tolist() for batch in window.split(choice.batch_size)]
-
-
-@functools.lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(mixed(seed, epoch, stream="order")))
+    return learner.train.window(learner.plan.tuning, epoch, position)
 
 
 def _clip(learner: Learner) -> float:
-    """Scale the gradient down to the plan's norm; return the norm it had (L2)."""
+    """Scale the gradient down to the plan's norm; return the norm it had (L2).
+
+    Gives the bits of `nn.utils.clip_grad_norm_`, which sorts tensors by device and type, twice, at each step.
+    """
     gradients = [p.grad for group in learner.optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
-    if (limit := learner.plan.tuning.clip_norm) is not None:
-        parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm.item()
+    if not gradients:
+        return 0.0
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    value, limit = float(norm), learner.plan.tuning.clip_norm
+    if limit is not None and not value + 2e-6 < 0.999 * limit:  # NaN included; below, the factor is 1
+        torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
+    return value
 
 
 def _not_finite(learner: Learner, loss: float, gradient_norm: float, rate: float) -> LossError:

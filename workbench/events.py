@@ -51,6 +51,7 @@ class RunStarted(Event):
     precision: str  # fp32 | bf16
     baseline: Mapping[str, float]  # metrics of the trivial baseline on the validation rows
     baseline_name: str  # what that baseline does, in words
+    settings: tuple[str, ...] = ()  # how it computes, and what was measured of that, a short sentence each
     notes: tuple[str, ...] = ()  # what the user should know: rows left out, texts cut, dropout that has no place
 
 
@@ -107,6 +108,41 @@ class FrozenMoved(Event):
     step: int
     tensors: tuple[str, ...]
     blocks: tuple[str, ...]  # where they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheProgressed(Event):
+    """What the frozen blocks give is being computed, once for all epochs."""
+
+    step: int
+    split: str  # train | validation
+    rows_done: int
+    rows: int
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheReady(Event):
+    """From the next step on the frozen blocks below `boundary` are not computed any more: what they give is at hand."""
+
+    step: int
+    split: str  # train | validation
+    boundary: str  # the first block that is computed at each step
+    rows: int
+    size_bytes: int
+    budget_bytes: int = 0  # what may be kept in memory
+    place: str  # memory | disk
+    seconds: float  # that it took to have it
+    reused: bool = False  # another run had computed it
+    advanced_from: str = ""  # the boundary of an earlier one that only the blocks between were run on
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheRefused(Event):
+    """The frozen blocks are computed at each step, and why; the numbers are the same."""
+
+    step: int
+    what: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,8 +287,13 @@ KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclas
 
 def to_dict(event: Event) -> dict[str, Any]:
     """Return the event as a JSON-ready object; numbers that JSON lacks become "nan", "inf" or "-inf"."""
-    body = {entry.name: to_json(getattr(event, entry.name)) for entry in dataclasses.fields(event)}
-    return {"event": event.kind, **body}
+    values = vars(event)
+    return {"event": event.kind, **{name: to_json(values[name]) for name in _names(event.kind)}}
+
+
+@functools.cache
+def _names(kind: str) -> tuple[str, ...]:
+    return tuple(entry.name for entry in dataclasses.fields(KINDS[kind]))
 
 
 def from_dict(tree: Mapping[str, Any]) -> Event:

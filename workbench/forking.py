@@ -48,8 +48,9 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
     own = [Change(fields, step, True)] if fields and step else []
     later = [_without(change, fields) for change in pending(parent.path, parent.events(), adjusted)]
     write_schedule(folder.path, own + [change for change in later if change.fields])
-    if {*fields} <= {*FORK_FIELDS} and (data := parent.environment().get("data")):
-        folder.note_environment(data=data)
+    if {*fields} <= {*FORK_FIELDS}:
+        known = parent.environment()
+        folder.note_environment(**{name: known[name] for name in ("data", "settings") if known.get(name)})
     folder.append(RunForked(parent=parent.name, step=step, changes=fields))
     folder.close()
     return folder
@@ -58,7 +59,7 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
 def _changed(moment: Moment, preparation: "Preparation", changes: Mapping[str, Any]) -> Plan:
     """Return the plan of the moment with the changes made, if any step is left to take with it."""
     plan = check(moment.learner.plan, changes, allowed=FORK_FIELDS)
-    steps = steps_in(plan, len(preparation.examples(plan)[0]))
+    steps = steps_in(plan, preparation.examples(plan)[0])
     if steps <= moment.step:
         raise PlanError(
             f"with these changes the run has {steps} steps, and {moment.step} are taken",

@@ -3,8 +3,9 @@
 Holds how a batch is scored, so that training and measuring count the same nats. It takes no step itself.
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from workbench.events import Event
 from workbench.monitoring import nats
 from workbench.tasks import TABLE, Task
 from workbench.tasks.examples import Batch, Examples
+from workbench.transfer.reuse import KEPT, Reuse, crossing
 
 
 class Tactic(Protocol):
@@ -48,6 +50,8 @@ class Learner:
         joined: Parameter -> steps taken when it began to learn, for those that learn now.
         origin: Own parameters and buffers of the model as they were before they learnt, by name.
         frozen: Hash of every frozen tensor and buffer, taken when it was frozen.
+        reuse: What the frozen lowest blocks give, where that is at hand; see prefix.py.
+        reuse_of: What that was decided for.
     """
 
     backbone: Backbone
@@ -57,7 +61,7 @@ class Learner:
     plan: Plan
     trainable: tuple[str, ...]  # names of blocks
     device: torch.device
-    precision: str  # fp32 | bf16
+    settings: tuning.Settings
     optimizer: Optimizer
     notes: tuple[str, ...] = ()
     step: int = 0
@@ -70,6 +74,8 @@ class Learner:
     joined: dict[str, int] = field(default_factory=dict)
     origin: dict[str, Tensor] = field(default_factory=dict)
     frozen: dict[str, str] = field(default_factory=dict)
+    reuse: Reuse | None = None
+    reuse_of: tuple[Any, ...] | None = None
     metrics: tuple[Any, ...] = ()  # evaluate.Metric objects beside those of the task
     tactics: Sequence[Tactic] = field(default_factory=tuple)
     is_whole: bool = True  # False while the optimizer is half-way through its parameters
@@ -83,14 +89,19 @@ class Learner:
         return model
 
     @property
+    def precision(self) -> str:
+        """The number format of the arithmetic: fp32 | bf16."""
+        return self.settings.precision
+
+    @property
     def windows_per_epoch(self) -> int:
         """Optimizer steps in one pass over the training examples."""
-        return windows_in(self.plan, len(self.train))
+        return windows_in(self.plan, self.train)
 
     @property
     def steps(self) -> int:
         """Optimizer steps that the whole run takes."""
-        return steps_in(self.plan, len(self.train))
+        return steps_in(self.plan, self.train)
 
     @property
     def evaluate_every(self) -> int:
@@ -107,6 +118,14 @@ class Learner:
     def learning(self) -> dict[str, nn.Parameter]:
         """The parameters that learn now, by name."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def batch(self, examples: Examples, indices: Sequence[int]) -> Batch:
+        """Return these examples as one batch, with what the frozen blocks give for them if that is at hand."""
+        rows = self.reuse.of(examples) if self.reuse else None
+        if self.reuse is None or rows is None:
+            return examples.batch(indices)
+        batch = examples.outlined(indices)
+        return {**batch, KEPT: crossing(rows, self.reuse.cut, indices, batch)}
 
     def note_freezing(self, learnt: Sequence[str] = ()) -> None:
         """Take in which parameters learn now: when they joined, where they started, and the hash of all others.
@@ -141,20 +160,21 @@ class Learner:
             self._modes = [(module, module.training) for module in self.model.modules()]
             self.training_norms = tuple(module for module, trains in self._modes if trains and _has_statistics(module))
         for module, is_training in self._modes:  # walking the blocks at each step would cost a millisecond
-            module.training = is_training
+            if module.training is not is_training:  # to look is 30 times as fast as to set
+                module.training = is_training
 
 
 def _has_statistics(module: nn.Module) -> bool:
     return isinstance(module, _NormBase) and module.track_running_stats
 
 
-def windows_in(plan: Plan, examples: int) -> int:
-    """Return the optimizer steps in one pass over so many training examples."""
-    return math.ceil(math.ceil(examples / plan.tuning.batch_size) / plan.tuning.accumulation_steps)
+def windows_in(plan: Plan, examples: Examples) -> int:
+    """Return the optimizer steps in one pass over these training examples."""
+    return examples.windows(plan.tuning)
 
 
-def steps_in(plan: Plan, examples: int) -> int:
-    """Return the optimizer steps that a run over so many training examples takes."""
+def steps_in(plan: Plan, examples: Examples) -> int:
+    """Return the optimizer steps that a run over these training examples takes."""
     by_epochs = max(1, math.ceil(plan.tuning.epochs * windows_in(plan, examples) - 1e-9))  # 0.07 × 100 is above 7
     return min(by_epochs, plan.tuning.max_steps or by_epochs)
 
@@ -167,6 +187,7 @@ def build(
     *,
     learnt: Sequence[str] = (),
     metrics: tuple[Any, ...] = (),
+    settings: tuning.Settings | None = None,
 ) -> Learner:
     """Return a learner at step 0: blocks frozen, adapters in place, dropout set, model on its device.
 
@@ -177,6 +198,7 @@ def build(
         plan: The choices.
         learnt: Names of blocks that learnt before and rest now, for a run that is taken up again.
         metrics: What is measured beside the metrics of the task.
+        settings: How the run computed before; left out, the fastest way on this machine, which a short trial finds.
 
     Raises:
         PlanError: The plan asks for a block, device or dropout that is not there, or there is nothing to learn from.
@@ -188,9 +210,12 @@ def build(
         )
     task, choice = TABLE[backbone.task], plan.tuning
     device = tuning.choose_device(choice.device)
-    found = [f"validation: {note}" for note in validation.notes]
-    notes = (*backbone.notes, *train.notes, *found, *adapt(backbone, plan, learnt=learnt))
+    adapted = adapt(backbone, plan, learnt=learnt)
     backbone.model.to(device)
+    if choice.packing == "auto":
+        train = task.pack(train, backbone.model)
+    found = [f"validation: {note}" for note in validation.notes]
+    notes = (*tuning.idle_notes(), *backbone.notes, *train.notes, *found, *adapted)
     learner = Learner(
         backbone,
         task,
@@ -199,13 +224,29 @@ def build(
         plan,
         transfer.resolve(backbone.blocks, plan.transfer),
         device,
-        tuning.choose_precision(choice.precision, device, pays=task.prefers_bf16),
+        tuning.Settings(),
         tuning.build_optimizer(backbone.model, choice),
         notes,
         metrics=metrics,
     )
+    learner.settings = settings.obeying(choice) if settings else tuning.choose_settings(_trial(learner), choice)
+    learner.settings.lay_out(backbone.model)
+    learner.optimizer = tuning.build_optimizer(backbone.model, choice, fused=learner.settings.fused)
     learner.note_freezing(learnt)
     return learner
+
+
+def _trial(learner: Learner) -> tuning.Trial:
+    """Return the learner's training step, to be tried with other settings."""
+
+    def nats(settings: tuning.Settings, batch: Batch) -> Tensor:
+        learner.settings = settings
+        learner.enter_training()
+        return counted_nats(learner, batch)[0]
+
+    train, size = learner.train, learner.plan.tuning.batch_size
+    facts = (learner.backbone.task,)
+    return tuning.Trial(learner.model, learner.device, train.lengths, train.batch, size, nats, facts)
 
 
 def adapt(backbone: Backbone, plan: Plan, *, learnt: Sequence[str] = (), seed: int | None = None) -> tuple[str, ...]:
@@ -228,9 +269,30 @@ def adapt(backbone: Backbone, plan: Plan, *, learnt: Sequence[str] = (), seed: i
 
 def score(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return logits (targets, classes) and true classes (targets,) in the run's precision."""
-    moved = {name: value.to(learner.device) for name, value in batch.items()}
-    with torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.precision == "bf16"):
+    with _ready(learner, batch) as moved:
         return learner.task.score(learner.model, moved)
+
+
+def counted_nats(learner: Learner, batch: Batch) -> tuple[Tensor, int]:
+    """Return the summed cross-entropy, a scalar in nats that can be learnt from, and over how many targets it is."""
+    with _ready(learner, batch) as moved:
+        return learner.task.nats(learner.model, moved)
+
+
+@contextlib.contextmanager
+def _ready(learner: Learner, batch: Batch) -> Iterator[Batch]:
+    """Yield the batch on the learner's device, with its model in the run's precision, begun at the cut if there is one.
+
+    Where nothing was kept of the batch, the model runs from its inputs.
+    """
+    moved, kept = learner.settings.moved, batch.get(KEPT)
+    with learner.settings.autocast(learner.device):
+        if kept is None or learner.reuse is None:
+            yield moved({name: value for name, value in batch.items() if name != KEPT}, learner.device)
+            return
+        inputs = {name: value.to(learner.device) for name, value in batch.items() if name != KEPT}
+        with learner.reuse.standing_in(learner.model, moved({KEPT: kept}, learner.device)[KEPT], inputs):
+            yield inputs
 
 
 def summed_nats(logits: Tensor, targets: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from workbench.errors import RunError
 from workbench.events import CheckpointSaved, Event, ModelSaved, RunEnded, RunFailed
 from workbench.plain_files import check_ordinary
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _LASTING = (CheckpointSaved, ModelSaved, RunEnded, RunFailed)
 
 
@@ -35,7 +36,7 @@ class Log:
         if self._file is None:
             _cut_half_line(self.path)
             self._file = self.path.open("ab", buffering=0)
-        line = json.dumps(events.to_dict(event), ensure_ascii=False, allow_nan=False) + "\n"
+        line = _ENCODER.encode(events.to_dict(event)) + "\n"
         _write_whole(self._file, line.encode("utf-8", "backslashreplace"))
         if isinstance(event, _LASTING):  # nothing that was said to be safe is lost with the power
             os.fsync(self._file.fileno())

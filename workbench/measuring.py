@@ -13,9 +13,9 @@ import torch
 from workbench import monitoring
 from workbench.errors import RunError
 from workbench.events import EvaluationEnded, EvaluationProgressed
-from workbench.learner import Learner, score, summed_nats
+from workbench.learner import Learner, counted_nats, score, summed_nats
 from workbench.seeding import mixed, seeded
-from workbench.tasks.examples import Batch, Examples
+from workbench.tasks.examples import Examples
 
 PROGRESS_REPORTS = 10  # how often an evaluation tells how far it is, counted in batches so that logs can be compared
 
@@ -41,7 +41,7 @@ def evaluate(
     batches = rows.sorted_batches(min(64, learner.plan.tuning.batch_size))
     learner.model.eval()
     for number, indices in enumerate(batches, start=1):
-        _count(learner, rows.batch(indices), tally)
+        _count(learner, rows, indices, tally)
         if number % math.ceil(len(batches) / PROGRESS_REPORTS) == 0 and number < len(batches):
             yield EvaluationProgressed(
                 step=learner.step, split=split, loss=tally.loss, rows_done=tally.rows, rows=len(rows)
@@ -70,7 +70,7 @@ def culprits(learner: Learner, window: Sequence[Sequence[int]]) -> tuple[int, ..
 
 
 def _is_finite(learner: Learner, indices: Sequence[int]) -> bool:
-    return math.isfinite(summed_nats(*score(learner, learner.train.batch(indices))).item())
+    return math.isfinite(counted_nats(learner, learner.batch(learner.train, indices))[0].item())
 
 
 def _check_metrics(learner: Learner) -> None:
@@ -80,16 +80,20 @@ def _check_metrics(learner: Learner) -> None:
         raise RunError(what, hint="no `metrics=` here: loss and perplexity are measured")
 
 
-def _count(learner: Learner, batch: Batch, tally: "Tally") -> None:
+def _count(learner: Learner, examples: Examples, indices: Sequence[int], tally: "Tally") -> None:
     begun = time.perf_counter()  # the time between two batches is the listener's
+    batch = learner.batch(examples, indices)
     with torch.no_grad():
-        logits, targets = score(learner, batch)
-    tally.nats += summed_nats(logits, targets).item()
-    tally.targets += len(targets)
-    tally.rows += len(batch["labels"])
-    if learner.task.names_classes:
-        tally.predictions += logits.argmax(-1).tolist()
-        tally.references += targets.tolist()
+        if learner.task.names_classes:
+            logits, truth = score(learner, batch)
+            nats, targets = summed_nats(logits, truth), len(truth)
+            tally.predictions += logits.argmax(-1).tolist()
+            tally.references += truth.tolist()
+        else:
+            nats, targets = counted_nats(learner, batch)
+    tally.nats += nats.item()
+    tally.targets += targets
+    tally.rows += len(indices)
     tally.seconds += time.perf_counter() - begun
 
 

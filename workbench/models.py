@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from workbench import transfer
+from workbench import transfer, tuning
 from workbench.baseline import Backbone
 from workbench.baseline.quiet import quiet
 from workbench.checkpoints import Checkpoint, load_weights, state_of
@@ -54,6 +54,7 @@ def _go_back(backbone: Backbone, learner: Learner) -> None:
 def plain(backbone: Backbone) -> Backbone:
     """Fold adapters into the weights beside them and go into eval mode, in place; return the backbone."""
     backbone.model = transfer.fold(backbone.model)
+    tuning.lie_plainly(backbone.model)
     backbone.model.requires_grad_(True).eval()
     return backbone
 

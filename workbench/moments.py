@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench import engine, monitoring
+from workbench import engine, monitoring, tuning
 from workbench.adjusting import adjust
 from workbench.baseline import Backbone
 from workbench.checkpoints import Checkpoint, all_in, restore, state_of
@@ -119,7 +119,9 @@ class Moment:
         train, validation = known.examples(plan)
         metrics = monitoring.resolve(known.metrics)
         learnt = state.learnt if state else ()
-        learner = build(known.own_backbone(plan), train, validation, plan, learnt=learnt, metrics=metrics)
+        settings = tuning.Settings.read(self._folder.environment().get("settings"))
+        own = known.own_backbone(plan)
+        learner = build(own, train, validation, plan, learnt=learnt, metrics=metrics, settings=settings)
         if checkpoint is not None:
             restore(learner, checkpoint)
         return learner

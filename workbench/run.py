@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from workbench import engine, monitoring
+from workbench import engine, monitoring, tuning
 from workbench.checkpoints import Checkpoint, State, all_in, newest_valid, restore, set_aside, state_of, tidy
 from workbench.choices import Plan
 from workbench.control import Control as Control
@@ -190,12 +190,13 @@ class _Story:
             begin.plan,
             learnt=begin.state.learnt if begin.state else (),
             metrics=monitoring.resolve(self.preparation.metrics),
+            settings=tuning.Settings.read(self.folder.environment().get("settings")),
         )
         if begin.checkpoint is not None:
             restore(learner, begin.checkpoint)
         here = {"device": str(learner.device), "threads": torch.get_num_threads()}
         learner.notes += self._differences(here)
-        self.folder.note_environment(**here)
+        self.folder.note_environment(**here, settings=learner.settings.noted())
         return learner
 
     def _differences(self, here: Mapping[str, Any]) -> tuple[str, ...]:

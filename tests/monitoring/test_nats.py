@@ -46,3 +46,58 @@ def test_no_target_is_no_nats_and_what_is_not_finite_stays_so(classes):
         spoilt = torch.zeros(2, classes).index_fill_(1, torch.tensor([1]), value)
         for needed in (False, True):
             assert not nats.summed(spoilt.requires_grad_(needed), torch.tensor([0, 2])).isfinite()
+
+
+@pytest.mark.parametrize(("targets", "classes"), [(400, 49_152), (100, 24), (33, 5_000)])
+def test_a_layers_nats_are_exact_and_its_gradient_that_of_all_logits_at_once(targets, classes):
+    draw = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(targets, 16, generator=draw), torch.randn(classes, 16, generator=draw)
+    bias, truth = torch.randn(classes, generator=draw), torch.randint(classes, (targets,), generator=draw)
+    ours, plain = ([value.clone().requires_grad_() for value in (hidden, weight, bias)] for _ in range(2))
+    found = nats.of_layer(*ours, truth)
+    logits = F.linear(*plain)
+    exact = F.cross_entropy(logits.detach().double(), truth, reduction="sum").item()
+    assert found.item() / targets == pytest.approx(exact / targets, abs=5e-7)
+    (found / targets).backward()
+    (nats.summed(logits, truth) / targets).backward()
+    for mine, its in zip(ours, plain, strict=True):
+        assert (mine.grad - its.grad).norm() < 1e-6 * its.grad.norm()
+
+
+@pytest.mark.parametrize("learns", [(True, False, False), (False, True, False), (False, False, True), (False,) * 3])
+def test_a_layer_gets_no_gradient_that_is_not_wanted(learns):
+    shapes = (2, 3), (5, 3), (5,)
+    values = [torch.ones(shape).requires_grad_(is_needed) for shape, is_needed in zip(shapes, learns, strict=True)]
+    found = nats.of_layer(*values, torch.tensor([0, 4]))
+    assert found.requires_grad == any(learns)
+    if any(learns):
+        found.backward()
+    assert tuple(value.grad is not None for value in values) == learns
+    with torch.no_grad():
+        assert nats.of_layer(*values, torch.tensor([0, 4])).item() == pytest.approx(found.item(), rel=1e-12)
+
+
+def test_what_is_not_finite_in_a_layer_stays_so_and_no_target_is_no_nats():
+    weight = torch.ones(5, 3, requires_grad=True)
+    for value in (torch.nan, torch.inf):
+        assert not nats.of_layer(torch.full((2, 3), value), weight, None, torch.tensor([0, 2])).isfinite()
+    nothing = nats.of_layer(torch.zeros(0, 3, requires_grad=True), weight, None, torch.zeros(0, dtype=torch.int64))
+    nothing.backward()
+    assert (nothing.item(), weight.grad.any().item()) == (0, False)
+
+
+def test_in_bf16_a_layer_multiplies_in_bf16_and_counts_in_float64():
+    draw = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(50, 16, generator=draw), torch.randn(5_000, 16, generator=draw)
+    truth = torch.randint(5_000, (50,), generator=draw)
+    hidden.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = nats.of_layer(hidden, weight, None, truth)
+        logits = F.linear(hidden, weight)
+        exact = F.cross_entropy(logits.double(), truth, reduction="sum").item()
+    assert (found.dtype, hidden.dtype) == (torch.float64, torch.float32)
+    assert found.item() == pytest.approx(exact, rel=1e-6)
+    found.backward()
+    mine, hidden.grad = hidden.grad, None
+    nats.summed(logits, truth).backward()
+    assert (mine - hidden.grad).norm() < 0.01 * hidden.grad.norm()

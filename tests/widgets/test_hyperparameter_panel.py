@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from fakes import FakeSession, log, until
 
@@ -5,7 +7,7 @@ from widgets import HyperparameterPanel
 from widgets.hyperparameter_panel import FIRST, MORE
 from workbench.choices import FIELDS, LIVE_FIELDS
 from workbench.errors import RunError
-from workbench.events import ChangeRefused, PlanAdjusted
+from workbench.events import ChangeRefused, PlanAdjusted, RunStarted
 
 
 def field(state, name):
@@ -92,6 +94,17 @@ def test_it_says_when_a_change_has_to_wait(opened):
     panel.show(log(10)[-1])
     panel.refresh()
     assert not panel.state["is_running"]
+
+
+def test_it_says_what_a_run_found_out_about_the_machine(opened):
+    session = FakeSession()
+    panel = opened(HyperparameterPanel, session)
+    assert panel.state["machine"] == ""
+    started = next(event for event in log(10) if isinstance(event, RunStarted))
+    session.shown(dataclasses.replace(started, settings=("bf16 2.1 × as fast as fp32: taken", "2 threads")))
+    assert until(lambda: panel.state["machine"] == "bf16 2.1 × as fast as fp32: taken · 2 threads")
+    session.shown()
+    assert until(lambda: panel.state["machine"] == "")
 
 
 def live(opened, **attributes):

@@ -4,13 +4,21 @@ Two things spoil a loss that is counted in fp32. The sum loses digits over many 
 words of a language model, log-softmax adds so many exponentials up in a row that its probabilities do not add up to
 one: SmolLM2's loss comes out 1.5e-5 nats too low at every target alike, so that no averaging helps. Here what they
 do add up to, a few thousand at a time, is put right. The gradient is left as fp32 gives it.
+
+`of_layer` counts the same for a linear output layer, a few hundred targets at a time, so that their logits never exist
+all at once. Left out: layers that are no plain matrix, and gradients of gradients.
 """
+
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 CHUNK = 4096  # probabilities that are added up in fp32 before float64 takes over
+LOGITS = 2**24  # that `of_layer` holds at a time: 64 MB in fp32, 341 targets of 49,152 words
 
 
 def summed(logits: Tensor, targets: Tensor) -> Tensor:
@@ -22,12 +30,95 @@ def summed(logits: Tensor, targets: Tensor) -> Tensor:
         logits: What the model says, in any precision.  # (targets, classes)
         targets: True classes, none of them left out.  # (targets,)
     """
-    widest = torch.float32 if logits.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     said = F.log_softmax(logits.float(), dim=-1)  # (targets, classes)
-    nats = F.nll_loss(said, targets, reduction="none").sum(dtype=widest)
+    nats = F.nll_loss(said, targets, reduction="none").sum(dtype=_widest(logits))
     if logits.shape[-1] <= CHUNK:
         return nats
     with torch.no_grad():
-        masses = [chunk.exp().sum(-1).to(widest) for chunk in said.split(CHUNK, dim=-1)]  # (targets,) each
-        excess = torch.stack(masses).sum(0).log().sum()
+        excess = _excess((chunk.exp() for chunk in said.split(CHUNK, dim=-1)), nats.dtype)
     return nats + excess
+
+
+def of_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    """Return the summed cross-entropy of the logits `hidden @ weight.T + bias`, as `summed` would.
+
+    Under autocast the products are taken in its precision, from a weight that is cast once, and log-softmax in fp32.
+    The gradient is made on the way, chunk by chunk, and only for what needs one (as Liger Kernel's fused linear
+    cross-entropy does, arXiv 2410.10989).
+
+    Args:
+        hidden: What enters the output layer at each target.  # (targets, width)
+        weight: Its matrix.  # (classes, width)
+        bias: Its bias, if it has one.  # (classes,)
+        targets: True classes, none of them left out.  # (targets,)
+    """
+    nats: Tensor = _OfLayer.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
+    return nats
+
+
+class _OfLayer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+        kind, values = hidden.device.type, (hidden, weight, bias)
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        matrix, offset = weight.to(precision), None if bias is None else bias.to(precision)
+        slopes = [
+            torch.zeros_like(value, dtype=torch.float32) if value is not None and is_needed else None
+            for value, is_needed in zip(values, ctx.needs_input_grad, strict=False)
+        ]
+        nats = torch.zeros((), dtype=_widest(hidden), device=hidden.device)
+        with torch.autocast(kind, enabled=False):
+            for rows in _slices(len(targets), len(weight)):
+                some = hidden[rows].to(precision)  # (some, width)
+                found, slope = _nats_and_slope(F.linear(some, matrix, offset), targets[rows])
+                nats += found
+                if any(ctx.needs_input_grad):
+                    _add(slopes, rows, slope.to(precision), some, matrix)
+        ctx.dtypes = [None if value is None else value.dtype for value in values]
+        ctx.save_for_backward(*slopes)
+        return nats
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        found = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return (*(None if slope is None else (slope * scale.float()).to(dtype) for slope, dtype in found), None)
+
+
+def _slices(targets: int, classes: int) -> Iterator[slice]:
+    size = max(1, LOGITS // classes)
+    return (slice(start, start + size) for start in range(0, targets, size))
+
+
+def _nats_and_slope(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed nats and their gradient by the logits, which takes the place of what was in between."""
+    said = F.log_softmax(logits.float(), dim=-1)  # (some, classes)
+    nats = F.nll_loss(said, targets, reduction="none").sum(dtype=_widest(logits))
+    slope = said.exp_()
+    if slope.shape[-1] > CHUNK:
+        nats += _excess(slope.split(CHUNK, dim=-1), nats.dtype)
+    slope[torch.arange(len(targets), device=targets.device), targets] -= 1
+    return nats, slope
+
+
+def _add(slopes: list[Tensor | None], rows: slice, slope: Tensor, hidden: Tensor, matrix: Tensor) -> None:
+    """Add what some targets give to the gradients of hidden (theirs alone), weight and bias, where one is wanted."""
+    for_hidden, for_weight, for_bias = slopes
+    if for_hidden is not None:
+        for_hidden[rows] = slope @ matrix
+    if for_weight is not None and for_weight.dtype == slope.dtype:
+        for_weight.addmm_(slope.T, hidden)
+    elif for_weight is not None:
+        for_weight += slope.T @ hidden
+    if for_bias is not None:
+        for_bias += slope.sum(0, dtype=for_bias.dtype)
+
+
+def _excess(probabilities: Iterable[Tensor], precision: torch.dtype) -> Tensor:
+    """Return the logarithm of what each target's probabilities add up to, summed over the targets, in nats."""
+    masses = [chunk.sum(-1).to(precision) for chunk in probabilities]  # (targets,) each
+    return torch.stack(masses).sum(0).log().sum()
+
+
+def _widest(logits: Tensor) -> torch.dtype:
+    return torch.float32 if logits.device.type == "mps" else torch.float64  # Apple's GPUs have no float64

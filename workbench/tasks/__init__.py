@@ -1,6 +1,6 @@
 """What differs between kinds of task: how rows become tensors, and which logits answer which targets.
 
-One file a task, one line in TABLE. The engine knows none of them: it asks for (logits, targets) and counts nats.
+One file a task, one line in TABLE. The engine knows none of them: it asks for nats and their targets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,6 @@ class Task(Protocol):
     """A kind of task, without state."""
 
     evaluation_rows: int  # as many validation examples as take about a second on a laptop
-    prefers_bf16: bool  # whether bf16 autocast pays on a CPU with bf16 instructions (FACTS: text yes, small images no)
 
     names_classes: bool  # whether its metrics compare predicted with true class ids
 
@@ -32,6 +31,12 @@ class Task(Protocol):
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits (targets, classes) and the class ids they should have named (targets,)."""
+
+    def nats(self, model: Module, batch: Batch) -> tuple[Tensor, int]:
+        """Return the cross-entropy summed over the targets, a scalar in nats to go backward from, and their number."""
+
+    def pack(self, examples: Examples, model: Module) -> Examples:
+        """Return the examples in the layout that wastes least in training, if the model reads it as the plain one."""
 
     def metrics(self, loss: float, predictions: Sequence[int], references: Sequence[int]) -> Mapping[str, float]:
         """Return what people read, from the loss in nats per target and the predicted and true class ids."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn import functional as F
 
-from workbench.monitoring import classification_metrics
+from workbench.monitoring import classification_metrics, nats
 from workbench.tasks.examples import IGNORED, Batch, Examples
 
 
@@ -23,6 +23,15 @@ class Classification:
         """Return logits (targets, classes) and class ids (targets,); a row labelled IGNORED is no target."""
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         return counted(model(**inputs).logits, batch["labels"])
+
+    def nats(self, model: Module, batch: Batch) -> tuple[Tensor, int]:
+        """Return the summed nats of the targets, and how many there are."""
+        logits, truth = self.score(model, batch)
+        return nats.summed(logits, truth), len(truth)
+
+    def pack(self, examples: Examples, model: Module) -> Examples:
+        """Return the examples: a row that is answered as a whole keeps a row of the batch to itself."""
+        return examples
 
     def metrics(self, loss: float, predictions: Sequence[int], references: Sequence[int]) -> Mapping[str, float]:
         """Return loss, accuracy, macro and weighted F1."""

@@ -1,15 +1,22 @@
 """Encoded examples and the batches made of them; knows no model and no task."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.utils.rnn import pad_sequence
+
+from workbench.choices import Tuning
+from workbench.tasks import batching
 
 Batch = dict[str, Tensor]  # model inputs by name, and "labels"
 IGNORED = -100  # a label that is no target
+KEPT = 3  # orders that are remembered beside the one in use
+_CHOICES = attrgetter("batch_size", "batch_tokens", "batching", "accumulation_steps", "seed")  # that an order follows
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,10 @@ class Examples:
         collate: Puts items together into one batch.
         notes: What the user should know of the encoding, such as how many texts were cut.
         rows: The row of the split that each example was made of; () if it is one each, in order.
+        outline: Puts items together into a batch of the same form whose costly inputs (pixels) are left blank; None
+            if no input is costly.
+        content: A hash of what each example is to the model, where that is cheaper than its batch; () if it is not.
+        layout: Lays a batch out anew for training, such as packed (packing.py); None if it stays as it is.
     """
 
     items: Sequence[Any]
@@ -31,6 +42,10 @@ class Examples:
     collate: Callable[[Sequence[Any]], Batch]
     notes: tuple[str, ...] = ()
     rows: Sequence[int] = ()
+    outline: Callable[[Sequence[Any]], Batch] | None = None
+    content: Sequence[bytes] = ()
+    layout: Callable[[Batch], Batch] | None = None
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # windows by choices
 
     def __len__(self) -> int:
         return len(self.items)
@@ -40,16 +55,49 @@ class Examples:
         return self.rows[index] if self.rows else index
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Return these examples as one batch."""
+        """Return these examples as one batch, laid out as for training."""
+        batch = self.padded(indices)
+        return batch if self.layout is None else self.layout(batch)
+
+    def outlined(self, indices: Sequence[int]) -> Batch:
+        """Return the batch with costly inputs left blank, for a model that begins above whatever reads them."""
+        if self.outline is None:
+            return self.batch(indices)
+        return self.outline([self.items[index] for index in indices])
+
+    def padded(self, indices: Sequence[int]) -> Batch:
+        """Return these examples as one batch, each in a row of its own."""
         return self.collate([self.items[index] for index in indices])
+
+    def windows(self, choice: Tuning) -> int:
+        """Return the optimizer steps in one pass over these examples."""
+        found: int = self._once(choice, None, lambda: batching.windows_in(self.lengths, choice))
+        return found
+
+    def window(self, choice: Tuning, epoch: int, position: int) -> list[list[int]]:
+        """Return the indices of the batches of one step: the `position`-th of an epoch."""
+        order: batching.Epoch = self._once(choice, epoch, lambda: batching.epoch(self.lengths, choice, epoch))
+        return order.window(position, choice.accumulation_steps)
+
+    def _once(self, choice: Tuning, epoch: int | None, make: Callable[[], Any]) -> Any:
+        key = (*_CHOICES(choice), epoch)
+        if key not in self._known:
+            for old in list(self._known)[:-KEPT]:
+                self._known.pop(old, None)
+            self._known[key] = make()
+        return self._known[key]
 
     def sample(self, size: int, *, seed: int) -> "Examples":
         """Return at most `size` examples, drawn without replacement; same seed, same examples."""
         if size >= len(self):
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:size].sort().values.tolist()
-        pick = [self.items[i] for i in order], [self.lengths[i] for i in order], [self.labels[i] for i in order]
-        return Examples(*pick, self.collate, self.notes, [self.row(i) for i in order])
+        found: dict[str, Any] = {
+            name: [values[i] for i in order] if values else ()
+            for name in ("items", "lengths", "labels", "content")
+            for values in (getattr(self, name),)
+        }
+        return replace(self, **found, rows=[self.row(i) for i in order])
 
     def sorted_batches(self, size: int) -> list[list[int]]:
         """Return indices in batches of like length, so that little is padding; shortest first, to tell soon."""
@@ -57,24 +105,24 @@ class Examples:
         return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def pad(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Return the sequences as one (batch, time) tensor of int64, filled up with `value` on the right."""
-    longest = max(map(len, sequences))
-    return torch.tensor([[*sequence, *[value] * (longest - len(sequence))] for sequence in sequences])
-
-
-def text_batch(sequences: Sequence[Sequence[int]], tokenizer: Any) -> Batch:
+def text_batch(sequences: Sequence[Tensor], tokenizer: Any) -> Batch:
     """Return token ids (batch, time) with their attention mask.
 
     Padding goes to the right, whatever side the tokenizer prefers for generation: models with absolute positions,
     such as GPT-2, count them from the left edge, so padding there would move every token.
+
+    Args:
+        sequences: Token ids of each text, int64.  # (time,) each
+        tokenizer: Names the id that fills up, and the inputs that its models take.
     """
+    input_ids = pad_sequence(list(sequences), batch_first=True, padding_value=tokenizer.pad_token_id)
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
     batch = {
-        "input_ids": pad(sequences, tokenizer.pad_token_id),
-        "attention_mask": pad([[1] * len(sequence) for sequence in sequences], 0),
+        "input_ids": input_ids,
+        "attention_mask": (torch.arange(input_ids.shape[1]) < lengths.unsqueeze(1)).long(),
     }
     if "token_type_ids" in tokenizer.model_input_names:
-        batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+        batch["token_type_ids"] = torch.zeros_like(input_ids)
     return batch
 
 

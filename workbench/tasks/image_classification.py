@@ -3,11 +3,14 @@
 Kept decoded, 500 photos of 12 megapixels would take 18 GB, and 2,000 small images at 224 pixels 1.2 GB.
 """
 
+import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from datasets import Dataset
 from PIL.Image import Image, Resampling
 from torch import Tensor
@@ -24,7 +27,6 @@ class ImageClassification(Classification):
     """Image classification with any vision backbone."""
 
     evaluation_rows = 100
-    prefers_bf16 = False
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
         """Keep the numbers of the rows; pixels are made when a batch is.
@@ -44,7 +46,16 @@ class ImageClassification(Classification):
                 "labels": torch.tensor([label for _, label in items]),
             }
 
-        examples = Examples(items, [1] * len(items), [label for _, label in items], collate, notes, kept)
+        examples = Examples(
+            items,
+            [1] * len(items),
+            [label for _, label in items],
+            collate,
+            notes,
+            kept,
+            outline=lambda items: _blank(items, collate),
+            content=_content(rows, kept, processor, side),
+        )
         if side is not None and len(examples):
             self._try(backbone.model, examples, side)
         return examples
@@ -76,6 +87,28 @@ def pixels(images: Sequence[Image], processor: Any, side: int | None) -> Tensor:
         ready = {"do_resize": False, "do_center_crop": False}
     values: Tensor = processor(images=list(images), return_tensors="pt", **ready)["pixel_values"]
     return values
+
+
+def _blank(items: Sequence[tuple[int, int]], collate: Callable[[Sequence[tuple[int, int]]], Batch]) -> Batch:
+    """Return the batch of these rows without their pixels: one black one, seen everywhere."""
+    labels = torch.tensor([label for _, label in items])
+    return {"pixel_values": torch.zeros(()).expand(len(items), *_form(collate, items[0])), "labels": labels}
+
+
+@functools.lru_cache(maxsize=64)
+def _form(collate: Callable[[Sequence[tuple[int, int]]], Batch], item: tuple[int, int]) -> tuple[int, ...]:
+    return tuple(collate([item])["pixel_values"].shape[1:])
+
+
+def _content(rows: Dataset, kept: Sequence[int], processor: Any, side: int | None) -> list[bytes]:
+    """Return a hash for each row of what its pixels are made from: the file it came in, and the preprocessing."""
+    how = f"{type(processor).__qualname__} {processor.to_json_string()} {side}".encode()
+    images = rows.with_format("arrow")["image"]
+    return [xxhash.xxh3_128(how + _bytes_of(images[row].as_py())).digest() for row in kept]
+
+
+def _bytes_of(image: Mapping[str, Any]) -> bytes:
+    return image["bytes"] or Path(image["path"]).read_bytes()
 
 
 def _trained_size(model: Module) -> int | None:

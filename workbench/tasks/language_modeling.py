@@ -7,7 +7,7 @@ paid for once. The first words of a window are then guessed from little, so perp
 would reach with the whole text before it; an overlap of half of `max_length` (a "stride" of the other half) is the
 other custom, twice the work and closer to the truth. Training and validation always use the same.
 
-Windows are padded, never packed across documents.
+Windows are padded, or laid end to end where that is shorter (packing.py); either way each is blind to the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,16 @@ from torch.nn import Module
 from workbench import choices
 from workbench.baseline import Backbone
 from workbench.errors import PlanError
-from workbench.monitoring import perplexity
-from workbench.tasks.examples import IGNORED, Batch, Examples, longest_input, pad, text_batch
-
-Window = tuple[list[int], int]  # token ids, and where the first that is a target stands
+from workbench.monitoring import nats, perplexity
+from workbench.tasks import output_layer, packing
+from workbench.tasks.examples import IGNORED, Batch, Examples, longest_input, text_batch
+from workbench.tasks.packing import Window
 
 
 class LanguageModeling:
     """Causal language modeling."""
 
     evaluation_rows = 24
-    prefers_bf16 = True
     names_classes = False  # an argmax over the vocabulary at each place would be thrown away
     trivial_name = "token frequencies, whatever came before"
 
@@ -47,22 +46,33 @@ class LanguageModeling:
         # verbose=False: a document longer than the model's positions is what windows are for, no reason to warn
         documents = tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"] if texts else []
         found = [(window, row) for row, ids in enumerate(documents) for window in windows(ids, limit, overlap)]
-        items, rows_of = [window for window, _ in found], [row for _, row in found]
-        labels = [[*[IGNORED] * first, *ids[first:]] for ids, first in items]
+        items = [(torch.tensor(window), first) for (window, first), _ in found]
+        labels = [ids.clone().index_fill_(0, torch.arange(first), IGNORED) for ids, first in items]
 
         def collate(items: Sequence[Window]) -> Batch:
-            # the label of a place is the token that comes next
-            following = [[*[IGNORED] * (first - 1), *ids[first:], IGNORED] for ids, first in items]
-            return {**text_batch([ids for ids, _ in items], tokenizer), "labels": pad(following, IGNORED)}
+            batch = text_batch([ids for ids, _ in items], tokenizer)
+            return {**batch, "labels": following(batch["input_ids"], items)}
 
         notes = _too_short(sum(len(ids) < 2 for ids in documents))
-        return Examples(items, [len(ids) for ids, _ in items], labels, collate, notes, rows_of)
+        return Examples(items, [len(ids) for ids, _ in items], labels, collate, notes, [row for _, row in found])
+
+    def pack(self, examples: Examples, model: Module) -> Examples:
+        """Return examples whose batches lay windows end to end where that is shorter and this model can read them."""
+        return packing.packed(examples, model)
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the logits (targets, vocabulary) of each next token, and those tokens (targets,)."""
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # (batch, time, V)
         is_target = batch["labels"] != IGNORED
-        return logits[is_target], batch["labels"][is_target]
+        return output_layer.logits(model, _inputs(batch), is_target), batch["labels"][is_target]
+
+    def nats(self, model: Module, batch: Batch) -> tuple[Tensor, int]:
+        """Return the summed nats of each next token, and how many there are; never all logits at once if avoidable."""
+        is_target = batch["labels"] != IGNORED
+        truth = batch["labels"][is_target]
+        if (found := output_layer.entering(model, _inputs(batch), is_target)) is None:
+            return nats.summed(output_layer.logits(model, _inputs(batch), is_target), truth), len(truth)
+        hidden, layer = found
+        return nats.of_layer(hidden, layer.weight, layer.bias, truth), len(truth)
 
     def metrics(self, loss: float, predictions: Sequence[int], references: Sequence[int]) -> Mapping[str, float]:
         """Return loss and perplexity."""
@@ -76,7 +86,19 @@ class LanguageModeling:
         return self.metrics(loss, (), ())
 
 
-def windows(document: Sequence[int], limit: int, overlap: int = 1) -> list[Window]:
+def following(input_ids: Tensor, items: Sequence[Window]) -> Tensor:
+    """Return the label of each place: the token that comes next, or IGNORED if that is none of the window's targets.
+
+    Args:
+        input_ids: One window a row, padded on the right.  # (batch, time)
+        items: Those windows.
+    """
+    length, first = torch.tensor([(len(ids), first) for ids, first in items]).T.unsqueeze(-1)  # (batch, 1) each
+    place = torch.arange(1, input_ids.shape[1] + 1)  # of the token that comes next
+    return input_ids.roll(-1, 1).where((first <= place) & (place < length), IGNORED)
+
+
+def windows(document: Sequence[int], limit: int, overlap: int = 1) -> list[tuple[list[int], int]]:
     """Cut a document into windows of at most `limit` tokens in which every token but the first is a target once.
 
     Examples:
@@ -103,6 +125,10 @@ def _too_short(count: int) -> tuple[str, ...]:
     return (f"{count:,} texts of fewer than two tokens have no target and were left out",) if count else ()
 
 
+def _inputs(batch: Batch) -> Batch:
+    return {name: batch[name] for name in packing.INPUTS if name in batch}
+
+
 def _targets(examples: Examples) -> Tensor:
-    found = [token for window in examples.labels for token in window if token != IGNORED]
-    return torch.tensor(found, dtype=torch.int64)
+    found = torch.cat([*examples.labels, torch.zeros(0, dtype=torch.int64)])
+    return found[found != IGNORED]

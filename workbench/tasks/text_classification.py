@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 
 from workbench import choices
 from workbench.baseline import Backbone
@@ -15,7 +16,6 @@ class TextClassification(Classification):
     """Sequence classification with an encoder or a decoder."""
 
     evaluation_rows = 400
-    prefers_bf16 = True
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
         """Tokenize each text once; batches are padded to their own longest text."""
@@ -30,11 +30,11 @@ class TextClassification(Classification):
         if full := sum(len(sequence) == limit for _, sequence in found):
             notes = (*notes, f"{full:,} of {len(found):,} texts reach the limit of {limit} tokens and may be cut")
 
-        def collate(items: Sequence[tuple[list[int], int]]) -> Batch:
+        def collate(items: Sequence[tuple[Tensor, int]]) -> Batch:
             sequences, labels = zip(*items, strict=True)
             return {**text_batch(sequences, tokenizer), "labels": torch.tensor(labels)}
 
-        items = [(sequence, classes[row]) for row, sequence in found]
+        items = [(torch.tensor(sequence), classes[row]) for row, sequence in found]
         lengths, labels = [len(sequence) for sequence, _ in items], [label for _, label in items]
         return Examples(items, lengths, labels, collate, notes, [row for row, _ in found])
 

@@ -1,8 +1,10 @@
-"""Where a run computes and in which precision, when the plan says "auto"."""
+"""Where a run computes when the plan says "auto", and what that hardware has."""
+
+import sys
 
 import torch
 
-from workbench.choices import Device, Precision
+from workbench.choices import Device
 from workbench.errors import PlanError
 
 
@@ -20,21 +22,16 @@ def choose_device(asked: Device) -> torch.device:
     return torch.device(asked)
 
 
-def choose_precision(asked: Precision, device: torch.device, *, pays: bool) -> str:
-    """Return "fp32" or "bf16"; "auto" takes bf16 autocast where the hardware has it and the task gains by it.
+def idle_notes() -> tuple[str, ...]:
+    """Return what to say where torch came too early to be told that its idle threads should not spin."""
+    spins_idly = sys.modules["workbench"].spins_idly  # the package, which no module of it may import
+    if not (spins_idly and sys.platform == "linux" and torch.get_num_threads() > 1):
+        return ()
+    return ("torch was imported before workbench, so its idle threads take time from others: import workbench first",)
 
-    Args:
-        asked: The plan's choice.
-        device: Where the run computes.
-        pays: Whether the task was measured to be faster in bf16 on a CPU that has bf16 instructions.
-    """
-    if asked != "auto":
-        return asked
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 may be quick there: hardware without it emulates it, several times slower than fp32."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if device.type == "cpu" and pays and _cpu_has_bf16() else "fp32"
-
-
-def _cpu_has_bf16() -> bool:
-    # a CPU without these instructions emulates bf16, several times slower than fp32
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

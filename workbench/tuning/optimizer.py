@@ -8,7 +8,9 @@ from torch.optim import AdamW
 from workbench.choices import Tuning
 
 
-def build_optimizer(model: nn.Module, choice: Tuning, joined: Mapping[str, int] | None = None) -> AdamW:
+def build_optimizer(
+    model: nn.Module, choice: Tuning, joined: Mapping[str, int] | None = None, *, fused: bool = True
+) -> AdamW:
     """Return AdamW (Loshchilov & Hutter, arXiv 1711.05101) over the parameters that ask for a gradient.
 
     Decay touches parameters of two or more dimensions only: pulling biases and norm scales to zero changes what a
@@ -20,6 +22,7 @@ def build_optimizer(model: nn.Module, choice: Tuning, joined: Mapping[str, int] 
         choice: The rate and the decay.
         joined: Name -> steps that had been taken when this parameter began to learn, where that is not 0. Each group
             of the optimizer says it as "joined".
+        fused: Whether a step is one kernel.
     """
     since = joined or {}
     learning = [(since.get(name, 0), p) for name, p in model.named_parameters() if p.requires_grad]
@@ -32,4 +35,4 @@ def build_optimizer(model: nn.Module, choice: Tuning, joined: Mapping[str, int] 
         for step in sorted({at for at, _ in learning})
         for decays, decay in ((True, choice.weight_decay), (False, 0.0))
     ]
-    return AdamW([group for group in groups if group["params"]], lr=choice.learning_rate, fused=True)
+    return AdamW([group for group in groups if group["params"]], lr=choice.learning_rate, fused=fused)

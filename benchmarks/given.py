@@ -1,0 +1,93 @@
+"""Backbones and rows made here, in place of loaded ones, to be encoded and carried out as any others."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import transformers as tf
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from workbench.baseline import Backbone
+from workbench.choices import Plan
+from workbench.data import Split
+from workbench.preparation import Preparation
+
+ROWS = {  # task -> the column that is learnt from
+    "text-classification": ("text", datasets.Value("string")),
+    "language-modeling": ("text", datasets.Value("string")),
+    "image-classification": ("image", datasets.Image()),
+}
+Rows = Mapping[str, Sequence[Any]]  # column -> values
+
+
+class Given(Preparation):
+    """One backbone and its rows, whatever the plan says.
+
+    Args:
+        backbone: The backbone.
+        train: The rows to learn from; classes are drawn at random where the task has any.
+        validation: The rows to measure on.
+        name: What the rows are known by.
+        classes: How many there are.
+    """
+
+    def __init__(
+        self, backbone: Backbone, train: Sequence[Any], validation: Sequence[Any], *, name: str, classes: int = 2
+    ) -> None:
+        super().__init__()
+        labels = () if backbone.task == "language-modeling" else tuple(f"class {i}" for i in range(classes))
+        parts = [_dataset(backbone.task, contents, labels) for contents in (train, validation, validation[:1])]
+        self._backbone = backbone
+        self._split = Split(*parts, backbone.task, labels, {}, "table", (), name)
+
+    def split(self, plan: Plan) -> Split:
+        """Return the split of these rows; its fingerprint is their name."""
+        return self._split
+
+    def backbone(self, plan: Plan) -> Backbone:
+        """Return the backbone."""
+        return self._backbone
+
+
+def _dataset(task: str, contents: Sequence[Any], labels: Sequence[str]) -> datasets.Dataset:
+    column, kind = ROWS[task]
+    features, values = {column: kind}, {column: list(contents)}
+    if labels:
+        features["label"] = datasets.ClassLabel(names=list(labels))
+        values["label"] = np.random.default_rng(1).integers(len(labels), size=len(contents)).tolist()
+    return datasets.Dataset.from_dict(values, features=datasets.Features(features))
+
+
+def tokenizer(words: int, *, padding: int) -> Any:
+    """Return a tokenizer of the words w0, w1 and so on, each a token of that id; the one of id `padding` fills up."""
+    core = Tokenizer(models.WordLevel({f"w{index}": index for index in range(words)}, unk_token="w3"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tf.PreTrainedTokenizerFast(tokenizer_object=core, pad_token=f"w{padding}", unk_token="w3")
+
+
+def texts(lengths: Sequence[int], *, words: tuple[int, int], last: int | None = None) -> list[str]:
+    """Return texts of random words, each of so many tokens.
+
+    Args:
+        lengths: Tokens of each.
+        words: The lowest token id to draw, and the one after the highest.
+        last: The token that each text ends with, if any.
+    """
+    draw = np.random.default_rng(0)
+    rows = [draw.integers(*words, size=length).tolist() for length in lengths]
+    ended = [ids if last is None else [*ids[:-1], last] for ids in rows]
+    return [" ".join(f"w{index}" for index in ids) for ids in ended]
+
+
+def images(count: int, *, side: int) -> list[Image.Image]:
+    """Return images of random pixels."""
+    draw = np.random.default_rng(0)
+    return [Image.fromarray(draw.integers(0, 255, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def image_processor(side: int) -> Any:
+    """Return what makes pixels of images of that size."""
+    return ViTImageProcessorPil(size={"height": side, "width": side})

@@ -1,0 +1,167 @@
+"""What are the settings worth that a run chooses by measuring? Each against the other way, on real weights.
+
+Claims: idle OpenMP threads that don't spin save time where processes share the cores (both ways in turn: two processes
+at once, each with all threads); bf16, channels last and the fused AdamW are faster where a run takes them. Half the
+threads is shown too: a run never changes their number (workbench/tuning/settings.py tells why). Ratios above 1 mean
+that the first-named is faster; `chosen` is what a run on this machine takes by itself.
+"""
+
+import functools
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import form
+import torch
+
+from workbench.choices import Plan
+from workbench.learner import Learner, _trial, build
+from workbench.preparation import Preparation
+from workbench.tuning import build_optimizer, choose_settings
+from workbench.tuning.settings import Settings, convolved
+
+TEXTS = Plan().change(backbone="minilm-l6", source="sentiment:movies", max_rows=400, device="cpu")
+IMAGES = Plan().change(backbone="efficientnet-lite0", source="fashion-mnist", max_rows=200, device="cpu")
+CASES = {
+    "text, head": TEXTS.change(trainable="head"),
+    "text, all": TEXTS.change(trainable="all"),
+    "images 224, head": IMAGES.change(trainable="head"),
+    "images 224, all": IMAGES.change(trainable="all", batch_size=8),
+    "images 96, all": IMAGES.change(trainable="all", image_size=96, batch_size=16),
+}
+ROWS = 16
+
+
+class Stepper:
+    """The training step of a plan, forward and backward, in one way or another."""
+
+    def __init__(self, plan: Plan) -> None:
+        preparation = Preparation()
+        train, validation = preparation.examples(plan)
+        fixed = plan.change(precision="fp32")
+        self.plan, self.learner = plan, build(preparation.own_backbone(plan), train, validation, fixed)
+        self.trial = _trial(self.learner)
+        self.batch = self.trial.middling(min(ROWS, plan.tuning.batch_size))
+
+    def seconds(self, settings: Settings) -> float:
+        """Return how long a step takes with these settings, weights laid out before."""
+        for weight in convolved(self.learner.model):
+            weight.data = weight.data.contiguous()
+        settings.lay_out(self.learner.model)
+        self.learner.optimizer.zero_grad()
+        begun = time.perf_counter()
+        self.trial.nats(settings, self.batch).backward()
+        return time.perf_counter() - begun
+
+
+def optimizers(learner: Learner, repetitions: int) -> tuple[float, float]:
+    """Return the median seconds of a fused and of a plain step of AdamW."""
+    for parameter in learner.learning.values():
+        parameter.grad = torch.zeros_like(parameter)
+    made = {fused: build_optimizer(learner.model, learner.plan.tuning, fused=fused) for fused in (True, False)}
+
+    def step(fused: bool) -> float:
+        begun = time.perf_counter()
+        made[fused].step()
+        return time.perf_counter() - begun
+
+    return form.alternate(functools.partial(step, True), functools.partial(step, False), repetitions=repetitions)
+
+
+def by_settings(case: str, plan: Plan, repetitions: int) -> list[form.Row]:
+    stepper, rows = Stepper(plan), []
+
+    def compare(name: str, peer: str, ours: Settings, theirs: Settings) -> None:
+        ways = [functools.partial(stepper.seconds, settings) for settings in (ours, theirs)]
+        seconds = form.alternate(*ways, repetitions=repetitions)
+        rows.append(form.row(f"{case}: {name}", peer, seconds, repetitions=repetitions, chosen=chosen))
+
+    found = choose_settings(stepper.trial, plan.tuning)
+    chosen = f"{found.precision}{', channels last' * found.channels_last}{', fused' * found.fused}"
+    found.lay_out(stepper.learner.model)
+    compare("bf16", "fp32", Settings(precision="bf16"), Settings())
+    if convolved(stepper.learner.model):
+        compare("channels last", "channels first", Settings(channels_last=True), Settings())
+        compare("bf16, channels last", "fp32, channels last", Settings("bf16", True), Settings("fp32", True))
+    seconds = optimizers(stepper.learner, repetitions)
+    return [*rows, form.row(f"{case}: fused AdamW", "plain", seconds, repetitions=repetitions, chosen=chosen)]
+
+
+def threads(plan: Plan, repetitions: int) -> form.Row:
+    """Compare all threads with half of them."""
+    stepper, all_of_them = Stepper(plan), torch.get_num_threads()
+
+    def seconds(count: int) -> float:
+        torch.set_num_threads(count)
+        try:
+            return stepper.seconds(Settings())
+        finally:
+            torch.set_num_threads(all_of_them)
+
+    ways = [functools.partial(seconds, count) for count in (all_of_them, max(1, all_of_them // 2))]
+    taken = form.alternate(*ways, repetitions=repetitions)
+    return form.row("text, all: all threads", "half of them", taken, repetitions=repetitions, chosen=str(all_of_them))
+
+
+PAIR = """
+import os, sys, time
+if sys.argv[1] == "ours":
+    import workbench
+import torch
+torch.manual_seed(0)
+layers = [torch.nn.Linear(384, 384) for _ in range(6)]
+def step():
+    x = torch.ones(256, 384)
+    for layer in layers:
+        x = torch.nn.functional.layer_norm(torch.relu(layer(x)), (384,))
+    x.sum().backward()
+for _ in range(5):
+    step()
+begun = time.perf_counter()
+for _ in range(int(sys.argv[2])):
+    step()
+print(time.perf_counter() - begun)
+"""
+
+
+def pair(who: str, steps: int) -> float:
+    """Return the seconds that the slower of two processes took which train at once, each with all threads."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT",)}
+    command = [sys.executable, "-c", PAIR, who, str(steps)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    return max(float(process.communicate()[0]) for process in both)
+
+
+def spinning(repetitions: int, steps: int) -> form.Row:
+    """Compare two processes of ours at once with two whose idle threads spin as torch comes."""
+    burnt: dict[str, list[float]] = {"ours": [], "torch": []}
+
+    def seconds(who: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken = pair(who, steps)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        burnt[who].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return taken
+
+    taken = form.alternate(
+        functools.partial(seconds, "ours"), functools.partial(seconds, "torch"), repetitions=repetitions
+    )
+    cpu = {f"{who}_cpu_seconds": statistics.median(values[1:]) for who, values in burnt.items()}
+    return form.row("two processes: no spinning", "spinning", taken, repetitions=repetitions, chosen="always", **cpu)
+
+
+def main() -> None:
+    asked = form.arguments(__doc__)
+    repetitions, steps = (3, 20) if asked.quick else (7, 60)
+    cases = {name: CASES[name] for name in ("text, head", "images 96, all")} if asked.quick else CASES
+    rows = [spinning(repetitions, steps), threads(TEXTS.change(trainable="all"), repetitions)]
+    for case, plan in cases.items():
+        rows += by_settings(case, plan, repetitions)
+    form.report("settings", rows, as_json=asked.json)
+
+
+if __name__ == "__main__":
+    main()

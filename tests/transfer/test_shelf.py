@@ -1,0 +1,165 @@
+"""What is kept comes back bit for bit, whole or not at all, from memory within the budget and from disk beyond it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from workbench.transfer import shelf
+
+MUCH = 10**9
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINETUNE_WORKBENCH_ACTIVATIONS", str(tmp_path / "activations"))
+    shelf._MEMORY.clear()
+
+
+def write(key="a", rows=((1.0, 2.0), (3.0,), (4.0, 5.0, 6.0)), *, limit=MUCH, dtype=torch.float32, about=None):
+    with shelf.Writer(key, about or {"base": "b"}, limit=limit) as writer:
+        for row in rows:
+            writer.add(torch.tensor(row, dtype=dtype).unsqueeze(1).repeat(1, 4))
+        return writer.finish([len(row) for row in rows])
+
+
+@pytest.mark.parametrize("limit", [MUCH, 0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_what_was_written_comes_back(limit, dtype):
+    written = write(limit=limit, dtype=dtype)
+    shelf._MEMORY.clear()
+    for kept in (written, shelf.find("a", limit=limit)):
+        assert kept.place == ("memory" if limit else "disk")
+        assert kept.values.dtype == dtype
+        assert kept.values[:, 3].tolist() == [1, 2, 3, 4, 5, 6]
+        assert (kept.starts.tolist(), kept.counts.tolist()) == ([0, 2, 3], [2, 1, 3])
+        assert kept.size_bytes == 6 * 4 * dtype.itemsize
+
+
+def test_nothing_is_found_under_another_key():
+    write("a")
+    assert shelf.find("b", limit=MUCH) is None
+
+
+def test_what_is_held_in_memory_is_read_once():
+    kept = write()
+    assert shelf.find("a", limit=MUCH) is kept
+
+
+def test_the_least_recently_used_leaves_memory_and_stays_on_disk():
+    size = write("a").size_bytes
+    write("b", limit=2 * size)
+    shelf.find("a", limit=2 * size)
+    write("c", limit=2 * size)
+    assert list(shelf._MEMORY.held) == ["a", "c"]
+    assert shelf.find("b", limit=0).values[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "no numbers", "no description", "other description"])
+def test_what_is_not_as_it_was_written_is_not_used_and_gone(how):
+    write()
+    shelf._MEMORY.clear()
+    home = shelf.folder() / "a"
+    values, about = home / "values.bin", home / "about.json"
+    content = bytearray(values.read_bytes())
+    if how == "flipped":
+        content[17] ^= 1
+        values.write_bytes(content)
+    elif how == "cut":
+        values.write_bytes(content[:-4])
+    elif how == "no numbers":
+        values.unlink()
+    elif how == "no description":
+        about.write_text("{")
+    else:
+        about.write_text(json.dumps({**json.loads(about.read_text()), "dtype": "int33"}))
+    assert shelf.find("a", limit=MUCH) is None
+    assert not home.exists()
+    write()
+    assert shelf.find("a", limit=MUCH) is not None
+
+
+def test_what_was_broken_off_leaves_nothing():
+    def broken():
+        with shelf.Writer("a", {}, limit=MUCH) as writer:
+            writer.add(torch.ones(2, 4))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert shelf.find("a", limit=MUCH) is None
+    assert not list(shelf.folder().iterdir())
+
+
+def test_two_that_write_the_same_at_once_end_with_one():
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [home.name for home in shelf.folder().iterdir()] == ["a"]
+    assert shelf.find("a", limit=0).values.shape == (6, 4)
+
+
+def test_others_are_told_by_their_description():
+    write("a", about={"base": "one", "first": 1})
+    write("b", about={"base": "one", "first": 2})
+    write("c", about={"base": "two", "first": 3})
+    assert [(key, said["first"]) for key, said in shelf.others({"base": "one"})] == [("a", 1), ("b", 2)]
+
+
+def test_the_oldest_give_way_where_the_disk_fills_up(monkeypatch):
+    write("a"), write("b")
+    os.utime(shelf.folder() / "a", (1, 1))
+    monkeypatch.setattr(shelf, "DISK_SHARE", 1e-15)
+    write("c")
+    assert [home.name for home in shelf.folder().iterdir()] == ["c"]
+
+
+def test_what_a_killed_process_left_is_taken_away_after_a_day():
+    old, new = (shelf.folder() / f"{shelf.PARTIAL}{name}" for name in ("old", "new"))
+    old.mkdir(parents=True), new.mkdir()
+    os.utime(old, (time.time() - 2 * 86_400,) * 2)
+    write()
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    class Full:
+        def write(self, view):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    with shelf.Writer("a", {}, limit=MUCH) as writer:
+        writer._file.close()
+        writer._file = Full()
+        with pytest.raises(OSError, match="No space"):
+            writer.add(torch.ones(2, 4))
+    assert not list(shelf.folder().iterdir())
+
+
+def test_clear_forgets_everything_and_what_is_in_use_stays_readable():
+    kept = write(limit=0)
+    shelf.clear()
+    assert shelf.find("a", limit=MUCH) is None
+    assert kept.values.sum() == 4 * 21
+
+
+def test_another_process_finds_it():
+    write()
+    code = "from workbench.transfer import shelf; print(shelf.find('a', limit=0).values.sum().item())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert float(done.stdout) == 4 * 21
+
+
+def test_the_budget_is_as_asked_or_a_share_of_what_is_free():
+    assert shelf.budget(7) == 7 * 10**6
+    assert 0 < shelf.budget(None) < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

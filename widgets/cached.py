@@ -1,0 +1,50 @@
+"""Cached: whether a run computes its frozen blocks once or at each step, where what they gave is, and why."""
+
+from widgets import wording
+from workbench.events import CacheReady, CacheRefused, Event, RunChosen, RunStarted
+
+KINDS: frozenset[type[Event]] = frozenset({RunChosen, RunStarted, CacheReady, CacheRefused})
+
+
+class Cached:
+    """What is known of the frozen blocks of the session's run."""
+
+    def __init__(self) -> None:
+        self._ready: dict[str, CacheReady] = {}  # split -> what is at hand of it
+        self._why_not = ""
+
+    def note(self, event: Event) -> None:
+        """Take in what the run says."""
+        match event:
+            case RunChosen() | RunStarted():
+                self._ready, self._why_not = {}, ""
+            case CacheReady(split=split):
+                self._ready[split], self._why_not = event, ""
+            case CacheRefused(what=what):
+                self._ready, self._why_not = {}, what
+
+    def picture(self) -> dict[str, str]:
+        """Return it in a sentence, and in a few more for who wants to know."""
+        if self._why_not:
+            said = f"frozen blocks are computed at each step: {self._why_not}"
+            return {"cached": said, "cached_tip": f"{said}. The numbers are the same; it takes longer."}
+        if not self._ready:
+            return {"cached": "", "cached_tip": ""}
+        facts = list(self._ready.values())
+        size, budget = sum(fact.size_bytes for fact in facts), max(fact.budget_bytes for fact in facts)
+        is_outside = any(fact.place == "disk" for fact in facts)
+        where = "mapped from disk" if is_outside else "in memory"
+        return {
+            "cached": f"frozen blocks computed once · {wording.size(size)} {where}",
+            "cached_tip": f"{_origin(facts)} The budget of memory is {wording.size(budget)} (more settings).",
+        }
+
+
+def _origin(facts: list[CacheReady]) -> str:
+    if all(fact.reused for fact in facts):
+        return "They were at hand: another run with the same data and frozen blocks had computed them."
+    seconds = wording.duration(sum(fact.seconds for fact in facts))
+    below = next((fact.advanced_from for fact in facts if fact.advanced_from), "")
+    if below:
+        return f"They were run on from {below}, where an earlier run had left off, in {seconds}."
+    return f"They were run on every row in {seconds}; no epoch and no evaluation runs them again."

@@ -1,0 +1,199 @@
+"""Computes what the frozen lowest blocks give once, for all epochs, evaluations, runs, sweeps and forks.
+
+`prepare` looks for a cut below what learns, finds or fills what crosses it for every training and validation example,
+and has a real batch answered both ways before anything is trained on it. Where that can't hold, the run goes on
+uncached and says why. Whether rows are kept is a function of the plan and the data alone, and each row is computed in
+a batch that is a function of the data alone, so that a run that is taken up again, forked or looked back at comes to
+the same bits, whoever computed them and when.
+
+Left out: caches of what random augmentation gives, which would have to be another one each time.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+import torch
+import xxhash
+
+from workbench import provenance
+from workbench.events import CacheProgressed, CacheReady, CacheRefused
+from workbench.filling import Filling, Source, by_example
+from workbench.learner import Learner, score
+from workbench.tasks.examples import Examples
+from workbench.transfer import cutting, shelf
+from workbench.transfer.cuts import Cut, UncuttableError
+from workbench.transfer.reuse import Reuse, extent, labels_padding
+
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}  # of the largest logit, between a row's own batch and another one
+
+Told = CacheProgressed | CacheReady | CacheRefused
+
+
+def prepare(learner: Learner) -> Iterator[Told]:
+    """Have at hand what the frozen blocks give, if it pays and can be done; the learner then goes on from there.
+
+    Tells how far it is; does nothing where everything is as it was the last time.
+    """
+    wanted = _wanted(learner)
+    if learner.reuse_of == wanted:
+        return
+    learner.reuse = None
+    try:
+        _check_worth(learner)
+        learner.model.eval()
+        work = _Work(learner, _first(learner))
+        reuse = Reuse(work.cut)
+        facts = []
+        for split, examples in _splits(learner):
+            facts.append((yield from work.keep(split, examples, reuse)))
+        work.check(reuse)
+        learner.reuse = reuse
+        yield from facts
+    except UncuttableError as error:
+        if str(error):
+            yield CacheRefused(step=learner.step, what=str(error))
+    except OSError as error:
+        what = f"what the frozen blocks give could not be kept: {error.strerror or error}"
+        yield CacheRefused(step=learner.step, what=what)
+    learner.reuse_of = wanted
+
+
+def prepared(learner: Learner) -> Learner:
+    """Return the learner, prepared without a word."""
+    for _ in prepare(learner):
+        pass
+    return learner
+
+
+def _wanted(learner: Learner) -> tuple[Any, ...]:
+    """Return what the cut and the worth of it hang on; where this is as before, there is nothing to prepare."""
+    choice = learner.plan.transfer
+    return (learner.trainable, choice.prefix_cache, learner.precision, learner.steps >= learner.windows_per_epoch)
+
+
+def _first(learner: Learner) -> int:
+    """Return the index of the lowest block that learns."""
+    return next(i for i, block in enumerate(learner.backbone.blocks) if block.name in learner.trainable)
+
+
+def _check_worth(learner: Learner) -> None:
+    """Raise UncuttableError where nothing would be gained; without a word where nobody would expect it to."""
+    blocks, first = learner.backbone.blocks, _first(learner)
+    if first == 0 or learner.plan.transfer.prefix_cache == "off":
+        raise UncuttableError
+    if not any(block.kind == "block" for block in blocks[:first]):
+        raise UncuttableError(f"only {blocks[0].name} is frozen, which costs next to nothing")
+
+
+def _splits(learner: Learner) -> Iterator[tuple[str, Examples]]:
+    """Yield what is worth keeping: training examples if each is used at least once, and those that are measured on."""
+    if learner.steps >= learner.windows_per_epoch:
+        yield "train", learner.train
+    yield "validation", learner.validation
+
+
+class _Work:
+    """One cut of a learner, and what has to be done for it."""
+
+    def __init__(self, learner: Learner, first: int) -> None:
+        self.learner, self.first = learner, first
+        self.cut = _cut(learner, first)
+        self.limit = shelf.budget(learner.plan.transfer.cache_memory_mb)
+
+    def keep(self, split: str, examples: Examples, reuse: Reuse) -> Generator[CacheProgressed, None, CacheReady]:
+        """Find what was kept of the examples, or compute it; put it into `reuse` and return that fact."""
+        began = time.perf_counter()
+        padding = labels_padding(examples.padded(_spread(examples)))
+        about: dict[str, Any] = {"base": provenance.base(self.learner, examples), "padding": padding}
+        below = provenance.below(self.learner, self.first)
+        found = repr((sorted(about.items()), self.cut.entry, self.cut.first_of, sorted(below.items())))
+        key = xxhash.xxh3_128(found.encode()).hexdigest()
+        kept, source = shelf.find(key, limit=self.limit), Source()
+        is_reused = kept is not None
+        if kept is None:
+            source = self._nearest(examples, about, below)
+            filling = Filling(self.learner, self.cut, split, examples, source, padding)
+            about |= {"first": self.first, "below": below}
+            kept = yield from filling.carried_out(shelf.Writer(key, about, limit=self.limit))
+        reuse.rows[id(examples)] = by_example(kept, examples, padding)
+        return CacheReady(
+            step=self.learner.step,
+            split=split,
+            boundary=self.cut.boundary,
+            rows=len(examples),
+            size_bytes=kept.size_bytes,
+            budget_bytes=self.limit,
+            place=kept.place,
+            seconds=time.perf_counter() - began,
+            reused=is_reused,
+            advanced_from=source.cut.boundary if source.cut else "",
+        )
+
+    def _nearest(self, examples: Examples, about: Mapping[str, Any], below: Mapping[str, str]) -> Source:
+        """Return the highest lower boundary at which the same rows were kept, with the same blocks beneath."""
+        found = [
+            (said["first"], key)
+            for key, said in shelf.others(about)
+            if said["first"] < self.first and said["below"].items() <= below.items()
+        ]
+        for first, key in sorted(found, reverse=True):
+            with contextlib.suppress(UncuttableError):
+                cut, kept = _cut(self.learner, first), shelf.find(key, limit=self.limit)
+                if cut.first_of is None and kept is not None:
+                    return Source(cut, by_example(kept, examples, about["padding"]))
+        return Source()
+
+    def check(self, reuse: Reuse) -> None:
+        """Have the model answer real batches from their inputs and from what was kept. Raises UncuttableError.
+
+        One is a short example alone and one has a long one beside it, so that a row whose answer hangs on its
+        neighbours, or on where padding puts it, is found out.
+        """
+        examples = next(examples for _, examples in _splits(self.learner))
+        spread = _spread(examples)
+        for indices in (spread[:1], spread):
+            apart = self._apart(examples, indices, reuse)
+            if not apart <= TOLERANCE[self.learner.precision]:
+                raise UncuttableError(f"what a row gives hangs on the batch it is in: logits differ by {apart:.1g}")
+
+    def _apart(self, examples: Examples, indices: list[int], reuse: Reuse) -> float:
+        """Return how far apart both answers are, relative to the largest logit."""
+        learner = self.learner
+        with torch.no_grad():
+            whole = score(learner, examples.batch(indices))[0].float()
+            learner.reuse = reuse
+            from_cut = score(learner, learner.batch(examples, indices))[0].float()
+            learner.reuse = None
+        if from_cut.shape != whole.shape:
+            return math.inf
+        return float((from_cut - whole).abs().max()) / max(0.01, float(whole.abs().max())) if whole.numel() else 0.0
+
+
+def _cut(learner: Learner, first: int) -> Cut:
+    """Return the cut below block `first`, tried on the learner's training examples."""
+    examples = learner.train
+    order = sorted(range(len(examples)), key=lambda index: (examples.lengths[index], index))
+    few = [order[0], order[min(1, len(order) - 1)]]
+    shortest = examples.lengths[few[1]]
+    longer = next((index for index in order if examples.lengths[index] > shortest), order[-1])
+    trials = _trial(learner, few), _trial(learner, [*few, longer])
+    if [trial.time for trial in trials] == [2, 3]:  # or rows and places could not be told apart
+        trials = trials[0], _trial(learner, [*few, longer, longer])
+    return cutting.find(learner.model, learner.backbone.blocks, first, trials)
+
+
+def _trial(learner: Learner, indices: list[int]) -> cutting.Trial:
+    batch = learner.settings.moved(learner.train.padded(indices), learner.device)
+    again = learner.train.padded(indices)
+    if any(not torch.equal(value.cpu(), again[name]) for name, value in batch.items()):
+        raise UncuttableError("the same rows give other inputs each time (random augmentation)")
+    return cutting.Trial(lambda: learner.task.score(learner.model, batch)[0], *extent(batch))
+
+
+def _spread(examples: Examples) -> list[int]:
+    """Return some examples from the shortest to the longest, both included."""
+    order = sorted(range(len(examples)), key=lambda index: (examples.lengths[index], index))
+    return list(dict.fromkeys(order[(len(order) - 1) * place // 3] for place in range(4)))

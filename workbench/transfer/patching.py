@@ -1,0 +1,96 @@
+"""Runs a model without what lies below a cut, or stops it at the cut to take what would cross it.
+
+For the time of one call the modules below the cut give a stand-in, and the entry is handed the value that was kept.
+Everything else is the model's own forward: masks, positions, whatever its authors thought of. Afterwards, and after an
+error too, the model is as it was.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from workbench.transfer.cuts import Cut
+
+_NONE = object()
+HandOver = Callable[[list[Any]], list[Any]]  # leaves of the entry's arguments -> those it is called with
+
+
+class _ReachedError(BaseException):
+    """Ends a forward pass at the entry; no `except Exception` of a model may hold it up."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+
+@contextlib.contextmanager
+def patched(
+    model: nn.Module, cut: Cut, rows: int, time: int, *, hand_over: HandOver, fill: float = 0.0
+) -> Iterator[None]:
+    """Let the model run from the cut upwards within the block.
+
+    Args:
+        model: Changed for the time of the block only.
+        cut: Where.
+        rows: Of the batch that will be run.
+        time: Places of each of its rows; 0 where they have none.
+        hand_over: What the entry gets in place of its arguments, at its first call.
+        fill: What stand-ins are full of.
+    """
+    with contextlib.ExitStack() as changes:
+        for path, stand_in in cut.skipped.items():
+            changes.enter_context(_giving_only(model.get_submodule(path), stand_in.made(rows, time, fill)))
+        changes.enter_context(_handing(model.get_submodule(cut.entry), hand_over))
+        yield
+
+
+@contextlib.contextmanager
+def _giving_only(module: nn.Module, output: Any) -> Iterator[None]:
+    """Let the module give this output within the block, whatever it is called with; past nn.Module, which is slow."""
+    own = vars(module).get("forward", _NONE)  # as other libraries put one there
+    vars(module)["forward"] = lambda *args, **kwargs: output
+    try:
+        yield
+    finally:
+        if own is _NONE:
+            del vars(module)["forward"]
+        else:
+            vars(module)["forward"] = own
+
+
+@contextlib.contextmanager
+def _handing(entry: nn.Module, hand_over: HandOver) -> Iterator[None]:
+    """Let the entry be called, the first time, with what `hand_over` makes of its arguments."""
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        hook.remove()
+        leaves, spec = tree_flatten((args, kwargs))
+        return tree_unflatten(hand_over(leaves), spec)
+
+    hook = entry.register_forward_pre_hook(enter, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def giving(cut: Cut, value: Tensor) -> HandOver:
+    """Return what hands the entry this value where the frozen blocks' would have come."""
+    return lambda leaves: [value if place in cut.slots else leaf for place, leaf in enumerate(leaves)]
+
+
+def reached(model: nn.Module, cut: Cut, run: Callable[[], Any]) -> Tensor:
+    """Return what would cross the cut in a run, which is ended there; the model runs from its very beginning."""
+
+    def take(leaves: list[Any]) -> list[Any]:
+        raise _ReachedError(leaves[cut.slots[0]])
+
+    with _handing(model.get_submodule(cut.entry), take):
+        try:
+            run()
+        except _ReachedError as reached:
+            return reached.value
+    raise RuntimeError(f"{cut.entry} was not reached")

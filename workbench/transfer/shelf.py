@@ -1,0 +1,259 @@
+"""Keeps what frozen blocks gave: under a key made of everything that it was computed from, so that none can be stale.
+
+    <cache folder>/activations/<key>/values.bin      the numbers of all rows, one after the other
+                                     about.json      how many each row has, their form, a hash; written last
+
+A folder is filled under another name and renamed, so that another process finds it whole or not at all, and every
+run, sweep, fork and worker on this machine shares it. Within a budget of memory the numbers are also held in this
+process; beyond it they are mapped from the file, and the system reads what a step needs. What was used least recently
+gives way, in memory and on disk. Deleting the folder costs nothing but the time to compute it again.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from workbench.packs import cache_folder
+from workbench.plain_files import read_text
+
+PARTIAL = ".partial-"
+DISK_SHARE = 0.25  # of what the disk has free, that all folders together may take
+MEMORY_SHARE = 0.25  # of the memory that is free, where the plan says nothing
+_DAY = 86_400  # seconds after which a folder that nobody finished is taken away
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was kept of some rows.
+
+    Attributes:
+        values: All numbers.  # (places of all rows, features)
+        counts: Places of each row.  # (rows,)
+        starts: Where each row begins.  # (rows,)
+        place: "memory" or "disk".
+        about: What whoever kept it said of it, as plain JSON.
+    """
+
+    values: Tensor
+    counts: Tensor
+    starts: Tensor
+    place: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the numbers take, wherever they are."""
+        return self.values.numel() * self.values.element_size()
+
+
+def folder() -> Path:
+    """Return where the folders are; FINETUNE_WORKBENCH_ACTIVATIONS changes that."""
+    chosen = os.environ.get("FINETUNE_WORKBENCH_ACTIVATIONS")
+    return Path(chosen) if chosen else cache_folder() / "activations"
+
+
+def budget(asked_mb: int | None) -> int:
+    """Return how many bytes may be held in memory: as asked, or a quarter of what is free."""
+    if asked_mb is not None:
+        return asked_mb * 10**6
+    return int(MEMORY_SHARE * _free_memory())
+
+
+def _free_memory() -> int:
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not Linux: what there is in all
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return 4 * 10**9
+
+
+class _Memory:
+    """What this process holds, the least recently used first."""
+
+    def __init__(self) -> None:
+        self.held: OrderedDict[str, Kept] = OrderedDict()
+        self.lock = threading.RLock()
+
+    def get(self, key: str) -> Kept | None:
+        with self.lock:
+            if key in self.held:
+                self.held.move_to_end(key)
+            return self.held.get(key)
+
+    def put(self, key: str, kept: Kept, limit: int) -> bool:
+        """Hold it if it fits in, at the cost of others; return whether it does."""
+        with self.lock:
+            if kept.size_bytes > limit:
+                return False
+            self.held[key] = kept
+            while sum(other.size_bytes for other in self.held.values()) > limit:
+                self.held.popitem(last=False)
+            return True
+
+    def clear(self) -> None:
+        with self.lock:
+            self.held.clear()
+
+
+_MEMORY = _Memory()
+
+
+def clear() -> None:
+    """Forget everything, in memory and on disk; runs under way keep what they have."""
+    _MEMORY.clear()
+    shutil.rmtree(folder(), ignore_errors=True)
+
+
+def find(key: str, *, limit: int) -> Kept | None:
+    """Return what is kept under the key, held in memory if it is within `limit` bytes; None if there is nothing.
+
+    A folder whose numbers are not those that were written is taken away.
+    """
+    if (held := _MEMORY.get(key)) is not None:
+        return held
+    home = folder() / key
+    if not (home / "about.json").is_file():
+        return None
+    try:
+        mapped = _mapped(home)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError):
+        shutil.rmtree(home, ignore_errors=True)
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(home)  # it was used
+    return _held(key, mapped, limit)
+
+
+def _held(key: str, mapped: Kept, limit: int) -> Kept:
+    if mapped.size_bytes > limit:
+        return mapped
+    kept = Kept(mapped.values.clone(), mapped.counts, mapped.starts, "memory", mapped.about)
+    return kept if _MEMORY.put(key, kept, limit) else mapped
+
+
+def _mapped(home: Path) -> Kept:
+    about = json.loads(read_text(home / "about.json"))
+    counts = torch.tensor(about["counts"], dtype=torch.int64)
+    dtype, features = getattr(torch, about["dtype"]), int(about["features"])
+    total = int(counts.sum())
+    file = home / "values.bin"
+    if file.stat().st_size != total * features * dtype.itemsize:
+        raise ValueError("values.bin is not as long as it was written")
+    flat = torch.from_file(str(file), shared=False, size=total * features, dtype=dtype)
+    if _hash(flat) != about["hash"]:
+        raise ValueError("values.bin is not what was written")
+    starts = counts.cumsum(0) - counts
+    return Kept(flat.view(total, features), counts, starts, "disk", about["about"])
+
+
+def _hash(flat: Tensor) -> str:
+    return xxhash.xxh3_128(_bytes(flat)).hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    array: np.ndarray[Any, Any] = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+    return array.data
+
+
+def others(about: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield key and description of everything on disk that is described by this, and maybe by more."""
+    for home in sorted(folder().glob("*/about.json")):
+        try:
+            said = json.loads(read_text(home))["about"]
+            if all(said.get(name) == value for name, value in about.items()):
+                yield home.parent.name, said
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue
+
+
+class Writer:
+    """Takes rows one after the other and keeps them under a key; a context that leaves nothing half-done behind.
+
+    Args:
+        key: What they are kept under.
+        about: What is said of them, as plain JSON.
+        limit: Bytes that may be held in memory.
+    """
+
+    def __init__(self, key: str, about: Mapping[str, Any], *, limit: int) -> None:
+        self._key, self._about, self._limit = key, about, limit
+        self._home = folder() / key
+        self._partial = folder() / f"{PARTIAL}{key}-{os.getpid()}-{threading.get_ident()}"
+        self._hash = xxhash.xxh3_128()
+        self._file: IO[bytes] | None = None
+        self._form: tuple[str, int] | None = None  # dtype and features
+
+    def __enter__(self) -> "Writer":
+        _tidy()
+        self._partial.mkdir(parents=True, mode=0o700)
+        self._file = (self._partial / "values.bin").open("wb", buffering=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def add(self, values: Tensor) -> None:
+        """Write the numbers (places, features) of further rows.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        assert self._file is not None
+        view = _bytes(values.cpu())
+        self._form = (str(values.dtype).removeprefix("torch."), values.shape[1])
+        self._hash.update(view)
+        while len(view):
+            view = view[self._file.write(view) :]
+
+    def finish(self, counts: Sequence[int]) -> Kept:
+        """Put what was written in its place and return it; `counts` has the places of each row, in the order written.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        assert self._file is not None
+        assert self._form is not None
+        self._file.close()
+        dtype, features = self._form
+        said = {"dtype": dtype, "features": features, "hash": self._hash.hexdigest()}
+        text = json.dumps({**said, "about": self._about, "counts": list(counts)})
+        (self._partial / "about.json").write_text(text, encoding="utf-8")
+        kept = _mapped(self._partial)
+        with contextlib.suppress(OSError):  # another process was first, with the same numbers
+            self._partial.rename(self._home)
+        return _held(self._key, kept, self._limit)
+
+
+def _tidy() -> None:
+    """Take away what nobody finished, and what was used least recently where all together take too much."""
+    root = folder()
+    with contextlib.suppress(FileNotFoundError):  # there is nothing yet, or another process tidies up as well
+        for left in root.glob(f"{PARTIAL}*"):
+            if time.time() - left.stat().st_mtime > _DAY:
+                shutil.rmtree(left, ignore_errors=True)
+        sizes = {home: _size(home) for home in root.iterdir() if not home.name.startswith(".")}
+        limit = DISK_SHARE * (shutil.disk_usage(root).free + sum(sizes.values()))
+        for home in sorted(sizes, key=lambda home: home.stat().st_mtime):
+            if sum(sizes.values()) > limit:
+                shutil.rmtree(home, ignore_errors=True)
+                del sizes[home]
+
+
+def _size(home: Path) -> int:
+    return sum(file.stat().st_size for file in home.glob("*"))
