@@ -74,16 +74,21 @@ class Finish:
 
 @contextlib.contextmanager
 def own_cache() -> Iterator[None]:
-    """Keep activations in a temporary folder within the block, so that those of the user stay as they are."""
-    name = "FINETUNE_WORKBENCH_ACTIVATIONS"
-    before = os.environ.get(name)
+    """Keep activations and measured settings in a temporary folder within the block, away from those of the user.
+
+    Settings that a plan leaves to measurement are measured in the first run and known from then on, as for a user.
+    """
+    names = ("FINETUNE_WORKBENCH_ACTIVATIONS", "FINETUNE_WORKBENCH_MEMORY")
+    before = {name: os.environ[name] for name in names if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="activations-") as folder:
-        os.environ[name] = folder
+        os.environ.update({name: str(Path(folder, name.lower())) for name in names})
         try:
             yield
         finally:
             forget()
-            os.environ.pop(name) if before is None else os.environ.update({name: before})
+            for name in names:
+                os.environ.pop(name)
+            os.environ.update(before)
 
 
 def forget() -> None:

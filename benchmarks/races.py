@@ -58,6 +58,12 @@ class Race:
         given = form.in_turn(sides, repetitions=repetitions)
         return [self._row(variant, peer, given) for variant in self.variants for peer in PEERS]
 
+    def cache_difference(self) -> float:
+        """Return the largest difference that the prefix cache makes to our own loss curve, in nats per target."""
+        plan = self.plan.change(**ours.EXACT)
+        cached = ours.carry_out(plan, self.prepared[0])
+        return ours.difference(cached, ours.carry_out(plan.change(prefix_cache="off"), self.prepared[0]))
+
     def _theirs(self, at: int, peer: str) -> tuple[Finish, float | None]:
         seed = at % len(self.prepared)
         is_best = peer != "trainer"

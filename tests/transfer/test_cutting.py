@@ -1,5 +1,7 @@
 """Where a model can be cut is found from the model itself, and from the cut upwards it answers and learns the same."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import architectures
 import pytest
 import torch
@@ -194,3 +196,15 @@ def test_the_model_is_as_it_was_even_after_an_error():
     for name, module in model.named_modules():
         assert "forward" not in vars(module)
         assert len(module._forward_pre_hooks) == len(before[name]["_forward_pre_hooks"]) == 0
+
+
+def test_another_thread_sees_the_whole_model():
+    model, cut = cut_of("bert", -2)
+    batch, _ = inputs(model, 2, 6)
+    with torch.no_grad():
+        expected = answer(model, batch)
+        with patched(model, cut, 2, 6, hand_over=giving(cut, torch.zeros(2, 6, 16))):
+            other = ThreadPoolExecutor(1).submit(torch.no_grad()(lambda: answer(model, batch))).result()
+            own = answer(model, batch)
+    assert torch.equal(other, expected)
+    assert not torch.equal(own, expected)

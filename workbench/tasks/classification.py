@@ -10,6 +10,7 @@ from torch.nn import Module
 from torch.nn import functional as F
 
 from workbench.monitoring import classification_metrics, nats
+from workbench.tasks import output_layer
 from workbench.tasks.examples import IGNORED, Batch, Examples
 
 
@@ -22,7 +23,7 @@ class Classification:
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits (targets, classes) and class ids (targets,); a row labelled IGNORED is no target."""
         inputs = {name: value for name, value in batch.items() if name != "labels"}
-        return counted(model(**inputs).logits, batch["labels"])
+        return counted(output_layer.run(model, inputs), batch["labels"])
 
     def nats(self, model: Module, batch: Batch) -> tuple[Tensor, int]:
         """Return the summed nats of the targets, and how many there are."""

@@ -49,7 +49,7 @@ def entering(model: nn.Module, inputs: Mapping[str, Tensor], is_target: Tensor) 
 
     generators = _generators(is_target.device)
     with _replaced(layer, forward):
-        logits = _run(model, inputs)
+        logits = run(model, inputs)
     if len(calls) == 1 and logits is calls[0][1] and not logits._version and calls[0][0].shape[:-1] == is_target.shape:
         return calls[0][0][is_target], layer
     _FINISHING.add(model)
@@ -71,7 +71,7 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor], is_target: Tensor) ->
     """
     layer, chosen = _output_layer(model), []
     if layer is None:
-        return _run(model, inputs)[is_target]
+        return run(model, inputs)[is_target]
     usual: Forward = layer.forward
 
     def forward(hidden: Tensor) -> Tensor:
@@ -81,12 +81,13 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor], is_target: Tensor) ->
         return usual(hidden[is_target].unsqueeze(0))  # (1, targets, vocabulary)
 
     with _replaced(layer, forward):
-        found = _run(model, inputs)
+        found = run(model, inputs)
     return found[0] if chosen else found[is_target]
 
 
-def _run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    takes_cache = "use_cache" in _accepted(type(model).forward)  # of keys and values, which only generation needs
+def run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the logits of a model, without the cache of keys and values that decoders keep for generation."""
+    takes_cache = "use_cache" in _accepted(type(model).forward)
     logits: Tensor = model(**inputs, **({"use_cache": False} if takes_cache else {})).logits
     return logits
 

@@ -1,11 +1,12 @@
 """Runs a model without what lies below a cut, or stops it at the cut to take what would cross it.
 
-For the time of one call the modules below the cut give a stand-in, and the entry is handed the value that was kept.
-Everything else is the model's own forward: masks, positions, whatever its authors thought of. Afterwards, and after an
-error too, the model is as it was.
+For the time of one call, and for its thread, the modules below the cut give a stand-in, and the entry is handed the
+value that was kept. Everything else is the model's own forward: masks, positions, whatever its authors thought of.
+Afterwards, and after an error too, the model is as it was.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,7 +52,10 @@ def patched(
 def _giving_only(module: nn.Module, output: Any) -> Iterator[None]:
     """Let the module give this output within the block, whatever it is called with; past nn.Module, which is slow."""
     own = vars(module).get("forward", _NONE)  # as other libraries put one there
-    vars(module)["forward"] = lambda *args, **kwargs: output
+    usual, mine = module.forward, threading.get_ident()
+    vars(module)["forward"] = lambda *args, **kwargs: (
+        output if threading.get_ident() == mine else usual(*args, **kwargs)
+    )
     try:
         yield
     finally:
@@ -64,8 +68,11 @@ def _giving_only(module: nn.Module, output: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def _handing(entry: nn.Module, hand_over: HandOver) -> Iterator[None]:
     """Let the entry be called, the first time, with what `hand_over` makes of its arguments."""
+    mine = threading.get_ident()
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != mine:
+            return None
         hook.remove()
         leaves, spec = tree_flatten((args, kwargs))
         return tree_unflatten(hand_over(leaves), spec)
