@@ -124,7 +124,7 @@ class Learner:
         rows = self.reuse.of(examples) if self.reuse else None
         if self.reuse is None or rows is None:
             return examples.batch(indices)
-        batch = examples.outlined(indices)
+        batch = examples.labelled(indices) if self.reuse.cut.tail else examples.outlined(indices)
         return {**batch, KEPT: crossing(rows, self.reuse.cut, indices, batch)}
 
     def note_freezing(self, learnt: Sequence[str] = ()) -> None:

@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 import xxhash
+from torch import Tensor
 
 from workbench import provenance
 from workbench.events import CacheProgressed, CacheReady, CacheRefused
 from workbench.filling import Filling, Source, by_example
-from workbench.learner import Learner, score
-from workbench.tasks.examples import Examples
+from workbench.learner import Learner, counted_nats, score
+from workbench.tasks.examples import Batch, Examples
 from workbench.transfer import cutting, shelf
 from workbench.transfer.cuts import Cut, UncuttableError
 from workbench.transfer.reuse import Reuse, extent, labels_padding
@@ -157,19 +158,26 @@ class _Work:
         for indices in (spread[:1], spread):
             apart = self._apart(examples, indices, reuse)
             if not apart <= TOLERANCE[self.learner.precision]:
-                raise UncuttableError(f"what a row gives hangs on the batch it is in: logits differ by {apart:.1g}")
+                raise UncuttableError(f"what a row gives hangs on the batch it is in: answers differ by {apart:.1g}")
 
     def _apart(self, examples: Examples, indices: list[int], reuse: Reuse) -> float:
-        """Return how far apart both answers are, relative to the largest logit."""
+        """Return how far apart both answers are, relative to the largest part of one."""
         learner = self.learner
         with torch.no_grad():
-            whole = score(learner, examples.batch(indices))[0].float()
+            whole = self._answer(examples.batch(indices))
             learner.reuse = reuse
-            from_cut = score(learner, learner.batch(examples, indices))[0].float()
+            from_cut = self._answer(learner.batch(examples, indices))
             learner.reuse = None
         if from_cut.shape != whole.shape:
             return math.inf
         return float((from_cut - whole).abs().max()) / max(0.01, float(whole.abs().max())) if whole.numel() else 0.0
+
+    def _answer(self, batch: Batch) -> Tensor:
+        """Return logits, or a loss where logits take hundreds of megabytes."""
+        if self.learner.task.names_classes:
+            return score(self.learner, batch)[0].float()
+        nats, targets = counted_nats(self.learner, batch)
+        return nats / max(1, targets)
 
 
 def _cut(learner: Learner, first: int) -> Cut:

@@ -65,6 +65,12 @@ class Examples:
             return self.batch(indices)
         return self.outline([self.items[index] for index in indices])
 
+    def labelled(self, indices: Sequence[int]) -> Batch:
+        """Return as little of the batch as tells the classes: for a model of which only the end is run."""
+        if self.outline is not None or not isinstance(self.labels[0], int):
+            return self.outlined(indices)
+        return {"labels": torch.tensor([self.labels[index] for index in indices])}
+
     def padded(self, indices: Sequence[int]) -> Batch:
         """Return these examples as one batch, each in a row of its own."""
         return self.collate([self.items[index] for index in indices])

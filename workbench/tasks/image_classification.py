@@ -4,7 +4,6 @@ Kept decoded, 500 photos of 12 megapixels would take 18 GB, and 2,000 small imag
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch.nn import Module
 from workbench import choices
 from workbench.baseline import Backbone
 from workbench.errors import PlanError
+from workbench.tasks import output_layer
 from workbench.tasks.classification import Classification, counted, labelled
 from workbench.tasks.examples import Batch, Examples
 
@@ -63,7 +63,7 @@ class ImageClassification(Classification):
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits (targets, classes) and class ids (targets,); position tables are stretched to other sizes."""
         stretch = {}
-        if "interpolate_pos_encoding" in inspect.signature(model.forward).parameters:
+        if "interpolate_pos_encoding" in output_layer.accepted(type(model).forward):
             stretch["interpolate_pos_encoding"] = batch["pixel_values"].shape[-1] != _trained_size(model)
         return counted(model(pixel_values=batch["pixel_values"], **stretch).logits, batch["labels"])
 

@@ -87,13 +87,14 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor], is_target: Tensor) ->
 
 def run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """Return the logits of a model, without the cache of keys and values that decoders keep for generation."""
-    takes_cache = "use_cache" in _accepted(type(model).forward)
+    takes_cache = "use_cache" in accepted(type(model).forward)
     logits: Tensor = model(**inputs, **({"use_cache": False} if takes_cache else {})).logits
     return logits
 
 
 @functools.lru_cache(maxsize=64)
-def _accepted(forward: Callable[..., Any]) -> frozenset[str]:
+def accepted(forward: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of what a forward takes."""
     return frozenset(inspect.signature(forward).parameters)
 
 

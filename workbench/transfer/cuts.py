@@ -60,6 +60,8 @@ class Cut:
         slots: Which of the things in its arguments that is, counted as leaves of (args, kwargs).
         skipped: Path of each module that does not run -> what stands in for its output.
         shape: Of what is kept, for a batch.
+        tail: Paths of the modules that make the logits of what crosses, each of what the one before gives; () if there
+            is more to it, and the model's own forward has to be run.
         first_of: Dimension of which only the first place is read above the cut, as a [CLS] token is; None: all are.
     """
 
@@ -69,3 +71,4 @@ class Cut:
     skipped: Mapping[str, StandIn]
     shape: Shape
     first_of: int | None = None
+    tail: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ from workbench.baseline.blocks import Block
 from workbench.transfer.cuts import ROWS, TIME, Cut, Shape, Size, StandIn, UncuttableError
 from workbench.transfer.proving import Search as Search
 from workbench.transfer.proving import Trial as Trial
-from workbench.transfer.recording import Tape, record
+from workbench.transfer.recording import Calls, Tape, record
 
 # Without weights and without chance, so that what they give can be kept as well as what they take.
 _PLAIN = (nn.Identity, nn.Flatten, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d)
@@ -50,8 +50,29 @@ def find(model: nn.Module, blocks: Sequence[Block], first: int, trials: tuple[Tr
     if shape is None or shape.axis(ROWS) is None:
         raise UncuttableError(f"what reaches {cut.boundary} has no place of its own for each row")
     cut = search.narrowed(replace(cut, shape=shape))
-    search.check_slopes(cut)
+    cut = replace(cut, tail=_tail(model, entry, tapes[1]))
+    search.check_above(cut)
     return cut
+
+
+def _tail(model: nn.Module, entry: str, tape: Tape) -> tuple[str, ...]:
+    """Return the paths of modules that, each fed by the one before, make the logits from what crosses; or ()."""
+    paths = {module: path for path, module in model.named_modules()}
+    logits, calls = getattr(tape.calls[model].output, "logits", None), tape.calls
+    module, found = model.get_submodule(entry), [entry]
+    while len(calls[module].given) == 1 and calls[module].is_single:
+        if (value := calls[module].output) is logits:
+            return tuple(found)
+        readers = [m for m, call in calls.items() if call.first > calls[module].first and _reads(call, value)]
+        if not isinstance(value, Tensor) or not readers:
+            break
+        module = min(readers, key=lambda reader: calls[reader].first)
+        found.append(paths[module])
+    return ()
+
+
+def _reads(call: Calls, value: Any) -> bool:
+    return bool(call.given) and call.given[0] is value
 
 
 def _entry(model: nn.Module, blocks: Sequence[Block], first: int, tape: Tape) -> str:

@@ -8,6 +8,7 @@ Afterwards, and after an error too, the model is as it was.
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,18 +44,19 @@ def patched(
     """
     with contextlib.ExitStack() as changes:
         for path, stand_in in cut.skipped.items():
-            changes.enter_context(_giving_only(model.get_submodule(path), stand_in.made(rows, time, fill)))
+            made = stand_in.made(rows, time, fill)
+            changes.enter_context(_replacing(model.get_submodule(path), lambda *_, made=made, **__: made))
         changes.enter_context(_handing(model.get_submodule(cut.entry), hand_over))
         yield
 
 
 @contextlib.contextmanager
-def _giving_only(module: nn.Module, output: Any) -> Iterator[None]:
-    """Let the module give this output within the block, whatever it is called with; past nn.Module, which is slow."""
+def _replacing(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let the module do this in place of its forward within the block, for this thread; not by nn.Module's slow way."""
     own = vars(module).get("forward", _NONE)  # as other libraries put one there
     usual, mine = module.forward, threading.get_ident()
     vars(module)["forward"] = lambda *args, **kwargs: (
-        output if threading.get_ident() == mine else usual(*args, **kwargs)
+        forward(*args, **kwargs) if threading.get_ident() == mine else usual(*args, **kwargs)
     )
     try:
         yield
@@ -87,6 +89,28 @@ def _handing(entry: nn.Module, hand_over: HandOver) -> Iterator[None]:
 def giving(cut: Cut, value: Tensor) -> HandOver:
     """Return what hands the entry this value where the frozen blocks' would have come."""
     return lambda leaves: [value if place in cut.slots else leaf for place, leaf in enumerate(leaves)]
+
+
+@contextlib.contextmanager
+def begun(model: nn.Module, cut: Cut, value: Tensor, *, rows: int, time: int) -> Iterator[None]:
+    """Let the model begin at the cut, with this value crossing it, within the block.
+
+    Where the rest is a plain chain of modules, only they run.
+    """
+    if not cut.tail:
+        with patched(model, cut, rows, time, hand_over=giving(cut, value)):
+            yield
+        return
+    chain = [model.get_submodule(path) for path in cut.tail]
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        found = value
+        for module in chain:
+            found = module(found)
+        return SimpleNamespace(logits=found)
+
+    with _replacing(model, forward):
+        yield
 
 
 def reached(model: nn.Module, cut: Cut, run: Callable[[], Any]) -> Tensor:

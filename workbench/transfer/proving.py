@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.transfer.cuts import ROWS, TIME, Cut, UncuttableError
-from workbench.transfer.patching import giving, patched
+from workbench.transfer.patching import begun, giving, patched
 from workbench.transfer.recording import Tape
 
 CLOSE = 1e-5  # of the largest logit: what two ways of adding the same numbers up may differ by
@@ -105,17 +105,18 @@ class Search:
         except Exception:  # its forward wants every place to be there
             return cut
 
-    def check_slopes(self, cut: Cut) -> None:
-        """Compare the gradient of what learns, from the inputs and from the cut. Raises UncuttableError."""
+    def check_above(self, cut: Cut) -> None:
+        """Compare answer and gradient of what learns, from the inputs and from the cut. Raises UncuttableError."""
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         value = self.tape.given[cut.slots[0]]
         value = value if cut.first_of is None else value.narrow(cut.first_of, 0, 1)
-        if not learning:
-            return
         with torch.enable_grad():
             whole = _slopes(self.trial.run(), learning)
-            with patched(self.model, cut, self.trial.rows, self.trial.time, hand_over=giving(cut, value)):
-                above = _slopes(self.trial.run(), learning)
+            with begun(self.model, cut, value, rows=self.trial.rows, time=self.trial.time):
+                answer = self.trial.run()
+                above = _slopes(answer, learning)
+        if not is_close(answer.detach(), self.tape.answer):
+            raise UncuttableError(f"from {cut.boundary} on, the model answers otherwise than from its inputs")
         for one, other in zip(whole, above, strict=True):
             is_same = one is other if one is None or other is None else is_close(other, one, tolerance=1e-4)
             if not is_same:
@@ -135,7 +136,7 @@ class Search:
 
 def _slopes(logits: Tensor, by: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     """Return the gradient of a sum of the logits, each with a weight of its own, by each of the tensors."""
-    if logits.grad_fn is None:
+    if logits.grad_fn is None or not by:
         return (None,) * len(by)
     weights = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
     return torch.autograd.grad((logits * weights).sum(), by, allow_unused=True)

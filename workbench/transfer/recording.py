@@ -19,6 +19,7 @@ class Calls:
 
     first: int
     last: int
+    given: list[Any] = field(default_factory=list)  # leaves of (args, kwargs) of the first call, None left out
     output: Any = None  # of the first call
 
     @property
@@ -53,10 +54,11 @@ def record(model: nn.Module, run: Callable[[], Tensor], *, watched: nn.Module | 
     tape, clock = Tape(), iter(range(1 << 62))
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-        now = next(clock)
+        now, leaves = next(clock), tree_flatten((args, kwargs))[0]
         if module is watched and module not in tape.calls:
-            tape.given = _copied(tree_flatten((args, kwargs))[0])
-        tape.calls.setdefault(module, Calls(now, now)).last = now
+            tape.given = _copied(leaves)
+        given = [leaf for leaf in leaves if leaf is not None]
+        tape.calls.setdefault(module, Calls(now, now, given)).last = now
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         if tape.calls[module].is_single:

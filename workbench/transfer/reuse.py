@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.transfer.cuts import ROWS, TIME, Cut
-from workbench.transfer.patching import giving, patched
+from workbench.transfer.patching import begun
 from workbench.transfer.shelf import Kept
 
 KEPT = "kept"  # entry of a batch that is no input of the model: what crosses the cut
@@ -57,7 +57,8 @@ class Reuse:
     @contextlib.contextmanager
     def standing_in(self, model: nn.Module, crossing: Tensor, batch: Mapping[str, Tensor]) -> Iterator[None]:
         """Let the model begin at the cut, with this crossing it, while it runs the batch within the block."""
-        with patched(model, self.cut, *extent(batch), hand_over=giving(self.cut, crossing)):
+        rows, time = extent(batch)
+        with begun(model, self.cut, crossing, rows=rows, time=time):
             yield
 
 
