@@ -85,7 +85,7 @@ def test_a_run_tells_the_same_with_the_cache_and_without(case):
     plan = PLAN.change(**options)
     cached = told(made := make(kind, plan, task=task))
     plain = told(other := make(kind, plan.change(prefix_cache="off"), task=task))
-    assert [event.split for event in ready(cached)] == ["train", "validation"]
+    assert [event.split for event in ready(cached)] == ["validation", "train"]
     assert not ready(plain)
     assert torch.allclose(numbers(cached), numbers(plain), rtol=0, atol=1e-5)
     for (name, one), two in zip(made.model.state_dict().items(), other.model.state_dict().values(), strict=True):
@@ -141,7 +141,7 @@ def test_anything_else_below_makes_another_one(change):
         )
         made = make("bert", plan, examples=examples)
     found = ready(told(made))
-    assert found[0].reused is False
+    assert found[-1].reused is False
 
 
 def test_beyond_the_budget_it_is_mapped_from_disk_and_gives_the_same_bits():
@@ -198,6 +198,15 @@ def test_progress_is_told_with_the_time_left(monkeypatch):
     assert [event.rows_done for event in events if event.split == "train"] == [8, 16, 24, 32, 40]
     assert all(event.seconds_left >= 0 for event in events)
     assert events[-1].seconds_left == 0
+
+
+def test_a_loss_is_told_while_the_validation_rows_are_computed(monkeypatch):
+    monkeypatch.setattr(filling, "TELL", 0.0)
+    events = told(make("bert"))
+    first = next(event for event in events if isinstance(event, EvaluationEnded))
+    (progress,) = [event for event in events if isinstance(event, CacheProgressed) and event.split == "validation"]
+    assert events.index(progress) < events.index(first)
+    assert progress.loss == pytest.approx(first.metrics["loss"], abs=1e-6)
 
 
 class TestRefused:
@@ -348,7 +357,7 @@ def test_the_run_says_where_it_stands():
     events = told(make("bert"))
     kinds = [type(event) for event in events]
     assert kinds.index(RunStarted) < kinds.index(CacheReady) < kinds.index(EvaluationEnded)
-    found = ready(events)[0]
+    found = ready(events)[1]
     assert (found.boundary, found.rows, found.step) == ("block 2", 40, 0)
     assert found.size_bytes == sum(make("bert").train.lengths) * 16 * 4
 

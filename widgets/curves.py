@@ -11,6 +11,7 @@ from widgets import wording
 from widgets.series import Series
 from workbench.errors import RunError
 from workbench.events import (
+    CacheProgressed,
     EvaluationEnded,
     EvaluationProgressed,
     Event,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 KINDS: frozenset[type[Event]] = frozenset(
-    {RunChosen, StageStarted, RunStarted, StepEnded, EvaluationProgressed, EvaluationEnded, RunEnded, RunFailed}
+    {RunChosen, StageStarted, RunStarted, StepEnded, CacheProgressed, EvaluationProgressed}
+    | {EvaluationEnded, RunEnded, RunFailed}
     | {RunForked, RunResumed, PlanAdjusted}
 )
 METRICS = {"perplexity": "perplexity", "accuracy": "accuracy", "macro_f1": "F1 (macro)"}
@@ -58,7 +60,7 @@ class Curves:
         self.metrics: dict[str, Series] = {}
         self.forked: RunForked | None = None
         self.adjusted: list[PlanAdjusted] = []
-        self._provisional: EvaluationProgressed | None = None
+        self._provisional: EvaluationProgressed | CacheProgressed | None = None
         self._started: RunStarted | None = None
         self._test: EvaluationEnded | None = None
         self._best: dict[str, float] | None = None
@@ -73,6 +75,8 @@ class Curves:
                 self.rate.add(step, rate)
                 self._last_step = step
             case EvaluationProgressed(split="validation"):
+                self._provisional = event
+            case CacheProgressed(split="validation", loss=float()):
                 self._provisional = event
             case EvaluationEnded(split="validation"):
                 self._evaluated(event)
@@ -176,7 +180,7 @@ class Curves:
 
     def _provisional_point(self) -> dict[str, float] | None:
         point = self._provisional
-        return {"step": point.step, "loss": point.loss} if point else None
+        return {"step": point.step, "loss": point.loss} if point and point.loss is not None else None
 
 
 def of_parent(forked: RunForked, session: "Session") -> Curves:

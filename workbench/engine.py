@@ -69,17 +69,17 @@ def ended(learner: Learner, reason: str) -> RunEnded:
 def _facts(learner: Learner, changes: Changes) -> Iterator[Event]:
     yield started(learner)
     while True:
-        yield from prepare(learner)
         if learner.is_due:
+            yield from prepare(learner, splits=("validation",))
             if learner.step:
                 yield moved(learner)
             yield from _measured(learner)
         learner.decided_step = learner.step
         if learner.step < learner.steps:  # a fork may change how many there are
             yield from _adjusted(learner, changes(learner.step))
-            yield from prepare(learner)
         if learner.step >= learner.steps:
             return
+        yield from prepare(learner)
         yield take_step(learner)
 
 

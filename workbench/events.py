@@ -119,6 +119,7 @@ class CacheProgressed(Event):
     rows_done: int
     rows: int
     seconds_left: float | None = None
+    loss: float | None = None  # nats per target over the rows so far, where the model answered them on the way
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from workbench.events import CacheProgressed
 from workbench.learner import Learner
-from workbench.tasks.examples import Examples
+from workbench.tasks.examples import Batch, Examples
 from workbench.transfer import shelf
 from workbench.transfer.cuts import Cut
-from workbench.transfer.patching import giving, patched, reached
+from workbench.transfer.patching import giving, patched, reached, watched
 from workbench.transfer.reuse import Rows, crossing, extent, taken
 
-TOKENS, TEXTS, IMAGES = 4096, 64, 16  # at most, in a batch that is only computed to be kept
+TOKENS, TEXTS, IMAGES = 2048, 64, 16  # at most, in a batch that is only computed to be kept
 TELL = 0.25  # seconds between two reports of progress
 
 
@@ -47,41 +47,57 @@ class Filling:
     def carried_out(self, writer: shelf.Writer) -> Generator[CacheProgressed, None, shelf.Kept]:
         """Write it down, telling now and then how far it is; return it."""
         began = told = time.perf_counter()
+        nats, targets = 0.0, 0
         parts = portions(self.examples)
         costs = [sum(self.examples.lengths[index] for index in part) for part in parts]
         counts: list[int] = []
         with writer:
             for number, part in enumerate(parts, start=1):
-                places, found = self._computed(part)
+                places, found, answered = self._computed(part)
                 writer.add(places)
                 counts += found
+                nats, targets = nats + answered[0], targets + answered[1]
                 if (now := time.perf_counter()) - told > TELL:
                     told, done = now, sum(costs[:number])
                     left = (now - began) * (sum(costs) - done) / done
-                    yield self._progress(len(counts), left)
+                    yield self._progress(len(counts), left, nats / targets if targets else None)
             return writer.finish(counts)
 
-    def _progress(self, done: int, seconds_left: float) -> CacheProgressed:
-        rows = len(self.examples)
+    def _progress(self, done: int, seconds_left: float, loss: float | None) -> CacheProgressed:
+        step, rows = self.learner.step, len(self.examples)
         return CacheProgressed(
-            step=self.learner.step, split=self.split, rows_done=done, rows=rows, seconds_left=seconds_left
+            step=step, split=self.split, rows_done=done, rows=rows, seconds_left=seconds_left, loss=loss
         )
 
-    def _computed(self, part: list[int]) -> tuple[Tensor, list[int]]:
-        """Return what crosses the cut for these examples, and the places of each."""
+    def _computed(self, part: list[int]) -> tuple[Tensor, list[int], tuple[float, int]]:
+        """Return what crosses the cut for these examples, the places of each, and nats and targets if it was looked."""
         learner = self.learner
         longest = max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])
         indices = [*part, longest] if self.padding else part  # so that there is as much padding as there can be
         batch = learner.settings.moved(self.examples.padded(indices), learner.device)
-        below: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if self.source.cut is not None and self.source.rows is not None:
-            value = crossing(self.source.rows, self.source.cut, indices, batch).to(learner.device)
-            below = patched(learner.model, self.source.cut, *extent(batch), hand_over=giving(self.source.cut, value))
-        with torch.no_grad(), learner.settings.autocast(learner.device), below:
-            found = reached(learner.model, self.cut, lambda: learner.task.score(learner.model, batch))
+        with torch.no_grad(), learner.settings.autocast(learner.device), self._below(indices, batch):
+            found, answer = self._crossed(batch)
         places, counts = taken(found, self.cut, batch, with_padding=self.padding)
         kept = sum(counts[: len(part)])
-        return places[:kept], counts[: len(part)]
+        return places[:kept], counts[: len(part)], answer
+
+    def _below(self, indices: list[int], batch: Batch) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which the blocks below the source's boundary do not run."""
+        model, source = self.learner.model, self.source
+        if source.cut is None or source.rows is None:
+            return contextlib.nullcontext()
+        value = crossing(source.rows, source.cut, indices, batch).to(self.learner.device)
+        return patched(model, source.cut, *extent(batch), hand_over=giving(source.cut, value))
+
+    def _crossed(self, batch: Batch) -> tuple[Tensor, tuple[float, int]]:
+        """Return what crosses the cut, and the nats and targets of the batch where people wait to see a loss."""
+        learner = self.learner
+        if self.split != "validation" or self.padding:
+            return reached(learner.model, self.cut, lambda: learner.task.nats(learner.model, batch)), (0.0, 0)
+        found: list[Tensor] = []
+        with watched(learner.model, self.cut, found.append):
+            nats, targets = learner.task.nats(learner.model, batch)
+        return found[0], (nats.item(), targets)
 
 
 def portions(examples: Examples) -> list[list[int]]:

@@ -12,7 +12,7 @@ Left out: caches of what random augmentation gives, which would have to be anoth
 import contextlib
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,27 +30,33 @@ from workbench.transfer.reuse import Reuse, extent, labels_padding
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}  # of the largest logit, between a row's own batch and another one
 
+SPLITS = ("validation", "train")
 Told = CacheProgressed | CacheReady | CacheRefused
 
 
-def prepare(learner: Learner) -> Iterator[Told]:
+def prepare(learner: Learner, *, splits: Sequence[str] = SPLITS) -> Iterator[Told]:
     """Have at hand what the frozen blocks give, if it pays and can be done; the learner then goes on from there.
 
     Tells how far it is; does nothing where everything is as it was the last time.
+
+    Args:
+        learner: What learns.
+        splits: Whose examples are needed now.
     """
-    wanted = _wanted(learner)
-    if learner.reuse_of == wanted:
+    wanted, known = _wanted(learner), learner.reuse
+    is_new = learner.reuse_of != wanted
+    missing = [(name, rows) for name, rows in _splits(learner) if name in splits and (is_new or _lacks(known, rows))]
+    if not (is_new or (known is not None and missing)):
         return
-    learner.reuse = None
+    learner.reuse, learner.reuse_of = None, wanted
     try:
         _check_worth(learner)
         learner.model.eval()
-        work = _Work(learner, _first(learner))
-        reuse = Reuse(work.cut)
-        facts = []
-        for split, examples in _splits(learner):
+        work = _Work(learner, None if is_new or known is None else known.cut)
+        reuse, facts = Reuse(work.cut, {} if is_new or known is None else dict(known.rows)), []
+        for split, examples in missing:
             facts.append((yield from work.keep(split, examples, reuse)))
-        work.check(reuse)
+            work.check(examples, reuse)
         learner.reuse = reuse
         yield from facts
     except UncuttableError as error:
@@ -59,7 +65,10 @@ def prepare(learner: Learner) -> Iterator[Told]:
     except OSError as error:
         what = f"what the frozen blocks give could not be kept: {error.strerror or error}"
         yield CacheRefused(step=learner.step, what=what)
-    learner.reuse_of = wanted
+
+
+def _lacks(reuse: Reuse | None, examples: Examples) -> bool:
+    return reuse is not None and reuse.of(examples) is None
 
 
 def prepared(learner: Learner) -> Learner:
@@ -90,18 +99,18 @@ def _check_worth(learner: Learner) -> None:
 
 
 def _splits(learner: Learner) -> Iterator[tuple[str, Examples]]:
-    """Yield what is worth keeping: training examples if each is used at least once, and those that are measured on."""
+    """Yield what is worth keeping: what is measured on, and training examples if each is used at least once."""
+    yield "validation", learner.validation
     if learner.steps >= learner.windows_per_epoch:
         yield "train", learner.train
-    yield "validation", learner.validation
 
 
 class _Work:
     """One cut of a learner, and what has to be done for it."""
 
-    def __init__(self, learner: Learner, first: int) -> None:
-        self.learner, self.first = learner, first
-        self.cut = _cut(learner, first)
+    def __init__(self, learner: Learner, cut: Cut | None = None) -> None:
+        self.learner, self.first = learner, _first(learner)
+        self.cut = cut or _cut(learner, self.first)
         self.limit = shelf.budget(learner.plan.transfer.cache_memory_mb)
 
     def keep(self, split: str, examples: Examples, reuse: Reuse) -> Generator[CacheProgressed, None, CacheReady]:
@@ -147,13 +156,12 @@ class _Work:
                     return Source(cut, by_example(kept, examples, about["padding"]))
         return Source()
 
-    def check(self, reuse: Reuse) -> None:
+    def check(self, examples: Examples, reuse: Reuse) -> None:
         """Have the model answer real batches from their inputs and from what was kept. Raises UncuttableError.
 
         One is a short example alone and one has a long one beside it, so that a row whose answer hangs on its
         neighbours, or on where padding puts it, is found out.
         """
-        examples = next(examples for _, examples in _splits(self.learner))
         spread = _spread(examples)
         for indices in (spread[:1], spread):
             apart = self._apart(examples, indices, reuse)

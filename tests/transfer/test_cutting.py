@@ -10,7 +10,7 @@ from torch import nn
 from workbench.baseline import blocks
 from workbench.transfer import cutting
 from workbench.transfer.cuts import ROWS, TIME, UncuttableError
-from workbench.transfer.patching import giving, patched, reached
+from workbench.transfer.patching import begun, giving, patched, reached
 
 PAD, END = 0, 2
 QUICK = ("bert", "gpt2", "resnet-basic", "albert", "deberta-v2", "swin", "efficientnet-lite", "llama-tied lm", "t5")
@@ -208,3 +208,19 @@ def test_another_thread_sees_the_whole_model():
             own = answer(model, batch)
     assert torch.equal(other, expected)
     assert not torch.equal(own, expected)
+
+
+@pytest.mark.parametrize(("name", "tail"), [("bert", ("bert.pooler", "dropout", "classifier")), ("gpt2", ())])
+def test_a_head_that_is_a_chain_runs_without_the_rest_of_the_model(name, tail):
+    model, cut = cut_of(name, -1)
+    assert cut.tail == tail
+    batch, time = inputs(model, 4, 7)
+    with torch.no_grad():
+        value = reached(model, cut, lambda: answer(model, batch))
+    value = value if cut.first_of is None else value.narrow(cut.first_of, 0, 1)
+    whole, ran = answered(model, batch), []
+    for path, module in model.named_modules():
+        module.register_forward_hook(lambda module, args, output, path=path: ran.append(path))
+    with begun(model, cut, value, rows=4, time=time):
+        assert_alike(whole, answered(model, batch))
+    assert ("bert" in ran, "transformer" in ran) == (False, name == "gpt2")

@@ -125,3 +125,15 @@ def reached(model: nn.Module, cut: Cut, run: Callable[[], Any]) -> Tensor:
         except _ReachedError as reached:
             return reached.value
     raise RuntimeError(f"{cut.entry} was not reached")
+
+
+@contextlib.contextmanager
+def watched(model: nn.Module, cut: Cut, take: Callable[[Tensor], Any]) -> Iterator[None]:
+    """Have what crosses the cut within the block taken as well, while the model runs to its end."""
+
+    def pass_on(leaves: list[Any]) -> list[Any]:
+        take(leaves[cut.slots[0]].clone())  # what is above may change it in place
+        return leaves
+
+    with _handing(model.get_submodule(cut.entry), pass_on):
+        yield
