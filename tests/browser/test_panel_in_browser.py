@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(240)]
 EVIL = "<img src=x onerror=window.hacked=1>"
 LOADED = ".fw-freeze .fw-block"
 UNDER_WAY = "/training · step [1-9]/.test(find('.fw-run-words').textContent)"
-STEP = "Number((document.querySelector('.fw-run-words').textContent.match(/step ([\\d,]+)/)?.[1] ?? '0').replaceAll(',', ''))"
+WORDS = "document.querySelector('.fw-run-words').textContent"
+STEP = f"Number(({WORDS}.match(/step ([\\d,]+)/)?.[1] ?? '0').replaceAll(',', ''))"
 
 
 @pytest.fixture(scope="module")
