@@ -7,6 +7,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,6 +75,13 @@ def count_row(case: str, peer: str, counts: tuple[int, int], *, of: int, **field
         peer: theirs,
         **fields,
     }
+
+
+def shown(rows: list[Row]) -> list[Row]:
+    """Return the rows, told on standard error as soon as they are there: a long benchmark may be broken off."""
+    for line in rows:
+        print(json.dumps(line), file=sys.stderr, flush=True)
+    return rows
 
 
 def report(name: str, rows: list[Row], *, as_json: bool) -> None:

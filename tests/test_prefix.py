@@ -165,6 +165,29 @@ def test_a_boundary_that_moves_up_runs_only_the_block_between(kind):
         assert torch.equal(one, other), "a refill gives other bits"
 
 
+def test_to_move_up_by_a_block_runs_that_block_once_a_row_and_no_other(monkeypatch):
+    told(make("bert", PLAN.change(trainable="last 1")))
+    made, rows = make("bert", PLAN.change(trainable="head")), {0: 0, 1: 0}
+    carried_out, is_filling = filling.Filling.carried_out, []
+
+    def counted(self, writer):
+        is_filling.append(True)
+        kept = yield from carried_out(self, writer)
+        is_filling.clear()
+        return kept
+
+    monkeypatch.setattr(filling.Filling, "carried_out", counted)
+    for number in rows:
+        attention = made.model.bert.encoder.layer[number].attention
+        attention.register_forward_hook(
+            lambda module, args, out, number=number: rows.update(
+                {number: rows[number] + len(is_filling) * len(args[0])}
+            )
+        )
+    assert all(event.advanced_from for event in prefix.prepare(made) if isinstance(event, CacheReady))
+    assert rows == {0: 0, 1: 54}  # training and validation examples
+
+
 def values(learner):
     return [learner.reuse.of(examples).kept.values for examples in (learner.train, learner.validation)]
 
@@ -209,6 +232,39 @@ def test_a_loss_is_told_while_the_validation_rows_are_computed(monkeypatch):
     assert progress.loss == pytest.approx(first.metrics["loss"], abs=1e-6)
 
 
+@pytest.mark.parametrize("how", ["full", "not to be written"])
+def test_where_the_disk_has_no_room_memory_does_for_the_run(how, monkeypatch, tmp_path):
+    whole = told(make("bert"))
+    shelf.clear()
+    if how == "full":
+        monkeypatch.setattr(shelf, "SPARE", 10**18)
+    else:
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setenv("FINETUNE_WORKBENCH_ACTIVATIONS", str(tmp_path / "file"))
+    for _ in range(2):
+        events = told(make("bert"))
+        assert [(event.place, event.reused) for event in ready(events)] == [("memory", False)] * 2
+        assert torch.equal(numbers(events), numbers(whole))
+
+
+def test_examples_of_one_length_to_train_on_and_others_to_measure_on():
+    made = make("bert")
+    items = [(ids[:5], label) for ids, label in made.train.items if len(ids) >= 5]
+    train = dataclasses.replace(made.train, items=items, lengths=[5] * len(items), labels=[label for _, label in items])
+    cached = told(make("bert", examples=(train, made.validation)))
+    plain = told(make("bert", PLAN.change(prefix_cache="off"), examples=(train, made.validation)))
+    assert len(ready(cached)) == 2
+    assert torch.allclose(numbers(cached), numbers(plain), rtol=0, atol=1e-5)
+
+
+def test_an_interrupted_fill_is_taken_up_again():
+    made = make("bert")
+    story = prefix.prepare(made)
+    with pytest.raises(KeyboardInterrupt):
+        next(story), story.throw(KeyboardInterrupt)
+    assert len(ready(list(prefix.prepare(made)))) == 2
+
+
 class TestRefused:
     def why(self, made):
         events = told(made)
@@ -222,7 +278,7 @@ class TestRefused:
 
     def test_where_only_embeddings_are_frozen(self):
         assert self.why(make("bert", PLAN.change(trainable="last 2"))) == [
-            "only embeddings is frozen, which costs next to nothing"
+            "all that is frozen is the embeddings, which costs next to nothing to run"
         ]
 
     def test_where_inputs_are_drawn_anew_each_time(self):
@@ -232,7 +288,7 @@ class TestRefused:
             batch = made.train.collate(items)
             return {**batch, "pixel_values": batch["pixel_values"] + torch.rand(())}
 
-        train = dataclasses.replace(made.train, collate=jittered, outline=None, content=())
+        train = dataclasses.replace(made.train, collate=jittered, outline=None, content=None)
         (why,) = self.why(make("vit", examples=(train, made.validation)))
         assert "random augmentation" in why
 
@@ -241,18 +297,30 @@ class TestRefused:
         with torch.no_grad():  # far enough from zero for an answer to hang on anything
             for parameter in made.model.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
-        made.note_freezing()
+        made = build(made.backbone, made.train, made.validation, PLAN, settings=Settings())
         made.model.bert.encoder.layer[0].forward = leaking(made.model.bert.encoder.layer[0].forward)
         (why,) = self.why(made)
         assert "hangs on the batch" in why
 
-    def test_where_the_disk_is_full(self, monkeypatch):
-        def full(self, values):
-            raise OSError(28, "No space left on device")
+    def test_where_a_model_does_what_nobody_foresaw(self, monkeypatch):
+        def strange(*_):
+            raise RuntimeError("element 0 of tensors does not require grad")
 
-        monkeypatch.setattr(shelf.Writer, "add", full)
+        monkeypatch.setattr(prefix.cutting, "find", strange)
         (why,) = self.why(make("bert"))
+        assert why == "they could not be looked into: RuntimeError: element 0 of tensors does not require grad"
+
+    def test_where_neither_disk_nor_memory_has_room(self, monkeypatch):
+        monkeypatch.setattr(shelf, "SPARE", 10**18)
+        (why,) = self.why(make("bert", PLAN.change(cache_memory_mb=0)))
         assert "No space left on device" in why
+
+    def test_where_something_frozen_moved_before(self):
+        made = make("bert")
+        with torch.no_grad():
+            made.model.bert.embeddings.LayerNorm.bias[3] += 1
+        (why,) = self.why(made)
+        assert why == "something frozen is not what it was"
 
     @pytest.mark.slow
     def test_where_blocks_share_what_the_first_computes(self):

@@ -1,9 +1,9 @@
 """Cached: whether a run computes its frozen blocks once or at each step, where what they gave is, and why."""
 
 from widgets import wording
-from workbench.events import CacheReady, CacheRefused, Event, RunChosen, RunStarted
+from workbench.events import CacheReady, CacheRefused, Event, PlanAdjusted, RunChosen, RunStarted
 
-KINDS: frozenset[type[Event]] = frozenset({RunChosen, RunStarted, CacheReady, CacheRefused})
+KINDS: frozenset[type[Event]] = frozenset({RunChosen, RunStarted, PlanAdjusted, CacheReady, CacheRefused})
 
 
 class Cached:
@@ -18,6 +18,8 @@ class Cached:
         match event:
             case RunChosen() | RunStarted():
                 self._ready, self._why_not = {}, ""
+            case PlanAdjusted(after=after) if "trainable" in after:
+                self._ready, self._why_not = {}, ""
             case CacheReady(split=split):
                 self._ready[split], self._why_not = event, ""
             case CacheRefused(what=what):
@@ -27,24 +29,28 @@ class Cached:
         """Return it in a sentence, and in a few more for who wants to know."""
         if self._why_not:
             said = f"frozen blocks are computed at each step: {self._why_not}"
-            return {"cached": said, "cached_tip": f"{said}. The numbers are the same; it takes longer."}
+            return {
+                "cached": said,
+                "cached_tip": f"{said}. The numbers are the same but for their last digits; it takes longer.",
+            }
         if not self._ready:
             return {"cached": "", "cached_tip": ""}
         facts = list(self._ready.values())
         size, budget = sum(fact.size_bytes for fact in facts), max(fact.budget_bytes for fact in facts)
         is_outside = any(fact.place == "disk" for fact in facts)
         where = "mapped from disk" if is_outside else "in memory"
+        whose = "" if "train" in self._ready else " for held-out rows"  # less than an epoch uses no row twice
         return {
-            "cached": f"frozen blocks computed once · {wording.size(size)} {where}",
+            "cached": f"frozen blocks computed once{whose} · {wording.size(size)} {where}",
             "cached_tip": f"{_origin(facts)} The budget of memory is {wording.size(budget)} (more settings).",
         }
 
 
 def _origin(facts: list[CacheReady]) -> str:
     if all(fact.reused for fact in facts):
-        return "They were at hand: another run with the same data and frozen blocks had computed them."
+        return "They were at hand: a run with the same data and frozen blocks had computed them before."
     seconds = wording.duration(sum(fact.seconds for fact in facts))
     below = next((fact.advanced_from for fact in facts if fact.advanced_from), "")
     if below:
         return f"They were run on from {below}, where an earlier run had left off, in {seconds}."
-    return f"They were run on every row in {seconds}; no epoch and no evaluation runs them again."
+    return f"They were run on every row in {seconds}, and need not be run again."

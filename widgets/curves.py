@@ -76,7 +76,7 @@ class Curves:
                 self._last_step = step
             case EvaluationProgressed(split="validation"):
                 self._provisional = event
-            case CacheProgressed(split="validation", loss=float()):
+            case CacheProgressed(split="validation", step=0, loss=float()):
                 self._provisional = event
             case EvaluationEnded(split="validation"):
                 self._evaluated(event)

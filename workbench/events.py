@@ -140,7 +140,7 @@ class CacheReady(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CacheRefused(Event):
-    """The frozen blocks are computed at each step, and why; the numbers are the same."""
+    """The frozen blocks are computed at each step, and why; the numbers are the same but for their last digits."""
 
     step: int
     what: str

@@ -8,7 +8,7 @@ on when it was computed, by whom, or what else was asked for. Left out: where a 
 import contextlib
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from workbench.transfer.patching import giving, patched, reached, watched
 from workbench.transfer.reuse import Rows, crossing, extent, taken
 
 TOKENS, TEXTS, IMAGES = 2048, 64, 16  # at most, in a batch that is only computed to be kept
-TELL = 0.25  # seconds between two reports of progress
+TELL, REPORTS = 0.25, 100  # seconds between two reports of progress, at least; how many there are, at most
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,33 @@ class Filling:
     source: Source
     padding: str  # side of padding that is kept as well
 
-    def carried_out(self, writer: shelf.Writer) -> Generator[CacheProgressed, None, shelf.Kept]:
+    def carried_out(self, writer: shelf.Writer | shelf.Loose) -> Generator[CacheProgressed, None, shelf.Kept]:
         """Write it down, telling now and then how far it is; return it."""
         began = told = time.perf_counter()
         nats, targets = 0.0, 0
         parts = portions(self.examples)
         costs = [sum(self.examples.lengths[index] for index in part) for part in parts]
         counts: list[int] = []
+        total, done = sum(costs), 0
         with writer:
             for number, part in enumerate(parts, start=1):
                 places, found, answered = self._computed(part)
                 writer.add(places)
                 counts += found
                 nats, targets = nats + answered[0], targets + answered[1]
-                if (now := time.perf_counter()) - told > TELL:
-                    told, done = now, sum(costs[:number])
-                    left = (now - began) * (sum(costs) - done) / done
+                done += costs[number - 1]
+                now = time.perf_counter()
+                left = (now - began) * (total - done) / done
+                if now - told > max(TELL, (now - began + left) / REPORTS):
+                    told = now
                     yield self._progress(len(counts), left, nats / targets if targets else None)
             return writer.finish(counts)
+
+    def is_exact(self) -> bool:
+        """Whether running on from the source gives the bits of the inputs, on the first rows: padding may count."""
+        plain = replace(self, source=Source())
+        part = portions(self.examples)[0]
+        return torch.equal(self._computed(part)[0], plain._computed(part)[0])
 
     def _progress(self, done: int, seconds_left: float, loss: float | None) -> CacheProgressed:
         step, rows = self.learner.step, len(self.examples)
@@ -72,8 +81,9 @@ class Filling:
     def _computed(self, part: list[int]) -> tuple[Tensor, list[int], tuple[float, int]]:
         """Return what crosses the cut for these examples, the places of each, and nats and targets if it was looked."""
         learner = self.learner
-        longest = max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])
-        indices = [*part, longest] if self.padding else part  # so that there is as much padding as there can be
+        indices = part
+        if self.padding:  # let there be as much of it as there can be
+            indices = [*part, max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])]
         batch = learner.settings.moved(self.examples.padded(indices), learner.device)
         with torch.no_grad(), learner.settings.autocast(learner.device), self._below(indices, batch):
             found, answer = self._crossed(batch)

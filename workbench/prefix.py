@@ -1,16 +1,16 @@
 """Computes what the frozen lowest blocks give once, for all epochs, evaluations, runs, sweeps and forks.
 
 `prepare` looks for a cut below what learns, finds or fills what crosses it for every training and validation example,
-and has a real batch answered both ways before anything is trained on it. Where that can't hold, the run goes on
-uncached and says why. Whether rows are kept is a function of the plan and the data alone, and each row is computed in
-a batch that is a function of the data alone, so that a run that is taken up again, forked or looked back at comes to
-the same bits, whoever computed them and when.
+and compares it with what crosses in other batches before anything is trained on it. Where that can't hold, the run
+goes on uncached and says why. Whether rows are kept hangs on the plan, the data and the frozen weights, and each row
+is computed in a batch that is a function of the data alone, so that a run that is taken up again, forked or looked
+back at comes to the same bits, whoever computed them and when. Only where neither disk nor memory has room does it
+hang on the machine; a run that is taken up elsewhere then says that its last digits differ.
 
 Left out: caches of what random augmentation gives, which would have to be another one each time.
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,9 +26,11 @@ from workbench.learner import Learner, counted_nats, score
 from workbench.tasks.examples import Batch, Examples
 from workbench.transfer import cutting, shelf
 from workbench.transfer.cuts import Cut, UncuttableError
-from workbench.transfer.reuse import Reuse, extent, labels_padding
+from workbench.transfer.patching import reached
+from workbench.transfer.reuse import Reuse, crossing, extent, labels_padding, taken
 
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}  # of the largest logit, between a row's own batch and another one
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}  # of the largest number that crosses, between two batches that a row is in
+WIDE = {"fp32": 1e-3, "bf16": 0.5}  # of the largest logit: answers hang on what learns, so only what is plainly wrong
 
 SPLITS = ("validation", "train")
 Told = CacheProgressed | CacheReady | CacheRefused
@@ -48,7 +50,7 @@ def prepare(learner: Learner, *, splits: Sequence[str] = SPLITS) -> Iterator[Tol
     missing = [(name, rows) for name, rows in _splits(learner) if name in splits and (is_new or _lacks(known, rows))]
     if not (is_new or (known is not None and missing)):
         return
-    learner.reuse, learner.reuse_of = None, wanted
+    learner.reuse = learner.reuse_of = None
     try:
         _check_worth(learner)
         learner.model.eval()
@@ -56,7 +58,6 @@ def prepare(learner: Learner, *, splits: Sequence[str] = SPLITS) -> Iterator[Tol
         reuse, facts = Reuse(work.cut, {} if is_new or known is None else dict(known.rows)), []
         for split, examples in missing:
             facts.append((yield from work.keep(split, examples, reuse)))
-            work.check(examples, reuse)
         learner.reuse = reuse
         yield from facts
     except UncuttableError as error:
@@ -65,6 +66,10 @@ def prepare(learner: Learner, *, splits: Sequence[str] = SPLITS) -> Iterator[Tol
     except OSError as error:
         what = f"what the frozen blocks give could not be kept: {error.strerror or error}"
         yield CacheRefused(step=learner.step, what=what)
+    except Exception as error:  # whatever a stranger's model does when it is looked at, it can train as usual
+        what = f"they could not be looked into: {type(error).__name__}: {error}"
+        yield CacheRefused(step=learner.step, what=what)
+    learner.reuse_of = wanted
 
 
 def _lacks(reuse: Reuse | None, examples: Examples) -> bool:
@@ -95,7 +100,7 @@ def _check_worth(learner: Learner) -> None:
     if first == 0 or learner.plan.transfer.prefix_cache == "off":
         raise UncuttableError
     if not any(block.kind == "block" for block in blocks[:first]):
-        raise UncuttableError(f"only {blocks[0].name} is frozen, which costs next to nothing")
+        raise UncuttableError(f"all that is frozen is the {blocks[0].name}, which costs next to nothing to run")
 
 
 def _splits(learner: Learner) -> Iterator[tuple[str, Examples]]:
@@ -124,11 +129,24 @@ class _Work:
         kept, source = shelf.find(key, limit=self.limit), Source()
         is_reused = kept is not None
         if kept is None:
+            if self.learner.moved_though_frozen():
+                raise UncuttableError("something frozen is not what it was")
             source = self._nearest(examples, about, below)
             filling = Filling(self.learner, self.cut, split, examples, source, padding)
+            if source.cut and not filling.is_exact():
+                source = Source()
+                filling = Filling(self.learner, self.cut, split, examples, source, padding)
             about |= {"first": self.first, "below": below}
-            kept = yield from filling.carried_out(shelf.Writer(key, about, limit=self.limit))
+            try:
+                kept = yield from filling.carried_out(shelf.Writer(key, about, limit=self.limit))
+            except OSError:  # the disk can't be written: for this run alone, then, if memory is enough
+                kept = yield from filling.carried_out(shelf.Loose(limit=self.limit))
         reuse.rows[id(examples)] = by_example(kept, examples, padding)
+        try:
+            self.check(examples, reuse)
+        except UncuttableError:
+            shelf.remove(key)
+            raise
         return CacheReady(
             step=self.learner.step,
             split=split,
@@ -157,28 +175,39 @@ class _Work:
         return Source()
 
     def check(self, examples: Examples, reuse: Reuse) -> None:
-        """Have the model answer real batches from their inputs and from what was kept. Raises UncuttableError.
+        """Compare what was kept with what crosses the cut in other batches. Raises UncuttableError.
 
-        One is a short example alone and one has a long one beside it, so that a row whose answer hangs on its
-        neighbours, or on where padding puts it, is found out.
+        One is a short example alone and one has a long one beside it, so that a row that hangs on its neighbours, or
+        on where padding puts it, is found out. It is what crosses that is compared, which nothing that learns changes.
         """
         spread = _spread(examples)
         for indices in (spread[:1], spread):
             apart = self._apart(examples, indices, reuse)
             if not apart <= TOLERANCE[self.learner.precision]:
-                raise UncuttableError(f"what a row gives hangs on the batch it is in: answers differ by {apart:.1g}")
+                raise UncuttableError(f"what a row gives hangs on the batch it is in: it differs by {apart:.1g} of it")
+            if not self._answers_apart(examples, indices, reuse) <= WIDE[self.learner.precision]:
+                raise UncuttableError("from what was kept, the model answers otherwise than from its inputs")
 
     def _apart(self, examples: Examples, indices: list[int], reuse: Reuse) -> float:
-        """Return how far apart both answers are, relative to the largest part of one."""
+        """Return how far what crosses is from what was kept, relative to the largest number in it."""
+        learner, rows = self.learner, reuse.rows[id(examples)]
+        batch = learner.settings.moved(examples.padded(indices), learner.device)
+        with torch.no_grad(), learner.settings.autocast(learner.device):
+            value = reached(learner.model, self.cut, lambda: learner.task.nats(learner.model, batch))
+        now, _ = taken(value, self.cut, batch, with_padding=rows.with_padding)
+        kept, _ = taken(crossing(rows, self.cut, indices, batch), self.cut, batch, with_padding=rows.with_padding)
+        scale = max(1e-6, float(now.abs().max()))
+        return float((now.cpu().float() - kept.float()).abs().max()) / scale
+
+    def _answers_apart(self, examples: Examples, indices: list[int], reuse: Reuse) -> float:
+        """Return how far apart the answers from inputs and from the cut are, relative to the largest."""
         learner = self.learner
         with torch.no_grad():
             whole = self._answer(examples.batch(indices))
             learner.reuse = reuse
             from_cut = self._answer(learner.batch(examples, indices))
             learner.reuse = None
-        if from_cut.shape != whole.shape:
-            return math.inf
-        return float((from_cut - whole).abs().max()) / max(0.01, float(whole.abs().max())) if whole.numel() else 0.0
+        return float((from_cut - whole).abs().max()) / max(0.1, float(whole.abs().max())) if whole.numel() else 0.0
 
     def _answer(self, batch: Batch) -> Tensor:
         """Return logits, or a loss where logits take hundreds of megabytes."""
@@ -189,21 +218,35 @@ class _Work:
 
 
 def _cut(learner: Learner, first: int) -> Cut:
-    """Return the cut below block `first`, tried on the learner's training examples."""
-    examples = learner.train
-    order = sorted(range(len(examples)), key=lambda index: (examples.lengths[index], index))
+    """Return the cut below block `first`, tried on the shortest examples and one that is longer, if any is."""
+    order = _sorted(learner.train)
     few = [order[0], order[min(1, len(order) - 1)]]
-    shortest = examples.lengths[few[1]]
-    longer = next((index for index in order if examples.lengths[index] > shortest), order[-1])
-    trials = _trial(learner, few), _trial(learner, [*few, longer])
-    if [trial.time for trial in trials] == [2, 3]:  # or rows and places could not be told apart
-        trials = trials[0], _trial(learner, [*few, longer, longer])
-    return cutting.find(learner.model, learner.backbone.blocks, first, trials)
+    small = _trial(learner, learner.train, few)
+    large = _trial(learner, *_longer(learner, few))
+    if (small.time, large.time) == (2, 3):  # or rows and places could not be told apart
+        examples, indices = _longer(learner, few)
+        large = _trial(learner, examples, [*indices, indices[-1]])
+    return cutting.find(learner.model, learner.backbone.blocks, first, (small, large))
 
 
-def _trial(learner: Learner, indices: list[int]) -> cutting.Trial:
-    batch = learner.settings.moved(learner.train.padded(indices), learner.device)
-    again = learner.train.padded(indices)
+def _longer(learner: Learner, few: list[int]) -> tuple[Examples, list[int]]:
+    """Return three examples, from wherever there are any, of which the longest differs from these in length."""
+    time = learner.train.lengths[few[-1]]
+    for examples in (learner.train, learner.validation):
+        order = _sorted(examples)
+        for index in order:
+            if examples.lengths[index] > time or (examples is not learner.train and examples.lengths[index] != time):
+                return examples, [order[0], order[0], index]
+    return learner.train, [*few, few[-1]]
+
+
+def _sorted(examples: Examples) -> list[int]:
+    return sorted(range(len(examples)), key=lambda index: (examples.lengths[index], index))
+
+
+def _trial(learner: Learner, examples: Examples, indices: list[int]) -> cutting.Trial:
+    batch = learner.settings.moved(examples.padded(indices), learner.device)
+    again = examples.padded(indices)
     if any(not torch.equal(value.cpu(), again[name]) for name, value in batch.items()):
         raise UncuttableError("the same rows give other inputs each time (random augmentation)")
     return cutting.Trial(lambda: learner.task.score(learner.model, batch)[0], *extent(batch))
@@ -211,5 +254,5 @@ def _trial(learner: Learner, indices: list[int]) -> cutting.Trial:
 
 def _spread(examples: Examples) -> list[int]:
     """Return some examples from the shortest to the longest, both included."""
-    order = sorted(range(len(examples)), key=lambda index: (examples.lengths[index], index))
+    order = _sorted(examples)
     return list(dict.fromkeys(order[(len(order) - 1) * place // 3] for place in range(4)))

@@ -4,12 +4,17 @@ Two runs that agree in all of it would compute the same bits, so one can take wh
 differs, so does the hash, and nothing stale is ever found.
 """
 
+import contextlib
+import inspect
+import re
 from typing import Any
 
 import torch
 import transformers
 import xxhash
+from torch import nn
 
+from workbench import tuning
 from workbench.filling import portions
 from workbench.learner import Learner
 from workbench.tasks.examples import Examples
@@ -23,26 +28,40 @@ def below(learner: Learner, first: int) -> dict[str, str]:
     blocks = learner.backbone.blocks[:first]
     prefixes = tuple(f"{path}." for block in blocks for path in block.modules)
     own = {name for block in blocks for name in block.parameters}
-    return {name: known for name, known in learner.frozen.items() if name in own or name.startswith(prefixes)}
+    found = {name: known for name, known in learner.frozen.items() if name in own or name.startswith(prefixes)}
+    return found | {path: _form(learner.model.get_submodule(path)) for block in blocks for path in block.modules}
+
+
+def _form(module: nn.Module) -> str:
+    """Return a hash of what a module is made of, layer by layer; dropout rests where it is frozen."""
+    return xxhash.xxh3_128(re.sub(r"Dropout\w*\(.*?\)", "", repr(module)).encode()).hexdigest()
 
 
 def base(learner: Learner, examples: Examples) -> str:
-    """Return a hash of all that what crosses a cut is computed from, the blocks below it left out."""
+    """Return a hash of all that what crosses a cut is computed from, the tensors of the blocks below it left out."""
     model: Any = learner.model
     config = {name: value for name, value in model.config.to_dict().items() if name not in _ABOVE}
-    kind = (type(model).__qualname__, sorted(config.items(), key=str), model.config._attn_implementation)
-    numbers = (learner.precision, learner.settings.channels_last)
-    machine = (str(learner.device), torch.get_num_threads(), torch.__version__, transformers.__version__)
-    facts = (FORMAT, kind, numbers, machine)
-    return xxhash.xxh3_128(repr((facts, _content(examples))).encode()).hexdigest()
+    kind = (sorted(config.items(), key=str), model.config._attn_implementation, _code(model))
+    numbers = (learner.precision, learner.settings.channels_last, torch.get_float32_matmul_precision())
+    machine = (tuning.processor(learner.device), torch.get_num_threads(), torch.__version__, transformers.__version__)
+    return xxhash.xxh3_128(repr((FORMAT, kind, numbers, machine, _content(examples))).encode()).hexdigest()
+
+
+def _code(model: Any) -> tuple[str, str]:
+    """Return the name of the model's class, and its code where that is not a library's, which has a version."""
+    kind, source = type(model), ""
+    if not kind.__module__.startswith("transformers."):
+        with contextlib.suppress(OSError, TypeError):  # a class that was typed in somewhere
+            source = inspect.getsource(kind)
+    return f"{kind.__module__}.{kind.__qualname__}", source
 
 
 def _content(examples: Examples) -> str:
     """Return a hash of everything that enters the model for these examples."""
     found = xxhash.xxh3_128()
-    if examples.content:
-        for digest in examples.content:
-            found.update(digest)
+    if examples.content is not None:
+        for item in examples.items:
+            found.update(examples.content(item))
         return found.hexdigest()
     for part in portions(examples):
         for name, value in sorted(examples.padded(part).items()):

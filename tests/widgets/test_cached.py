@@ -3,7 +3,7 @@
 import pytest
 
 from widgets.cached import Cached
-from workbench.events import CacheReady, CacheRefused, RunChosen
+from workbench.events import CacheReady, CacheRefused, PlanAdjusted, RunChosen
 
 FACT = {
     "step": 0, "boundary": "head", "rows": 10, "size_bytes": 11_000_000, "budget_bytes": 6 * 10**9, "place": "memory",
@@ -31,7 +31,7 @@ def test_what_is_at_hand_is_said_with_its_size_and_the_budget():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"reused": True}, "another run"), ({"advanced_from": "block 5"}, "run on from block 5"), ({}, "no epoch")],
+    [({"reused": True}, "were at hand"), ({"advanced_from": "block 5"}, "run on from block 5"), ({}, "on every row")],
 )
 def test_where_it_came_from_is_said(changes, words):
     assert words in said(CacheReady(split="train", **FACT, **changes))["cached_tip"]
@@ -39,6 +39,16 @@ def test_where_it_came_from_is_said(changes, words):
 
 def test_what_lies_on_disk_is_said():
     assert said(CacheReady(split="train", **{**FACT, "place": "disk"}))["cached"].endswith("11 MB mapped from disk")
+
+
+def test_it_is_said_if_only_held_out_rows_are_at_hand():
+    said_of = said(CacheReady(split="validation", **FACT))["cached"]
+    assert said_of == "frozen blocks computed once for held-out rows · 11 MB in memory"
+
+
+def test_a_boundary_that_moves_makes_it_another_story():
+    moved = PlanAdjusted(step=3, before={"trainable": "head"}, after={"trainable": "all"})
+    assert said(CacheReady(split="train", **FACT), moved) == {"cached": "", "cached_tip": ""}
 
 
 def test_why_not_is_said():

@@ -32,7 +32,7 @@ class Examples:
         rows: The row of the split that each example was made of; () if it is one each, in order.
         outline: Puts items together into a batch of the same form whose costly inputs (pixels) are left blank; None
             if no input is costly.
-        content: A hash of what each example is to the model, where that is cheaper than its batch; () if it is not.
+        content: Returns a hash of what an item is to the model, where that is cheaper than its batch; None if not.
         layout: Lays a batch out anew for training, such as packed (packing.py); None if it stays as it is.
     """
 
@@ -43,7 +43,7 @@ class Examples:
     notes: tuple[str, ...] = ()
     rows: Sequence[int] = ()
     outline: Callable[[Sequence[Any]], Batch] | None = None
-    content: Sequence[bytes] = ()
+    content: Callable[[Any], bytes] | None = None
     layout: Callable[[Batch], Batch] | None = None
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # windows by choices
 
@@ -87,11 +87,11 @@ class Examples:
 
     def _once(self, choice: Tuning, epoch: int | None, make: Callable[[], Any]) -> Any:
         key = (*_CHOICES(choice), epoch)
-        if key not in self._known:
+        if (found := self._known.get(key)) is None:  # another thread may take it away at any time
             for old in list(self._known)[:-KEPT]:
                 self._known.pop(old, None)
-            self._known[key] = make()
-        return self._known[key]
+            found = self._known[key] = make()
+        return found
 
     def sample(self, size: int, *, seed: int) -> "Examples":
         """Return at most `size` examples, drawn without replacement; same seed, same examples."""
@@ -100,7 +100,7 @@ class Examples:
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:size].sort().values.tolist()
         found: dict[str, Any] = {
             name: [values[i] for i in order] if values else ()
-            for name in ("items", "lengths", "labels", "content")
+            for name in ("items", "lengths", "labels")
             for values in (getattr(self, name),)
         }
         return replace(self, **found, rows=[self.row(i) for i in order])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
 import xxhash
 from datasets import Dataset
@@ -54,7 +55,7 @@ class ImageClassification(Classification):
             notes,
             kept,
             outline=lambda items: _blank(items, collate),
-            content=_content(rows, kept, processor, side),
+            content=_Content(rows, processor, side),
         )
         if side is not None and len(examples):
             self._try(backbone.model, examples, side)
@@ -100,11 +101,16 @@ def _form(collate: Callable[[Sequence[tuple[int, int]]], Batch], item: tuple[int
     return tuple(collate([item])["pixel_values"].shape[1:])
 
 
-def _content(rows: Dataset, kept: Sequence[int], processor: Any, side: int | None) -> list[bytes]:
-    """Return a hash for each row of what its pixels are made from: the file it came in, and the preprocessing."""
-    how = f"{type(processor).__qualname__} {processor.to_json_string()} {side}".encode()
-    images = rows.with_format("arrow")["image"]
-    return [xxhash.xxh3_128(how + _bytes_of(images[row].as_py())).digest() for row in kept]
+class _Content:
+    """Hashes what a row's pixels are made from: the file it came in, and the preprocessing."""
+
+    def __init__(self, rows: Dataset, processor: Any, side: int | None) -> None:
+        self._rows = rows.with_format("arrow")
+        self._how = f"{type(processor).__qualname__} {processor.to_json_string()} {side} {PIL.__version__}".encode()
+
+    def __call__(self, item: tuple[int, int]) -> bytes:
+        (image,) = self._rows[item[0] : item[0] + 1]["image"].to_pylist()
+        return xxhash.xxh3_128(self._how + _bytes_of(image)).digest()
 
 
 def _bytes_of(image: Mapping[str, Any]) -> bytes:

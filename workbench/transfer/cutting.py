@@ -50,7 +50,8 @@ def find(model: nn.Module, blocks: Sequence[Block], first: int, trials: tuple[Tr
     if shape is None or shape.axis(ROWS) is None:
         raise UncuttableError(f"what reaches {cut.boundary} has no place of its own for each row")
     cut = search.narrowed(replace(cut, shape=shape))
-    cut = replace(cut, tail=_tail(model, entry, tapes[1]))
+    if cut.shape.axis(TIME) is None:  # else masks may be left out of a batch without padding, and needed in another
+        cut = replace(cut, tail=_tail(model, entry, tapes[1]))
     search.check_above(cut)
     return cut
 

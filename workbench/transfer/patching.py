@@ -46,7 +46,7 @@ def patched(
         for path, stand_in in cut.skipped.items():
             made = stand_in.made(rows, time, fill)
             changes.enter_context(_replacing(model.get_submodule(path), lambda *_, made=made, **__: made))
-        changes.enter_context(_handing(model.get_submodule(cut.entry), hand_over))
+        changes.enter_context(_handing(model, model.get_submodule(cut.entry), hand_over))
         yield
 
 
@@ -68,22 +68,26 @@ def _replacing(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def _handing(entry: nn.Module, hand_over: HandOver) -> Iterator[None]:
-    """Let the entry be called, the first time, with what `hand_over` makes of its arguments."""
-    mine = threading.get_ident()
+def _handing(model: nn.Module, entry: nn.Module, hand_over: HandOver) -> Iterator[None]:
+    """Let the entry's first call in each run of the model be one with what `hand_over` makes of its arguments."""
+    mine, is_next = threading.get_ident(), [True]
+
+    def begin(module: nn.Module, args: Any) -> None:
+        is_next[0] = is_next[0] or threading.get_ident() == mine
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if threading.get_ident() != mine:
+        if threading.get_ident() != mine or not is_next[0]:
             return None
-        hook.remove()
+        is_next[0] = False
         leaves, spec = tree_flatten((args, kwargs))
         return tree_unflatten(hand_over(leaves), spec)
 
-    hook = entry.register_forward_pre_hook(enter, with_kwargs=True)
+    hooks = [model.register_forward_pre_hook(begin), entry.register_forward_pre_hook(enter, with_kwargs=True)]
     try:
         yield
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def giving(cut: Cut, value: Tensor) -> HandOver:
@@ -119,7 +123,7 @@ def reached(model: nn.Module, cut: Cut, run: Callable[[], Any]) -> Tensor:
     def take(leaves: list[Any]) -> list[Any]:
         raise _ReachedError(leaves[cut.slots[0]])
 
-    with _handing(model.get_submodule(cut.entry), take):
+    with _handing(model, model.get_submodule(cut.entry), take):
         try:
             run()
         except _ReachedError as reached:
@@ -135,5 +139,5 @@ def watched(model: nn.Module, cut: Cut, take: Callable[[Tensor], Any]) -> Iterat
         take(leaves[cut.slots[0]].clone())  # what is above may change it in place
         return leaves
 
-    with _handing(model.get_submodule(cut.entry), pass_on):
+    with _handing(model, model.get_submodule(cut.entry), pass_on):
         yield

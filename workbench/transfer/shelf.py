@@ -1,7 +1,8 @@
-"""Keeps what frozen blocks gave: under a key made of everything that it was computed from, so that none can be stale.
+"""Keeps what frozen blocks gave: under a key made of all that it was computed from (provenance.py).
 
     <cache folder>/activations/<key>/values.bin      the numbers of all rows, one after the other
-                                     about.json      how many each row has, their form, a hash; written last
+                                     counts.bin      how many places each row has, int32
+                                     about.json      their form and a hash, and whose they are; written last
 
 A folder is filled under another name and renamed, so that another process finds it whole or not at all, and every
 run, sweep, fork and worker on this machine shares it. Within a budget of memory the numbers are also held in this
@@ -10,14 +11,17 @@ gives way, in memory and on disk. Deleting the folder costs nothing but the time
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
+import tempfile
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +36,7 @@ from workbench.plain_files import read_text
 PARTIAL = ".partial-"
 DISK_SHARE = 0.25  # of what the disk has free, that all folders together may take
 MEMORY_SHARE = 0.25  # of the memory that is free, where the plan says nothing
+SPARE = 10**9  # bytes that are always left free on the disk
 _DAY = 86_400  # seconds after which a folder that nobody finished is taken away
 
 
@@ -44,14 +49,12 @@ class Kept:
         counts: Places of each row.  # (rows,)
         starts: Where each row begins.  # (rows,)
         place: "memory" or "disk".
-        about: What whoever kept it said of it, as plain JSON.
     """
 
     values: Tensor
     counts: Tensor
     starts: Tensor
     place: str
-    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
@@ -73,12 +76,24 @@ def budget(asked_mb: int | None) -> int:
 
 
 def _free_memory() -> int:
+    found = [room for look in (_free_here, _free_in_container) if (room := look()) is not None]
+    return min(found, default=4 * 10**9)
+
+
+def _free_here() -> int | None:
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # not Linux: what there is in all
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not Linux: half of what there is
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return 4 * 10**9
+    return None
+
+
+def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return what the control group of this process may still take; None where there is no limit."""
+    with contextlib.suppress(OSError, ValueError):
+        return max(0, int((root / "memory.max").read_text()) - int((root / "memory.current").read_text()))
+    return None
 
 
 class _Memory:
@@ -86,13 +101,14 @@ class _Memory:
 
     def __init__(self) -> None:
         self.held: OrderedDict[str, Kept] = OrderedDict()
+        self.mapped: weakref.WeakValueDictionary[str, Kept] = weakref.WeakValueDictionary()  # by runs under way
         self.lock = threading.RLock()
 
     def get(self, key: str) -> Kept | None:
         with self.lock:
             if key in self.held:
                 self.held.move_to_end(key)
-            return self.held.get(key)
+            return self.held.get(key) or self.mapped.get(key)
 
     def put(self, key: str, kept: Kept, limit: int) -> bool:
         """Hold it if it fits in, at the cost of others; return whether it does."""
@@ -107,6 +123,7 @@ class _Memory:
     def clear(self) -> None:
         with self.lock:
             self.held.clear()
+            self.mapped.clear()
 
 
 _MEMORY = _Memory()
@@ -116,6 +133,14 @@ def clear() -> None:
     """Forget everything, in memory and on disk; runs under way keep what they have."""
     _MEMORY.clear()
     shutil.rmtree(folder(), ignore_errors=True)
+
+
+def remove(key: str) -> None:
+    """Forget what is kept under a key."""
+    with _MEMORY.lock:
+        _MEMORY.held.pop(key, None)
+        _MEMORY.mapped.pop(key, None)
+    shutil.rmtree(folder() / key, ignore_errors=True)
 
 
 def find(key: str, *, limit: int) -> Kept | None:
@@ -139,15 +164,17 @@ def find(key: str, *, limit: int) -> Kept | None:
 
 
 def _held(key: str, mapped: Kept, limit: int) -> Kept:
-    if mapped.size_bytes > limit:
-        return mapped
-    kept = Kept(mapped.values.clone(), mapped.counts, mapped.starts, "memory", mapped.about)
-    return kept if _MEMORY.put(key, kept, limit) else mapped
+    if mapped.size_bytes <= limit:
+        kept = replace(mapped, values=mapped.values.clone(), place="memory")
+        if _MEMORY.put(key, kept, limit):
+            return kept
+    _MEMORY.mapped[key] = mapped  # so that the next to look need not hash it again
+    return mapped
 
 
 def _mapped(home: Path) -> Kept:
     about = json.loads(read_text(home / "about.json"))
-    counts = torch.tensor(about["counts"], dtype=torch.int64)
+    counts = torch.from_numpy(np.fromfile(home / "counts.bin", dtype=np.int32)).long()
     dtype, features = getattr(torch, about["dtype"]), int(about["features"])
     total = int(counts.sum())
     file = home / "values.bin"
@@ -157,7 +184,7 @@ def _mapped(home: Path) -> Kept:
     if _hash(flat) != about["hash"]:
         raise ValueError("values.bin is not what was written")
     starts = counts.cumsum(0) - counts
-    return Kept(flat.view(total, features), counts, starts, "disk", about["about"])
+    return Kept(flat.view(total, features), counts, starts, "disk")
 
 
 def _hash(flat: Tensor) -> str:
@@ -171,7 +198,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 def others(about: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield key and description of everything on disk that is described by this, and maybe by more."""
-    for home in sorted(folder().glob("*/about.json")):
+    for home in sorted(folder().glob("[!.]*/about.json")):
         try:
             said = json.loads(read_text(home))["about"]
             if all(said.get(name) == value for name, value in about.items()):
@@ -192,21 +219,22 @@ class Writer:
     def __init__(self, key: str, about: Mapping[str, Any], *, limit: int) -> None:
         self._key, self._about, self._limit = key, about, limit
         self._home = folder() / key
-        self._partial = folder() / f"{PARTIAL}{key}-{os.getpid()}-{threading.get_ident()}"
+        self._partial = folder()
         self._hash = xxhash.xxh3_128()
         self._file: IO[bytes] | None = None
         self._form: tuple[str, int] | None = None  # dtype and features
 
     def __enter__(self) -> "Writer":
         _tidy()
-        self._partial.mkdir(parents=True, mode=0o700)
+        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{self._key}-", dir=folder()))
         self._file = (self._partial / "values.bin").open("wb", buffering=0)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-        shutil.rmtree(self._partial, ignore_errors=True)
+            shutil.rmtree(self._partial, ignore_errors=True)
 
     def add(self, values: Tensor) -> None:
         """Write the numbers (places, features) of further rows.
@@ -216,6 +244,8 @@ class Writer:
         """
         assert self._file is not None
         view = _bytes(values.cpu())
+        if shutil.disk_usage(self._partial).free - len(view) < SPARE:  # logs and checkpoints need some, too
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._form = (str(values.dtype).removeprefix("torch."), values.shape[1])
         self._hash.update(view)
         while len(view):
@@ -232,7 +262,8 @@ class Writer:
         self._file.close()
         dtype, features = self._form
         said = {"dtype": dtype, "features": features, "hash": self._hash.hexdigest()}
-        text = json.dumps({**said, "about": self._about, "counts": list(counts)})
+        text = json.dumps({**said, "about": self._about})
+        np.asarray(counts, dtype=np.int32).tofile(self._partial / "counts.bin")
         (self._partial / "about.json").write_text(text, encoding="utf-8")
         kept = _mapped(self._partial)
         with contextlib.suppress(OSError):  # another process was first, with the same numbers
@@ -240,12 +271,44 @@ class Writer:
         return _held(self._key, kept, self._limit)
 
 
+class Loose:
+    """Takes rows as a Writer does, for a disk that can't be written: holds them in memory, and nobody else finds them.
+
+    Args:
+        limit: Bytes that may be held in memory.
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        self._limit, self._rows = limit, list[Tensor]()
+
+    def __enter__(self) -> "Loose":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows = []
+
+    def add(self, values: Tensor) -> None:
+        """Take the numbers (places, features) of further rows.
+
+        Raises:
+            OSError: They are more than may be held.
+        """
+        self._rows.append(values.cpu())
+        if sum(rows.numel() * rows.element_size() for rows in self._rows) > self._limit:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def finish(self, counts: Sequence[int]) -> Kept:
+        """Return what was taken; `counts` has the places of each row."""
+        places = torch.tensor(counts)
+        return Kept(torch.cat(self._rows), places, places.cumsum(0) - places, "memory")
+
+
 def _tidy() -> None:
     """Take away what nobody finished, and what was used least recently where all together take too much."""
     root = folder()
     with contextlib.suppress(FileNotFoundError):  # there is nothing yet, or another process tidies up as well
         for left in root.glob(f"{PARTIAL}*"):
-            if time.time() - left.stat().st_mtime > _DAY:
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > _DAY:
                 shutil.rmtree(left, ignore_errors=True)
         sizes = {home: _size(home) for home in root.iterdir() if not home.name.startswith(".")}
         limit = DISK_SHARE * (shutil.disk_usage(root).free + sum(sizes.values()))
