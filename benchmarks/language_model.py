@@ -146,7 +146,7 @@ def main() -> None:
         for name in list(CASES)[: 1 if asked.quick else None]:
             race = Race(name, preparation, is_quick=asked.quick)
             given = race.run(repetitions=1 if asked.quick else REPETITIONS)
-            found += race.rows(given, race.peaks(is_quick=asked.quick))
+            found += form.shown(race.rows(given, race.peaks(is_quick=asked.quick)))
     form.report("language_model", found, as_json=asked.json)
 
 
