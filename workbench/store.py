@@ -109,8 +109,11 @@ class RunFolder:
         }
         text = json.dumps({**self.environment(), **known, **facts}, indent=2)
         partial = self.path / f".environment-{os.getpid()}-{secrets.token_hex(4)}.json"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path / "environment.json")  # whole, for whoever reads it at this moment
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(self.path / "environment.json")  # whole, for whoever reads it at this moment
+        finally:
+            partial.unlink(missing_ok=True)  # where the disk is full
 
     def append(self, event: Event) -> None:
         """Write one event to the log; it has left this process when this returns. Raises RunError on a full disk."""
