@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.data.labels import IGNORED
 from workbench.transfer.cuts import ROWS, TIME, Cut
 from workbench.transfer.patching import begun
 from workbench.transfer.shelf import Kept
 
 KEPT = "kept"  # entry of a batch that is no input of the model: what crosses the cut
-IGNORED = -100  # a label that is no target
 
 
 @dataclass(frozen=True)
