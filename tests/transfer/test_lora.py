@@ -28,6 +28,14 @@ def logits(model):
         return architectures.forward(model, rows=2)
 
 
+def in_double(model):
+    torch.set_default_dtype(torch.float64)  # so are the random pixels, and the tables that models make on the way
+    try:
+        return logits(model)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("name", architectures.NAMES)
 def test_adapters_are_counted_truly_and_do_nothing_at_step_0(name):
     model, _ = architectures.make(name)
@@ -81,8 +89,11 @@ def test_only_adapters_and_head_move_and_fold_in_exactly(name):
     assert not torch.equal(logits(model), plain)
 
     merged = transfer.merge(model)
-    torch.testing.assert_close(logits(merged), logits(model), atol=1e-5, rtol=1e-4)
     assert {*merged.state_dict()} == {*before}
+    # What the two round differently may grow in norms and deep layers, so equality is looked at in float64.
+    exact = copy.deepcopy(model).double()
+    torch.testing.assert_close(in_double(transfer.merge(exact)), in_double(exact), atol=1e-9, rtol=1e-7)
+    torch.testing.assert_close(logits(merged), logits(model), atol=1e-3, rtol=1e-2)
 
 
 def inside(block, names):
