@@ -21,7 +21,7 @@ from workbench.choices import Plan
 from workbench.learner import Learner, _trial, build
 from workbench.preparation import Preparation
 from workbench.tuning import build_optimizer, choose_settings
-from workbench.tuning.settings import Settings, convolved
+from workbench.tuning.settings import Settings, attention_of, convolved
 
 TEXTS = Plan().change(backbone="minilm-l6", source="sentiment:movies", max_rows=400, device="cpu")
 IMAGES = Plan().change(backbone="efficientnet-lite0", source="fashion-mnist", max_rows=200, device="cpu")
@@ -44,7 +44,7 @@ class Stepper:
         fixed = plan.change(precision="fp32")
         self.plan, self.learner = plan, build(preparation.own_backbone(plan), train, validation, fixed)
         self.trial = _trial(self.learner)
-        self.batch = self.trial.middling(min(ROWS, plan.tuning.batch_size))
+        self.batch = self.trial.batch(self.trial.middling(min(ROWS, plan.tuning.batch_size)))
 
     def seconds(self, settings: Settings) -> float:
         """Return how long a step takes with these settings, weights laid out before."""
@@ -86,6 +86,8 @@ def by_settings(case: str, plan: Plan, repetitions: int) -> list[form.Row]:
     if convolved(stepper.learner.model):
         compare("channels last", "channels first", Settings(channels_last=True), Settings())
         compare("bf16, channels last", "fp32, channels last", Settings("bf16", True), Settings("fp32", True))
+    if attention_of(stepper.learner.model) == "sdpa":
+        compare("bf16, eager attention", "bf16", Settings("bf16", attention="eager"), Settings("bf16"))
     seconds = optimizers(stepper.learner, repetitions)
     return [*rows, form.row(f"{case}: fused AdamW", "plain", seconds, repetitions=repetitions, chosen=chosen)]
 

@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 spins_idly = "torch" in sys.modules and not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & {*os.environ}
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Tensors of megabytes come and go at each step, and their first touch costs least in pages of two megabytes.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from workbench.attaching import attach as attach

@@ -212,10 +212,6 @@ def build(
     device = tuning.choose_device(choice.device)
     adapted = adapt(backbone, plan, learnt=learnt)
     backbone.model.to(device)
-    if choice.packing == "auto":
-        train = task.pack(train, backbone.model)
-    found = [f"validation: {note}" for note in validation.notes]
-    notes = (*tuning.idle_notes(), *backbone.notes, *train.notes, *found, *adapted)
     learner = Learner(
         backbone,
         task,
@@ -226,11 +222,14 @@ def build(
         device,
         tuning.Settings(),
         tuning.build_optimizer(backbone.model, choice),
-        notes,
         metrics=metrics,
     )
     learner.settings = settings.obeying(choice) if settings else tuning.choose_settings(_trial(learner), choice)
     learner.settings.lay_out(backbone.model)
+    if choice.packing == "auto":  # the mask is one for the way in which the model now attends
+        learner.train = task.pack(train, backbone.model)
+    found = [f"validation: {note}" for note in validation.notes]
+    learner.notes = (*tuning.idle_notes(), *backbone.notes, *learner.train.notes, *found, *adapted)
     learner.optimizer = tuning.build_optimizer(backbone.model, choice, fused=learner.settings.fused)
     learner.note_freezing(learnt)
     return learner

@@ -6,11 +6,14 @@ from torch import nn
 from workbench.choices import Tuning
 from workbench.tuning import Settings, lie_plainly
 
-GOOD = {"precision": "bf16", "channels_last": True, "fused": True, "threads": 2, "measured": ["bf16 2 × as fast"]}
+GOOD = {
+    "precision": "bf16", "channels_last": True, "attention": "eager", "fused": True, "threads": 2,
+    "measured": ["bf16 2 × as fast"],
+}  # fmt: skip
 
 
 def test_what_is_noted_is_read_back():
-    settings = Settings("bf16", True, False, 3, ("so", "and so"))
+    settings = Settings("bf16", True, "eager", False, 3, ("so", "and so"))
     assert Settings.read(settings.noted()) == settings
 
 
@@ -24,6 +27,7 @@ def test_what_is_noted_is_read_back():
         {**GOOD, "precision": "fp8"},
         {**GOOD, "precision": None},
         {**GOOD, "channels_last": 1},
+        {**GOOD, "attention": "flash"},
         {**GOOD, "threads": 0},
         {**GOOD, "threads": 10**9},
         {**GOOD, "threads": True},

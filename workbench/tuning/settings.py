@@ -17,6 +17,7 @@ from workbench.checking import text_fault
 from workbench.choices import Tuning
 from workbench.json_values import reader
 
+ATTENTIONS = ("own", "eager")
 _SENTENCES, _LONGEST = 8, 200  # of what was measured, and characters of each: a run folder may be a stranger's
 
 
@@ -27,6 +28,7 @@ class Settings:
     Attributes:
         precision: fp32 | bf16 (autocast; weights stay fp32)
         channels_last: Whether pixels and the weights of 2D convolutions lie in memory channel by channel last.
+        attention: own (as the model has it) | eager (products and a softmax one by one, as transformers writes it out)
         fused: Whether AdamW takes its step in one kernel.
         threads: How many torch computes with; noted, never set.
         measured: Why so, a short sentence each.
@@ -34,6 +36,7 @@ class Settings:
 
     precision: str = "fp32"
     channels_last: bool = False
+    attention: str = "own"
     fused: bool = True
     threads: int = 1
     measured: tuple[str, ...] = ()
@@ -46,7 +49,8 @@ class Settings:
             found = cls(**body)
         except (KeyError, TypeError, ValueError):
             return None
-        is_known = len(body) == len(_READERS) and found.precision in ("fp32", "bf16") and 1 <= found.threads <= 65_536
+        is_known = len(body) == len(_READERS) and found.precision in ("fp32", "bf16")
+        is_known = is_known and found.attention in ATTENTIONS and 1 <= found.threads <= 65_536
         said = found.measured
         is_short = len(said) <= _SENTENCES and all(len(text) <= _LONGEST and not text_fault(text) for text in said)
         return found if is_known and is_short else None
@@ -70,7 +74,9 @@ class Settings:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def lay_out(self, model: nn.Module) -> None:
-        """Let the convolutions of a model lie in memory as these settings say, in place; no value changes."""
+        """Let a model attend, and its convolutions lie in memory, as these settings say, in place; no value changes."""
+        if self.attention == "eager":
+            attend(model, "eager")
         if self.channels_last:
             for weight in convolved(model):
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
@@ -88,7 +94,8 @@ class Settings:
 _READERS = {
     name: reader(hint)
     for name, hint in {
-        "precision": str, "channels_last": bool, "fused": bool, "threads": int, "measured": tuple[str, ...],
+        "precision": str, "channels_last": bool, "attention": str, "fused": bool, "threads": int,
+        "measured": tuple[str, ...],
     }.items()
 }  # fmt: skip
 
@@ -96,6 +103,18 @@ _READERS = {
 def convolved(model: nn.Module) -> list[Tensor]:
     """Return the weights of a model's 2D convolutions."""
     return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+
+
+def attention_of(model: nn.Module) -> str:
+    """Return how a model attends, as transformers names it, if that can be changed; else nothing."""
+    can_change = getattr(model, "_can_set_attn_implementation", lambda: False)
+    return str(model.config._attn_implementation) if can_change() else ""  # type: ignore[union-attr]
+
+
+def attend(model: nn.Module, how: str) -> None:
+    """Let a model attend in another way, in place, if it can."""
+    if attention_of(model) not in ("", how):
+        model.set_attn_implementation(how)  # type: ignore[operator]
 
 
 def lie_plainly(model: nn.Module) -> None:

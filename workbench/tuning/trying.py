@@ -20,9 +20,10 @@ from torch.optim import AdamW
 
 from workbench.choices import Tuning
 from workbench.seeding import seeded
+from workbench.tuning.attending import times_of_attention
 from workbench.tuning.device import has_bf16
 from workbench.tuning.memory import kept, key_of, recalled
-from workbench.tuning.settings import Settings, convolved
+from workbench.tuning.settings import Settings, attend, attention_of, convolved
 from workbench.tuning.timing import alternated, seconds_of
 
 GAIN = 1.1  # times as fast as the simpler way, at least
@@ -62,11 +63,11 @@ class Trial:
         """How many rows are tried at most."""
         return min(MOST_ROWS, self.batch_size, len(self.lengths))
 
-    def middling(self, rows: int) -> Batch:
-        """Return a batch of so many rows of middling length."""
+    def middling(self, rows: int) -> list[int]:
+        """Return the numbers of so many rows of middling length, the longest last."""
         order = sorted(range(len(self.lengths)), key=lambda row: (self.lengths[row], row))
         first = (len(order) - rows) // 2
-        return self.batch(order[first : first + rows])
+        return order[first : first + rows]
 
 
 def choose_settings(trial: Trial, choice: Tuning) -> Settings:
@@ -83,19 +84,17 @@ def measured(trial: Trial, choice: Tuning) -> Settings:
     threads = torch.get_num_threads()
     plain = Settings(precision="fp32" if choice.precision == "auto" else choice.precision, threads=threads)
     with seeded(0, trial.device), _untouched(trial.model):
-        steps = _steps_each_way(trial, choice)
+        attention, said_of_it = _best_attention(trial, choice)
+        steps = _steps_each_way(trial, choice, attention)
         moves = _moves_each_way(trial.model)
     if math.isinf(min(steps.values())):
         return plain
     chosen, said = _best_step(steps, choice)
     fused, why = _best_move(moves)
-    return Settings(
-        precision=chosen[0],
-        channels_last=chosen[1],
-        fused=fused,
-        threads=threads,
-        measured=(*said, why, f"{threads} thread{'s' * (threads != 1)}, as torch has them"),
-    )
+    if chosen[0] != "bf16":
+        attention, said_of_it = "own", ()
+    counted = f"{threads} thread{'s' * (threads != 1)}, as torch has them"
+    return Settings(*chosen, attention, fused, threads, (*said, *said_of_it, why, counted))
 
 
 def _facts(trial: Trial, choice: Tuning) -> dict[str, Any]:
@@ -103,7 +102,7 @@ def _facts(trial: Trial, choice: Tuning) -> dict[str, Any]:
     return {
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
         "parameters": [(name, list(p.shape), str(p.dtype), p.requires_grad) for name, p in model.named_parameters()],
-        "batch": {name: list(value.shape) for name, value in trial.middling(trial.rows).items()},
+        "batch": {name: list(value.shape) for name, value in trial.batch(trial.middling(trial.rows)).items()},
         "attention": getattr(getattr(model, "config", None), "_attn_implementation", None),
         "batch_size": trial.batch_size,
         "precision": choice.precision,
@@ -118,6 +117,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     weights = [(weight, weight.data) for weight in convolved(model)]
+    attention = attention_of(model)
     try:
         yield
     finally:
@@ -127,21 +127,36 @@ def _untouched(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
         for weight, data in weights:
             weight.data = data
+        attend(model, attention)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
 
 
-def _steps_each_way(trial: Trial, choice: Tuning) -> dict[Way, float]:
+def _precisions(trial: Trial, choice: Tuning) -> list[str]:
+    if choice.precision != "auto":
+        return [choice.precision]
+    return ["fp32", "bf16"] if has_bf16(trial.device) else ["fp32"]
+
+
+def _best_attention(trial: Trial, choice: Tuning) -> tuple[str, tuple[str, ...]]:
+    """Return how the model should attend in bf16, and why; as it does where there is nothing to choose."""
+    taken = times_of_attention(trial) if "bf16" in _precisions(trial, choice) else {}
+    if not taken:
+        return "own", ()
+    is_eager = taken["own"] >= GAIN * taken["eager"]
+    why = _told("eager attention", taken["own"] / taken["eager"], "torch's own", is_eager)
+    return "eager" if is_eager else "own", (why,)
+
+
+def _steps_each_way(trial: Trial, choice: Tuning, attention: str) -> dict[Way, float]:
     """Return how long each way takes forward and backward, in seconds; infinite where it can't be."""
-    precisions = [choice.precision]
-    if choice.precision == "auto":
-        precisions = ["fp32", "bf16"] if has_bf16(trial.device) else ["fp32"]
+    precisions = _precisions(trial, choice)
     layouts = [False, True] if convolved(trial.model) else [False]
     ways = [(precision, last) for precision in precisions for last in layouts]
     if len(ways) == 1:
         return {ways[0]: 0.0}  # nothing to choose
-    step = _Step(trial)
+    step = _Step(trial, attention)
     sizes = _sizes(trial, lambda rows: step.seconds((ways[0], rows)))
     taken = alternated([(way, rows) for way in ways for rows in sizes], step.seconds)
     return {way: _whole([taken[way, rows] for rows in sizes], sizes, trial.batch_size) for way in ways}
@@ -166,15 +181,18 @@ def _whole(taken: Sequence[float], sizes: Sequence[int], batch_size: int) -> flo
 class _Step:
     """One forward and backward pass at a time."""
 
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
-        self.middling = functools.cache(trial.middling)
+    def __init__(self, trial: Trial, attention: str) -> None:
+        self.trial, self.attention = trial, attention
+        self.middling = functools.cache(lambda rows: trial.batch(trial.middling(rows)))
         self.plainly = [(weight, weight.data) for weight in convolved(trial.model)]
+        self.own_attention = attention_of(trial.model)
 
     def seconds(self, sized: tuple[Way, int]) -> float:
         """Return the time that so many rows take this way; infinite if it fails."""
         ((precision, channels_last), rows), trial = sized, self.trial
-        settings, batch = Settings(precision=precision, channels_last=channels_last), self.middling(rows)
+        attention = self.attention if precision == "bf16" else "own"
+        settings, batch = Settings(precision, channels_last, attention), self.middling(rows)
+        attend(trial.model, self.own_attention)
         for weight, data in self.plainly:
             weight.data = data
         settings.lay_out(trial.model)

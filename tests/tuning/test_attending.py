@@ -1,0 +1,91 @@
+import pytest
+import tiny
+import torch
+
+from workbench.choices import Plan
+from workbench.learner import _trial, build, counted_nats
+from workbench.tasks import TABLE
+from workbench.tuning import Settings, attending, trying
+from workbench.tuning.settings import attend, attention_of
+from workbench.tuning.trying import measured
+
+PLAN = Plan().change(trainable="all", batch_size=8, precision="bf16")
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINETUNE_WORKBENCH_MEMORY", str(tmp_path / "memory"))
+
+
+def learner(kind, plan=PLAN, **options):
+    backbone = tiny.backbone(kind)
+    examples = TABLE[backbone.task].encode(tiny.rows(kind), backbone, plan.data)
+    return build(backbone, examples, examples, plan, **options)
+
+
+def paced(monkeypatch, *, own, eager):
+    monkeypatch.setattr(attending, "alternated", lambda ways, seconds: {"own": own, "eager": eager})
+
+
+@pytest.mark.parametrize(("eager", "taken"), [(0.5, "eager"), (0.95, "own"), (2.0, "own")])
+def test_attention_is_written_out_where_it_is_a_tenth_faster(monkeypatch, eager, taken):
+    paced(monkeypatch, own=1.0, eager=eager)
+    made = learner("bert")
+    assert made.settings.attention == taken
+    assert made.model.config._attn_implementation == ("eager" if taken == "eager" else "sdpa")
+    said = "taken" if taken == "eager" else "not taken"
+    assert f"eager attention {1 / eager:.2g} × as fast as torch's own: {said}" in made.settings.measured
+
+
+def test_in_fp32_attention_stays_as_it_is(monkeypatch):
+    paced(monkeypatch, own=1.0, eager=0.1)
+    settings = learner("bert", PLAN.change(precision="fp32")).settings
+    assert settings.attention == "own"
+    assert not any("attention" in text for text in settings.measured)
+    monkeypatch.setattr(trying, "has_bf16", lambda device: True)
+    monkeypatch.setattr(trying._Step, "seconds", lambda step, sized: 1.0 if sized[0][0] == "fp32" else 2.0)
+    settings = learner("bert", PLAN.change(precision="auto", batch_size=7)).settings
+    assert (settings.precision, settings.attention) == ("fp32", "own")
+
+
+def test_it_is_tried_in_the_shape_that_the_model_asks_for():
+    made = learner("bert", settings=Settings())
+    trial = _trial(made)
+    rows = trial.middling(trial.rows)
+    shape = attending._asked_for(trial, rows)
+    heads = made.model.config.num_attention_heads
+    longest = trial.lengths[rows[-1]]
+    assert shape == (len(rows), heads, longest, made.model.config.hidden_size // heads)
+    assert attending.times_of_attention(trial).keys() == {"own", "eager"}
+
+
+def test_nothing_is_tried_where_there_is_no_choice_or_too_little_memory(monkeypatch):
+    assert attending.times_of_attention(_trial(learner("resnet", settings=Settings()))) == {}
+    made = learner("bert", settings=Settings())
+    _, heads, _, _ = attending._asked_for(_trial(made), [0])
+    scores = PLAN.tuning.batch_size * heads * max(made.train.lengths) ** 2
+    monkeypatch.setattr(attending, "LARGEST", scores)
+    assert attending.times_of_attention(_trial(made))
+    monkeypatch.setattr(attending, "LARGEST", scores - 1)
+    assert attending.times_of_attention(_trial(made)) == {}
+
+
+def test_measuring_leaves_attention_as_it_was():
+    made = learner("gpt2", settings=Settings())
+    for before in ("sdpa", "eager"):
+        attend(made.model, before)
+        measured(_trial(made), PLAN.tuning.__class__(precision="auto"))
+        assert attention_of(made.model) == before
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_attention_written_out_says_the_same_of_packed_windows_too(kind):
+    nats = []
+    for attention in ("own", "eager"):
+        made = learner(kind, PLAN.change(dropout=0.0), settings=Settings(attention=attention))
+        assert made.model.config._attn_implementation == ("eager" if attention == "eager" else "sdpa")
+        made.settings = Settings()  # in fp32 all digits can be compared
+        assert kind != "gpt2" or made.train.layout is not None, "it should pack"
+        total, targets = counted_nats(made, made.train.batch(range(len(made.train))))
+        nats.append(total / targets)
+    torch.testing.assert_close(*nats, atol=1e-6, rtol=1e-6)
