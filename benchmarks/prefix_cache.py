@@ -34,10 +34,10 @@ class Case(NamedTuple):
 
 CASES = (
     Case("head", "head", 2e-3, 1024),
-    Case("top1", "last 1", 5e-4, 384),
-    Case("top2", "last 2", 2e-4, 384),
-    Case("top3", "last 3", 2e-4, 384),
-    Case("all", "all", 1e-4, 256),
+    Case("top1", "last 1", 5e-4, 288),
+    Case("top2", "last 2", 2e-4, 288),
+    Case("top3", "last 3", 2e-4, 288),
+    Case("all", "all", 1e-4, 192),
 )
 VARIANTS = {"exact": ours.EXACT, "bf16": ours.FAST}
 

@@ -26,7 +26,7 @@ from workbench.learner import Learner, counted_nats, score
 from workbench.tasks.examples import Batch, Examples
 from workbench.transfer import cutting, shelf
 from workbench.transfer.cuts import Cut, UncuttableError
-from workbench.transfer.patching import reached
+from workbench.transfer.patching import watched
 from workbench.transfer.reuse import Reuse, crossing, extent, labels_padding, taken
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}  # of the largest number that crosses, between two batches that a row is in
@@ -181,33 +181,30 @@ class _Work:
         on where padding puts it, is found out. It is what crosses that is compared, which nothing that learns changes.
         """
         spread = _spread(examples)
-        for indices in (spread[:1], spread):
-            apart = self._apart(examples, indices, reuse)
-            if not apart <= TOLERANCE[self.learner.precision]:
-                raise UncuttableError(f"what a row gives hangs on the batch it is in: it differs by {apart:.1g} of it")
-            if not self._answers_apart(examples, indices, reuse) <= WIDE[self.learner.precision]:
+        for indices in (spread[:1], [spread[0], spread[-1]]):
+            crosses, answers = self._apart(examples, indices, reuse)
+            if not crosses <= TOLERANCE[self.learner.precision]:
+                raise UncuttableError(
+                    f"what a row gives hangs on the batch it is in: it differs by {crosses:.1g} of it"
+                )
+            if not answers <= WIDE[self.learner.precision]:
                 raise UncuttableError("from what was kept, the model answers otherwise than from its inputs")
 
-    def _apart(self, examples: Examples, indices: list[int], reuse: Reuse) -> float:
-        """Return how far what crosses is from what was kept, relative to the largest number in it."""
-        learner, rows = self.learner, reuse.rows[id(examples)]
+    def _apart(self, examples: Examples, indices: list[int], reuse: Reuse) -> tuple[float, float]:
+        """Return how far what crosses is from what was kept, and the answers from those there, each of the largest."""
+        learner, rows, found = self.learner, reuse.rows[id(examples)], list[Tensor]()
         batch = learner.settings.moved(examples.padded(indices), learner.device)
-        with torch.no_grad(), learner.settings.autocast(learner.device):
-            value = reached(learner.model, self.cut, lambda: learner.task.nats(learner.model, batch))
-        now, _ = taken(value, self.cut, batch, with_padding=rows.with_padding)
-        kept, _ = taken(crossing(rows, self.cut, indices, batch), self.cut, batch, with_padding=rows.with_padding)
-        scale = max(1e-6, float(now.abs().max()))
-        return float((now.cpu().float() - kept.float()).abs().max()) / scale
-
-    def _answers_apart(self, examples: Examples, indices: list[int], reuse: Reuse) -> float:
-        """Return how far apart the answers from inputs and from the cut are, relative to the largest."""
-        learner = self.learner
         with torch.no_grad():
-            whole = self._answer(examples.batch(indices))
+            with watched(learner.model, self.cut, found.append):
+                whole = self._answer(batch)
             learner.reuse = reuse
             from_cut = self._answer(learner.batch(examples, indices))
             learner.reuse = None
-        return float((from_cut - whole).abs().max()) / max(0.1, float(whole.abs().max())) if whole.numel() else 0.0
+        now, _ = taken(found[0], self.cut, batch, with_padding=rows.with_padding)
+        kept, _ = taken(crossing(rows, self.cut, indices, batch), self.cut, batch, with_padding=rows.with_padding)
+        crosses = float((now.cpu().float() - kept.float()).abs().max()) / max(1e-6, float(now.abs().max()))
+        answers = float((from_cut - whole).abs().max()) / max(0.1, float(whole.abs().max())) if whole.numel() else 0.0
+        return crosses, answers
 
     def _answer(self, batch: Batch) -> Tensor:
         """Return logits, or a loss where logits take hundreds of megabytes."""

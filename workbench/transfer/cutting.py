@@ -40,7 +40,7 @@ def find(model: nn.Module, blocks: Sequence[Block], first: int, trials: tuple[Tr
     Raises:
         UncuttableError: Something above the cut reads what is below otherwise than through its first module.
     """
-    entry = _entry(model, blocks, first, record(model, trials[1].run))
+    entry = _entry(model, blocks, first, record(model, trials[0].run))
     tapes = tuple(record(model, trial.run, watched=model.get_submodule(entry)) for trial in trials)
     found = {path: _stand_in(model.get_submodule(path), tapes, trials) for path in _over_before(model, entry, tapes[1])}
     skipped = {path: stand_in for path, stand_in in found.items() if stand_in is not None}
