@@ -18,17 +18,23 @@ from workbench.tuning.timing import alternated, seconds_of
 if TYPE_CHECKING:
     from workbench.tuning.trying import Trial
 
+ROWS = 2  # that are tried: enough to tell, and over at once
 LARGEST = 1 << 25  # attention scores of the largest batch in one layer, at most, where all of them are held at once
 
 
+class _HeardError(Exception):
+    """Ends a forward pass that has told what it was run for."""
+
+
 class _Listening(TorchFunctionMode):
-    """Notes the shape of the first queries that this thread hands to torch's own attention."""
+    """Notes the shape of the first queries that this thread hands to torch's own attention, and ends the pass there."""
 
     shape: torch.Size | None = None  # (batch, heads, time, channels)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.scaled_dot_product_attention and self.shape is None:
+        if func is F.scaled_dot_product_attention:
             self.shape = args[0].shape if args else kwargs["query"].shape
+            raise _HeardError
         return func(*args, **(kwargs or {}))
 
 
@@ -40,7 +46,7 @@ def times_of_attention(trial: "Trial") -> dict[str, float]:
     """
     if trial.device.type != "cpu" or attention_of(trial.model) != "sdpa":
         return {}
-    rows = trial.middling(trial.rows)
+    rows = trial.middling(min(ROWS, trial.rows))
     shape = _asked_for(trial, rows)
     if shape is None or trial.batch_size * shape[1] * (shape[2] * _growth(trial, rows)) ** 2 > LARGEST:
         return {}
