@@ -198,8 +198,10 @@ class _Work:
             with watched(learner.model, self.cut, found.append):
                 whole = self._answer(batch)
             learner.reuse = reuse
-            from_cut = self._answer(learner.batch(examples, indices))
-            learner.reuse = None
+            try:
+                from_cut = self._answer(learner.batch(examples, indices))
+            finally:
+                learner.reuse = None  # a cut that fails here is refused, and nothing may start from it
         now, _ = taken(found[0], self.cut, batch, with_padding=rows.with_padding)
         kept, _ = taken(crossing(rows, self.cut, indices, batch), self.cut, batch, with_padding=rows.with_padding)
         crosses = float((now.cpu().float() - kept.float()).abs().max()) / max(1e-6, float(now.abs().max()))
