@@ -5,8 +5,8 @@ Claim: at least 4 times as fast a token as the Trainer as it comes, and a lower 
 A token is a real target; padding doesn't count. Ours are whole runs of five epochs, the fill of the prefix cache
 included. A step of the Trainer costs the same in each epoch, so it is timed over some steps of its first one; that both
 follow the same loss curve to the end is seen in a run of it that isn't timed, with its loss counted in float64 as ours
-is. Peaks are of processes of their own (VmHWM), which load, train and end; ours holds the pristine weights beside the
-copy that learns, as in a notebook.
+is. Peaks are of processes of their own (VmHWM), which load, train and end; ours keeps the pristine weights for the
+next run, as in a notebook.
 
 `exact`: fp32, the batches of the Trainer in its order. `bf16`: bf16 autocast and batches by length. Both compute the
 output layer at targets only.

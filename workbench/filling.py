@@ -85,7 +85,8 @@ class Filling:
         if self.padding:  # let there be as much of it as there can be
             indices = [*part, max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])]
         batch = learner.settings.moved(self.examples.padded(indices), learner.device)
-        with torch.no_grad(), learner.settings.autocast(learner.device), self._below(indices, batch):
+        narrowed = learner.narrowed() if self.cut.first_of is not None else contextlib.nullcontext()
+        with torch.no_grad(), learner.settings.autocast(learner.device), self._below(indices, batch), narrowed:
             found, answer = self._crossed(batch)
         places, counts = taken(found, self.cut, batch, with_padding=self.padding)
         kept = sum(counts[: len(part)])

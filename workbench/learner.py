@@ -16,12 +16,15 @@ from torch.optim import Optimizer
 
 from workbench import transfer, tuning
 from workbench.baseline import Backbone
+from workbench.baseline.twin import later_copy
 from workbench.choices import Plan
 from workbench.errors import PlanError
 from workbench.events import Event
 from workbench.monitoring import nats
 from workbench.tasks import TABLE, Task
 from workbench.tasks.examples import Batch, Examples
+from workbench.transfer.narrowing import Narrowing
+from workbench.transfer.narrowing import find as find_narrowing
 from workbench.transfer.reuse import KEPT, Reuse, crossing
 
 
@@ -52,6 +55,7 @@ class Learner:
         frozen: Hash of every frozen tensor and buffer, taken when it was frozen.
         reuse: What the frozen lowest blocks give, where that is at hand; see prefix.py.
         reuse_of: What that was decided for.
+        narrowing: What of the last block is computed for the first place of each row only; see transfer/narrowing.py.
     """
 
     backbone: Backbone
@@ -76,6 +80,7 @@ class Learner:
     frozen: dict[str, str] = field(default_factory=dict)
     reuse: Reuse | None = None
     reuse_of: tuple[Any, ...] | None = None
+    narrowing: Narrowing | None = None
     metrics: tuple[Any, ...] = ()  # evaluate.Metric objects beside those of the task
     tactics: Sequence[Tactic] = field(default_factory=tuple)
     is_whole: bool = True  # False while the optimizer is half-way through its parameters
@@ -127,6 +132,10 @@ class Learner:
         batch = examples.labelled(indices) if self.reuse.cut.tail else examples.outlined(indices)
         return {**batch, KEPT: crossing(rows, self.reuse.cut, indices, batch)}
 
+    def narrowed(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which the last block computes only what is read, as far as that is known."""
+        return self.narrowing.applied(self.model) if self.narrowing else contextlib.nullcontext()
+
     def note_freezing(self, learnt: Sequence[str] = ()) -> None:
         """Take in which parameters learn now: when they joined, where they started, and the hash of all others.
 
@@ -138,7 +147,7 @@ class Learner:
         self.learnt = tuple(block.name for block in self.backbone.blocks if block.name in known)
         for name, tensor in transfer.changeable(self.model, self.backbone.blocks, self.learnt).items():
             if name not in self.origin and not transfer.is_adapter(name):
-                self.origin[name] = tensor.detach().clone()
+                self.origin[name] = later_copy(tensor)
         tensors = transfer.frozen_tensors(self.model, self.backbone.blocks, self.trainable)
         new = transfer.fingerprints({name: tensor for name, tensor in tensors.items() if name not in self.frozen})
         self.frozen = {name: self.frozen.get(name) or new[name] for name in tensors}
@@ -232,7 +241,24 @@ def build(
     learner.notes = (*tuning.idle_notes(), *backbone.notes, *learner.train.notes, *found, *adapted)
     learner.optimizer = tuning.build_optimizer(backbone.model, choice, fused=learner.settings.fused)
     learner.note_freezing(learnt)
+    learner.narrowing = _narrowing(learner)
     return learner
+
+
+def _narrowing(learner: Learner) -> Narrowing | None:
+    """Return what of the last block need be computed for the first place only, tried with padding and without."""
+    if not learner.task.names_classes:
+        return None
+    model, train = learner.model.eval(), learner.train
+    lengths = train.lengths
+    short = min(range(len(train)), key=lengths.__getitem__)
+    longer = min(range(len(train)), key=lambda index: (lengths[index] == lengths[short], lengths[index]))
+    made = [learner.settings.moved(train.padded(few), learner.device) for few in ([short, longer], [longer])]
+    try:
+        runs = [lambda batch=batch: learner.task.score(model, batch)[0] for batch in made]
+        return find_narrowing(model, learner.backbone.blocks, runs)
+    except Exception:  # whatever a stranger's model does when it is looked at, it can train as usual
+        return None
 
 
 def _trial(learner: Learner) -> tuning.Trial:
@@ -287,10 +313,12 @@ def _ready(learner: Learner, batch: Batch) -> Iterator[Batch]:
     moved, kept = learner.settings.moved, batch.get(KEPT)
     with learner.settings.autocast(learner.device):
         if kept is None or learner.reuse is None:
-            yield moved({name: value for name, value in batch.items() if name != KEPT}, learner.device)
+            with learner.narrowed():
+                yield moved({name: value for name, value in batch.items() if name != KEPT}, learner.device)
             return
         inputs = {name: value.to(learner.device) for name, value in batch.items() if name != KEPT}
-        with learner.reuse.standing_in(learner.model, moved({KEPT: kept}, learner.device)[KEPT], inputs):
+        narrowed = contextlib.nullcontext() if learner.reuse.cut.tail else learner.narrowed()  # it then does not run
+        with narrowed, learner.reuse.standing_in(learner.model, moved({KEPT: kept}, learner.device)[KEPT], inputs):
             yield inputs
 
 

@@ -12,7 +12,7 @@ Left out: caches of what random augmentation gives, which would have to be anoth
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -195,8 +195,7 @@ class _Work:
         learner, rows, found = self.learner, reuse.rows[id(examples)], list[Tensor]()
         batch = learner.settings.moved(examples.padded(indices), learner.device)
         with torch.no_grad():
-            with watched(learner.model, self.cut, found.append):
-                whole = self._answer(batch)
+            whole = self._whole_answer(batch, found.append)
             learner.reuse = reuse
             try:
                 from_cut = self._answer(learner.batch(examples, indices))
@@ -207,6 +206,16 @@ class _Work:
         crosses = float((now.cpu().float() - kept.float()).abs().max()) / max(1e-6, float(now.abs().max()))
         answers = float((from_cut - whole).abs().max()) / max(0.1, float(whole.abs().max())) if whole.numel() else 0.0
         return crosses, answers
+
+    def _whole_answer(self, batch: Batch, take: Callable[[Tensor], None]) -> Tensor:
+        """Return the answer from the inputs, all of it computed, and have what crosses the cut taken."""
+        learner = self.learner
+        narrowing, learner.narrowing = learner.narrowing, None
+        try:
+            with watched(learner.model, self.cut, take):
+                return self._answer(batch)
+        finally:
+            learner.narrowing = narrowing
 
     def _answer(self, batch: Batch) -> Tensor:
         """Return logits, or a loss where logits take hundreds of megabytes."""

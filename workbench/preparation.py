@@ -4,13 +4,13 @@ A run changes the model it trains, so each gets a copy; the pristine one stays h
 Rows, a model and metrics can be given as objects in place of names; a plan then says "table" or "object".
 """
 
-import copy
 import threading
 from collections.abc import Callable
 from typing import Any, Self
 
 from workbench import baseline, data, tasks
 from workbench.baseline import Backbone, given
+from workbench.baseline.twin import settle, twin
 from workbench.choices import Plan
 from workbench.data import Split
 from workbench.errors import RunError
@@ -110,8 +110,10 @@ class Preparation:
         return examples
 
     def own_backbone(self, plan: Plan) -> Backbone:
-        """Return a copy of the backbone that a run may change."""
-        return copy.deepcopy(self.backbone(plan))
+        """Return a copy of the backbone that a run may change; it takes memory for what does change."""
+        backbone = self.backbone(plan)
+        own: Backbone = twin(backbone, backbone.model)
+        return own
 
     def forget(self, *whats: str) -> None:
         """Let go of the "split", "backbone" or "examples"; they are loaded again when asked for."""
@@ -132,7 +134,10 @@ class Preparation:
     def _load(self, plan: Plan, split: Split) -> Backbone:
         if self.model is not None:
             return given.adopt(self.model, self.preprocessor, task=split.task, labels=split.labels)
-        return baseline.load(plan.baseline.backbone, task=split.task, labels=split.labels, seed=plan.tuning.seed)
+        name, seed = plan.baseline.backbone, plan.tuning.seed
+        backbone = baseline.load(name, task=split.task, labels=split.labels, seed=seed)
+        settle(backbone.model)  # each run takes a copy, which is then free until it changes
+        return backbone
 
     def _current(self, what: str, choices: Any) -> Any:
         made_from, value = self._known.get(what, (None, None))

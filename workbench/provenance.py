@@ -42,7 +42,8 @@ def base(learner: Learner, examples: Examples) -> str:
     model: Any = learner.model
     config = {name: value for name, value in model.config.to_dict().items() if name not in _ABOVE}
     kind = (sorted(config.items(), key=str), model.config._attn_implementation, _code(model))
-    numbers = (learner.precision, learner.settings.channels_last, torch.get_float32_matmul_precision())
+    narrowed = learner.narrowing.paths if learner.narrowing else ()
+    numbers = (learner.precision, learner.settings.channels_last, torch.get_float32_matmul_precision(), narrowed)
     machine = (tuning.processor(learner.device), torch.get_num_threads(), torch.__version__, transformers.__version__)
     return xxhash.xxh3_128(repr((FORMAT, kind, numbers, machine, _content(examples))).encode()).hexdigest()
 

@@ -111,10 +111,10 @@ class Search:
         value = self.tape.given[cut.slots[0]]
         value = value if cut.first_of is None else value.narrow(cut.first_of, 0, 1)
         with torch.enable_grad():
-            whole = _slopes(self.trial.run(), learning)
+            whole = slopes(self.trial.run(), learning)
             with begun(self.model, cut, value, rows=self.trial.rows, time=self.trial.time):
                 answer = self.trial.run()
-                above = _slopes(answer, learning)
+                above = slopes(answer, learning)
         if not is_close(answer.detach(), self.tape.answer):
             raise UncuttableError(f"from {cut.boundary} on, the model answers otherwise than from its inputs")
         for one, other in zip(whole, above, strict=True):
@@ -130,11 +130,11 @@ class Search:
             patched(self.model, cut, self.trial.rows, self.trial.time, hand_over=giving(cut, probe)),
         ):
             logits = self.trial.run()
-        slope = _slopes(logits, [probe])[0]
+        slope = slopes(logits, [probe])[0]
         return slope is None or bool(slope.narrow(axis, 1, slope.shape[axis] - 1).any())
 
 
-def _slopes(logits: Tensor, by: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+def slopes(logits: Tensor, by: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     """Return the gradient of a sum of the logits, each with a weight of its own, by each of the tensors."""
     if logits.grad_fn is None or not by:
         return (None,) * len(by)
