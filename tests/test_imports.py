@@ -68,11 +68,14 @@ def test_the_core_tests_pass_without_jupyter():
 
 
 @pytest.mark.slow
-def test_idle_threads_are_told_not_to_spin_before_torch_is_imported():
-    told = "import os, workbench, torch; print(os.environ['GOMP_SPINCOUNT'])"
-    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+@pytest.mark.parametrize(("name", "value"), [("GOMP_SPINCOUNT", "1000"), ("THP_MEM_ALLOC_ENABLE", "1")])
+@pytest.mark.parametrize("said", [None, "0"])
+def test_threads_that_spin_less_and_large_pages_are_asked_for_before_torch_is_imported(name, value, said):
+    told = f"import os, workbench, torch; print(os.environ[{name!r}])"
+    environment = {key: before for key, before in os.environ.items() if key != name}
+    environment |= {name: said} if said else {}
     answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, env=environment)
-    assert answer.stdout.strip() == "1000"
+    assert answer.stdout.strip() == (said or value)
 
 
 @pytest.mark.slow

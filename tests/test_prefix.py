@@ -18,6 +18,7 @@ from workbench.seeding import seeded
 from workbench.tasks import TABLE
 from workbench.tasks.examples import IGNORED, Examples
 from workbench.transfer import shelf
+from workbench.transfer.reuse import KEPT
 from workbench.tuning import Settings
 
 PLAN = Plan().change(
@@ -309,6 +310,18 @@ class TestRefused:
         monkeypatch.setattr(prefix.cutting, "find", strange)
         (why,) = self.why(make("bert"))
         assert why == "they could not be looked into: RuntimeError: element 0 of tensors does not require grad"
+
+    def test_where_the_answer_from_what_was_kept_breaks_and_the_run_then_starts_from_its_inputs(self, monkeypatch):
+        made, answer = make("bert"), prefix.score
+
+        def strange(learner, batch):
+            if KEPT in batch:
+                raise RuntimeError("no mask")
+            return answer(learner, batch)
+
+        monkeypatch.setattr(prefix, "score", strange)
+        (why,) = self.why(made)
+        assert why == "they could not be looked into: RuntimeError: no mask"
 
     def test_where_neither_disk_nor_memory_has_room(self, monkeypatch):
         monkeypatch.setattr(shelf, "SPARE", 10**18)

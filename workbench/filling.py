@@ -22,6 +22,7 @@ from workbench.transfer.patching import giving, patched, reached, watched
 from workbench.transfer.reuse import Rows, crossing, extent, taken
 
 TOKENS, TEXTS, IMAGES = 2048, 64, 16  # at most, in a batch that is only computed to be kept
+ENOUGH, PADDING = 512, 0.02  # tokens from which on a batch is closed rather than padded by more than this share
 TELL, REPORTS = 0.25, 100  # seconds between two reports of progress, at least; how many there are, at most
 
 
@@ -115,12 +116,21 @@ def portions(examples: Examples) -> list[list[int]]:
     """Return the batches that are computed together: of like length, and a function of the lengths alone."""
     is_text = "input_ids" in examples.padded([0])
     found: list[list[int]] = [[]]
+    tokens = 0
     for index in sorted(range(len(examples)), key=lambda index: (examples.lengths[index], index)):
-        full = len(found[-1]) >= (TEXTS if is_text else IMAGES)
-        if found[-1] and (full or (is_text and (len(found[-1]) + 1) * examples.lengths[index] > TOKENS)):
+        rows, length = len(found[-1]), examples.lengths[index]
+        if rows and (_is_full(rows, tokens, length) if is_text else rows >= IMAGES):
             found.append([])
+            tokens = 0
         found[-1].append(index)
+        tokens += length
     return found
+
+
+def _is_full(rows: int, tokens: int, length: int) -> bool:
+    """Whether a batch of so many texts and tokens should not take in another text, at least as long as they are."""
+    padded, real = (rows + 1) * length, tokens + length
+    return rows >= TEXTS or padded > TOKENS or (tokens >= ENOUGH and padded > (1 + PADDING) * real)
 
 
 def by_example(kept: shelf.Kept, examples: Examples, padding: str) -> Rows:

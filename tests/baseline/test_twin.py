@@ -83,8 +83,8 @@ def test_a_copy_is_what_deepcopy_gives(name):
     assert torch.equal(answer, architectures.forward(model))
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama", "resnet"])
-@pytest.mark.parametrize("trainable", ["last 1", "all"])
+@pytest.mark.parametrize("kind", ["bert", pytest.param("llama", marks=pytest.mark.slow), "resnet"])
+@pytest.mark.parametrize("trainable", ["last 1", pytest.param("all", marks=pytest.mark.slow)])
 def test_training_leaves_the_pristine_weights_alone_and_what_is_frozen_is_not_copied(kind, trainable, cpu_plan):
     plan = cpu_plan.change(trainable=trainable)
     first = tiny.backbone(kind)

@@ -75,9 +75,11 @@ def test_the_model_is_left_as_it_was():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("trainable", ["all", "last 1", "head"])
-@pytest.mark.parametrize("cache", ["auto", "off"])
-@pytest.mark.parametrize("kind", ["bert", "vit"])
+@pytest.mark.parametrize(
+    "trainable", ["last 1", pytest.param("all", marks=pytest.mark.slow), pytest.param("head", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("cache", ["auto", pytest.param("off", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["bert", pytest.param("vit", marks=pytest.mark.slow)])
 def test_a_run_tells_the_same_narrowed(kind, trainable, cache, monkeypatch, tmp_path):
     monkeypatch.setenv("FINETUNE_WORKBENCH_ACTIVATIONS", str(tmp_path))
     shelf._MEMORY.clear()

@@ -40,13 +40,14 @@ def find(model: nn.Module, blocks: Sequence[Block], first: int, trials: tuple[Tr
     Raises:
         UncuttableError: Something above the cut reads what is below otherwise than through its first module.
     """
-    entry = _entry(model, blocks, first, record(model, trials[0].run))
-    tapes = tuple(record(model, trial.run, watched=model.get_submodule(entry)) for trial in trials)
+    small = record(model, trials[0].run)
+    entry = _entry(model, blocks, first, small)
+    tapes = (small, record(model, trials[1].run, watched=model.get_submodule(entry)))
     found = {path: _stand_in(model.get_submodule(path), tapes, trials) for path in _over_before(model, entry, tapes[1])}
     skipped = {path: stand_in for path, stand_in in found.items() if stand_in is not None}
     search = Search(model, trials[1], tapes[1], Cut(blocks[first].name, entry, (), skipped, Shape((), torch.float32)))
     cut = search.widest({path for path in skipped if _holds_block(path, blocks[:first])})
-    shape = _shape(tapes[0].given[cut.slots[0]], tapes[1].given[cut.slots[0]], trials)
+    shape = _shape(small.calls[model.get_submodule(entry)].leaves[cut.slots[0]], tapes[1].given[cut.slots[0]], trials)
     if shape is None or shape.axis(ROWS) is None:
         raise UncuttableError(f"what reaches {cut.boundary} has no place of its own for each row")
     cut = search.narrowed(replace(cut, shape=shape))

@@ -23,7 +23,6 @@ from torch.utils._pytree import tree_flatten, tree_map
 from workbench.baseline.blocks import Block
 from workbench.seeding import seeded
 from workbench.transfer.proving import is_close, slopes
-from workbench.transfer.recording import record
 
 Run = Callable[[], Tensor]  # runs the model on a real batch and returns its logits
 Given = tuple[tuple[Any, ...], dict[str, Any]]  # arguments of a call
@@ -48,6 +47,25 @@ class Narrowing:
             yield
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What was seen of the last block while the whole model ran.
+
+    Attributes:
+        given: What each of its calls was given.
+        order: Names of the modules in it, as they first ran.
+        answer: The logits.
+        slopes: Of what learns.
+        is_first_read: Whether the first place of what it gives is read above it, and no other.
+    """
+
+    given: Sequence[Given]
+    order: Sequence[str]
+    answer: Tensor
+    slopes: Sequence[Tensor | None]
+    is_first_read: bool
+
+
 def find(model: nn.Module, blocks: Sequence[Block], runs: Sequence[Run]) -> Narrowing | None:
     """Return what can be narrowed in the last block; None if nothing can.
 
@@ -61,19 +79,57 @@ def find(model: nn.Module, blocks: Sequence[Block], runs: Sequence[Run]) -> Narr
         return None
     path = middle[-1].modules[0]
     block = model.get_submodule(path)
-    tape = record(model, runs[0])
-    if block not in tape.calls or not tape.calls[block].is_single or _places(tape.calls[block].output) is None:
+    if any(isinstance(module, _NormBase) for module in block.modules()):  # the rows of a batch see each other there
         return None
-    if any(isinstance(module, _NormBase) for module in block.modules()) or _reads_beyond_first(block, runs[0]):
-        return None
-    given = [_given(block, run) for run in runs]
-    inner = {module: name for name, module in block.named_modules() if name and module in tape.calls}
-    order = sorted(inner, key=lambda module: tape.calls[module].first)
-    found = _narrowable(block, [inner[module] for module in order], given)
+    seen: list[_Seen] = []
+    for run in runs:
+        seen.append(_look(model, block, run))
+        if len(seen[-1].given) != 1 or not seen[-1].is_first_read:
+            return None
+    found = _narrowable(block, seen[0].order, [each.given[0] for each in seen])
     paths = tuple(f"{path}.{name}" for name in found)
-    if not paths or not all(_is_same(model, paths, run) for run in runs) or not _learns(model, block, paths, runs[0]):
-        return None
-    return Narrowing(path, paths)
+    is_same = paths and all(_is_same(model, paths, run, each) for run, each in zip(runs, seen, strict=True))
+    return Narrowing(path, paths) if is_same and _learns(model, block, paths, runs[0]) else None
+
+
+def _look(model: nn.Module, block: nn.Module, run: Run) -> _Seen:
+    """Run the model whole and see what its last block does."""
+    names = {module: name for name, module in block.named_modules()}
+    given, order, places = list[Given](), dict[str, None](), list[Tensor]()
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+        if module is block:
+            given.append((args, kwargs))
+        else:
+            order[names[module]] = None
+
+    def probe(leaf: Any) -> Any:
+        if not _has_places(leaf):
+            return leaf
+        places.append(leaf if leaf.requires_grad else leaf.detach().requires_grad_())
+        return places[-1]
+
+    with contextlib.ExitStack() as hooks:
+        for module in names:
+            hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
+        hooks.callback(block.register_forward_hook(lambda module, args, output: tree_map(probe, output)).remove)
+        with torch.enable_grad():
+            answer = run()
+    learning = _learning(model)
+    found = slopes(answer, [*learning, *places])
+    return _Seen(given, [*order], answer.detach(), found[: len(learning)], _is_first_read(found[len(learning) :]))
+
+
+def _is_first_read(by_places: Sequence[Tensor | None]) -> bool:
+    """Whether of all slopes in what a block gives, only those in the first place of the first thing are not zero."""
+    if not by_places or by_places[0] is None or any(slope is not None for slope in by_places[1:]):
+        return False
+    (first, rest) = by_places[0][:, :1], by_places[0][:, 1:]
+    return bool(first.any()) and not rest.any()
+
+
+def _learning(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _narrowable(block: nn.Module, names: Sequence[str], given: Sequence[Given]) -> list[str]:
@@ -84,8 +140,8 @@ def _narrowable(block: nn.Module, names: Sequence[str], given: Sequence[Given]) 
         if any(name.startswith(f"{outer}.") for outer in found):
             continue
         with contextlib.suppress(Exception), _narrowed(block, (*found, name)) as counts:  # many want every place
-            given_first = [_first_of(block, each) for each in given]
-            if counts[-1] and all(is_close(one, other) for one, other in zip(given_first, true, strict=True)):
+            pairs = zip(given, true, strict=True)
+            if all(is_close(_first_of(block, each), first) and counts[-1] for each, first in pairs):
                 found.append(name)
     return found
 
@@ -126,68 +182,26 @@ def _first_of(block: nn.Module, given: Given) -> Tensor:
     return torch.empty(0) if places is None else places[:, 0]
 
 
-def _given(block: nn.Module, run: Run) -> Given:
-    """Return what the block is given in a run."""
-    found: list[Given] = []
-
-    def take(module: nn.Module, args: Any, kwargs: Any) -> None:
-        found.append((args, kwargs))
-
-    hook = block.register_forward_pre_hook(take, with_kwargs=True)
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        hook.remove()
-    return found[0]
-
-
-def _reads_beyond_first(block: nn.Module, run: Run) -> bool:
-    """Whether any logit has a slope in what the block gives in a place other than the first."""
-    probes: list[Tensor] = []
-
-    def probe(leaf: Any) -> Any:
-        if not _has_places(leaf):
-            return leaf
-        probes.append(leaf.detach().requires_grad_(True))
-        return probes[-1]
-
-    hook = block.register_forward_hook(lambda module, args, output: tree_map(probe, output))
-    try:
-        with torch.enable_grad():
-            found = slopes(run(), probes)
-    finally:
-        hook.remove()
-    first, *others = found
-    if first is None or any(other is not None for other in others):
-        return True
-    return not first.any() or bool(first.narrow(1, 1, first.shape[1] - 1).any())
-
-
-def _is_same(model: nn.Module, paths: Sequence[str], run: Run) -> bool:
+def _is_same(model: nn.Module, paths: Sequence[str], run: Run, whole: _Seen) -> bool:
     """Whether answers, and gradients of what learns, are the same narrowed."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with torch.enable_grad():
-        whole = run()
         with _narrowed(model, paths):
             answer = run()
-        pairs = zip(slopes(answer, learning), slopes(whole, learning), strict=True)
-    is_answer_same = is_close(answer.detach(), whole.detach())
-    return is_answer_same and all(
+        pairs = zip(slopes(answer, _learning(model)), whole.slopes, strict=True)
+    return is_close(answer.detach(), whole.answer) and all(
         one is other if one is None or other is None else is_close(one, other, tolerance=1e-4) for one, other in pairs
     )
 
 
 def _learns(model: nn.Module, block: nn.Module, paths: Sequence[str], run: Run) -> bool:
     """Whether the block can be narrowed where it trains and the way back starts once the hooks are gone."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     modes = [(module, module.training) for module in block.modules()]
     block.train()
     try:
         with seeded(0, next(model.parameters()).device), torch.enable_grad():
             with _narrowed(model, paths):
                 answer = run()
-            slopes(answer, learning)
+            slopes(answer, _learning(model))
     except Exception:  # torch tells of other shapes in many ways
         return False
     finally:

@@ -19,8 +19,13 @@ class Calls:
 
     first: int
     last: int
-    given: list[Any] = field(default_factory=list)  # leaves of (args, kwargs) of the first call, None left out
+    leaves: list[Any] = field(default_factory=list)  # of (args, kwargs) of the first call, as they are now
     output: Any = None  # of the first call
+
+    @property
+    def given(self) -> list[Any]:
+        """The leaves that are not None."""
+        return [leaf for leaf in self.leaves if leaf is not None]
 
     @property
     def is_single(self) -> bool:
@@ -57,8 +62,7 @@ def record(model: nn.Module, run: Callable[[], Tensor], *, watched: nn.Module | 
         now, leaves = next(clock), tree_flatten((args, kwargs))[0]
         if module is watched and module not in tape.calls:
             tape.given = _copied(leaves)
-        given = [leaf for leaf in leaves if leaf is not None]
-        tape.calls.setdefault(module, Calls(now, now, given)).last = now
+        tape.calls.setdefault(module, Calls(now, now, leaves)).last = now
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         if tape.calls[module].is_single:
