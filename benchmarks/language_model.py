@@ -8,8 +8,8 @@ follow the same loss curve to the end is seen in a run of it that isn't timed, w
 is. Peaks are of processes of their own (VmHWM), which load, train and end; ours keeps the pristine weights for the
 next run, as in a notebook.
 
-`exact`: fp32, the batches of the Trainer in its order. `bf16`: bf16 autocast and batches by length. Both compute the
-output layer at targets only.
+`exact`: fp32, the batches of the Trainer in its order. `bf16`: batches by length, and bf16 autocast where it is faster
+here, as for the best-set Trainer (`precision` and `peer_precision` say). Both compute the output layer at targets only.
 """
 
 import itertools
@@ -79,6 +79,7 @@ class Race:
                 repetitions=len(given[variant]),
                 tokens_a_second=1 / a_token[variant],
                 peer_tokens_a_second=1 / a_token[peer],
+                precision=ours.precision(given[variant][0]),
                 peer_precision=self.settings[peer].precision,
                 tokens=given[variant][0].targets,
                 **({"peak_mb": peaks[variant], "peer_peak_mb": peaks[peer]} if {variant, peer} <= {*peaks} else {}),

@@ -25,7 +25,7 @@ from workbench import run
 from workbench.baseline import Backbone
 from workbench.checkpoints import newest_valid, put_into
 from workbench.choices import Plan
-from workbench.events import CacheReady, Event, StepEnded
+from workbench.events import CacheReady, Event, RunStarted, StepEnded
 from workbench.preparation import Preparation
 from workbench.store import RunFolder
 from workbench.tasks import TABLE
@@ -48,7 +48,7 @@ PLAIN = {  # what both sides share: the Trainer's defaults, and nothing that cos
     "batching": "shuffled",
 }
 EXACT = {"precision": "fp32", "batching": "shuffled"}
-FAST = {"precision": "bf16", "batching": "by length"}
+FAST = {"precision": "auto", "batching": "by length"}  # bf16 where a trial finds it faster
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,12 @@ def without(finish: Finish) -> Finish:
 def found(finish: Finish, kind: type[Event]) -> Any:
     """Return the first event of a kind that our run told, or nothing."""
     return next((event for event in finish.events if isinstance(event, kind)), None)
+
+
+def precision(finish: Finish) -> str:
+    """Return in which precision our run computed."""
+    started: RunStarted = found(finish, RunStarted)
+    return started.precision
 
 
 def cached(finish: Finish) -> dict[str, Any]:

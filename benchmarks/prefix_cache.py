@@ -5,7 +5,8 @@ batches by length 30 times, and 8 times as fast as the best-set Trainer. The top
 times, and twice the best-set Trainer; all blocks: 3 times. Held-out accuracy stays within what the seed moves.
 
 `exact`: fp32, the batches of the Trainer in its order; `loss_difference` is the largest of any step of any repetition.
-`bf16`: bf16 autocast and batches by length. Accuracies are means over three seeds (order and head), on rows that no run
+`bf16`: batches by length, and bf16 autocast where it is faster here, as for the best-set Trainer (`precision` and
+`peer_precision` say). Accuracies are means over three seeds (order and head), on rows that no run
 has seen; `accuracy_noise` is the standard deviation of one run from seed to seed, of both sides together.
 """
 

@@ -92,6 +92,7 @@ class Race:
             repetitions=len(given[variant]),
             ours_whole_seconds=statistics.median(finish.whole_seconds for finish, _ in given[variant]),
             rows=len(self.prepared[0].examples(self.plan)[0]),
+            precision=ours.precision(given[variant][-1][0]),
             peer_precision="fp32" if peer == "trainer" else self.precision,
             **quality(given[variant], given[peer]),
             **({"loss_difference": difference(given[variant], given[peer])} if (variant, peer) == SAME else {}),

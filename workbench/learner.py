@@ -85,6 +85,7 @@ class Learner:
     tactics: Sequence[Tactic] = field(default_factory=tuple)
     is_whole: bool = True  # False while the optimizer is half-way through its parameters
     training_norms: tuple[nn.Module, ...] = ()  # norms whose running statistics move in a step
+    _counted: tuple[Plan, Examples, tuple[int, int]] | None = None
     _modes: list[tuple[nn.Module, bool]] | None = None  # each module, and whether it is in training mode in a step
 
     @property
@@ -101,12 +102,20 @@ class Learner:
     @property
     def windows_per_epoch(self) -> int:
         """Optimizer steps in one pass over the training examples."""
-        return windows_in(self.plan, self.train)
+        return self._extent()[0]
 
     @property
     def steps(self) -> int:
         """Optimizer steps that the whole run takes."""
-        return steps_in(self.plan, self.train)
+        return self._extent()[1]
+
+    def _extent(self) -> tuple[int, int]:
+        """Return the steps of an epoch and of the run: asked for many times a step, counted once a plan."""
+        known = self._counted
+        if known is None or known[0] is not self.plan or known[1] is not self.train:
+            extent = (windows_in(self.plan, self.train), steps_in(self.plan, self.train))
+            known = self._counted = (self.plan, self.train, extent)
+        return known[2]
 
     @property
     def evaluate_every(self) -> int:

@@ -111,10 +111,11 @@ def crossing(rows: Rows, cut: Cut, indices: Sequence[int], batch: Mapping[str, T
     chosen = torch.tensor(indices)
     if "order" in batch:
         chosen = chosen[batch["order"]]
-    starts, counts = rows.starts[chosen], rows.counts[chosen]
+    starts = rows.starts.index_select(0, chosen)
     form = cut.shape.of(height, time)
     if cut.shape.axis(TIME) is None:
-        return rows.kept.values[starts].view(_moved(form, cut)).movedim((0,), _front(cut))
+        return rows.kept.values.index_select(0, starts).view(_moved(form, cut)).movedim((0,), _front(cut))
+    counts = rows.counts.index_select(0, chosen)
     if rows.with_padding == "left":
         starts = starts + counts - time
     real = None if rows.with_padding else real_places(batch)
