@@ -102,17 +102,17 @@ def operations(plan: Plan, preparation: Preparation) -> int:
 def measured(name: str, preparation: Preparation, *, repetitions: int) -> list[form.Row]:
     """Return the lines of one case."""
     plans = {variant: CASES[name].change(**changes) for variant, changes in VARIANTS.items()}
-    for plan in plans.values():
-        ours.carry_out(plan, preparation)  # settings are measured now, and known when operations are counted
+    first = {v: ours.carry_out(plan.change(max_steps=1), preparation) for v, plan in plans.items()}
+    precisions = {v: ours.precision(finish) for v, finish in first.items()}  # measured now, not while we count
     needed = {variant: operations(plan, preparation) for variant, plan in plans.items()}
     uncached = {v: operations(plan.change(prefix_cache="off"), preparation) for v, plan in plans.items()}
     sides = {variant: lambda _, plan=plan: ours.carry_out(plan, preparation) for variant, plan in plans.items()}
-    rates = {f"gemm {precision}": lambda _, precision=precision: gemm_rate(precision) for precision in ("fp32", "bf16")}
+    rates = {f"gemm {p}": lambda _, p=p: gemm_rate(p) for p in sorted({*precisions.values()})}
     ends = form.in_turn(sides | rates, repetitions=repetitions)
     found = []
     for variant in plans:
         seconds = statistics.median(finish.seconds for finish in ends[variant])
-        precision = ours.precision(ends[variant][0])
+        precision = precisions[variant]
         rate = max(ends[f"gemm {precision}"])
         fields = {"gflop": needed[variant] / 1e9, "uncached_gflop": uncached[variant] / 1e9}
         fields |= {"gflop_a_second": needed[variant] / seconds / 1e9, "gemm_gflop_a_second": rate / 1e9}

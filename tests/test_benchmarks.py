@@ -45,7 +45,8 @@ def test_a_race_lays_our_loss_curve_over_the_trainers(script, cases, tmp_path):
         is_same = row["case"].endswith("exact") and row["peer"] == "trainer"
         assert ("loss_difference" in row) == is_same
         assert row.get("loss_difference", 0.0) < (1e-3 if script == "vision" else 1e-5)  # convolutions: see there
-        assert row.get("cache_loss_difference", 0.0) < 1e-5
+        # AdamW's first steps make of a last digit, which hangs on processor and threads, what the stages then add to
+        assert row.get("cache_loss_difference", 0.0) < (1e-5 if row["case"].startswith("head") else 1e-3)
         if is_same and "accuracy" in row:
             assert row["accuracy"] == pytest.approx(row["peer_accuracy"], abs=0.051)  # of 10 or 20 rows, one at most
     if script != "language_model":
