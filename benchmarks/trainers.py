@@ -33,6 +33,8 @@ from workbench.learner import adapt
 from workbench.monitoring import nats
 from workbench.preparation import Preparation
 from workbench.tasks.examples import IGNORED, Examples
+from workbench.tuning import choose_device
+from workbench.tuning.device import has_bf16
 
 Rows = Sequence[dict[str, Any]]
 
@@ -113,9 +115,13 @@ def arguments(plan: Plan, setting: Setting, *, task: str) -> dict[str, Any]:
 
 
 def faster_precision(plan: Plan, preparation: Preparation, *, steps: int, rows: Rows | None = None) -> str:
-    """Return "bf16" or "fp32", whichever takes the best-set Trainer less time here; this also warms it up."""
+    """Return "bf16" or "fp32", whichever takes the best-set Trainer less time here; this also warms it up.
+
+    A processor that only emulates bf16, a hundred times slower, is not asked to.
+    """
     taken: dict[str, float] = {}
-    for precision in ("fp32", "bf16", "fp32", "bf16"):
+    can_both = has_bf16(choose_device(plan.tuning.device))
+    for precision in ("fp32", "bf16") * 2 if can_both else ("fp32",):
         setting = Setting(is_best=True, precision=precision, last_step=steps)
         seconds = carry_out(plan, preparation, setting, rows=rows).seconds
         taken[precision] = min(seconds, taken.get(precision, seconds))
