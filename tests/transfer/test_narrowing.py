@@ -1,5 +1,7 @@
 """Where only the first place is read, the last block computes no more than that, and every number stays what it was."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import architectures
 import pytest
 import tiny
@@ -100,6 +102,16 @@ def test_what_follows_attention_sees_the_first_place_alone_and_attention_sees_al
     score(learner, batch)
     places = batch["input_ids"].shape[1]
     assert (after, attention, other) == ([1], [places], [places])
+
+
+def test_another_thread_that_runs_the_model_meanwhile_sees_every_place():
+    model, _ = architectures.make("bert")
+    found, (batch, time) = find(model), inputs(model, 3, 7)
+    seen = places_seen(model.bert.encoder.layer[2].intermediate)
+    with found.applied(model), ThreadPoolExecutor(1) as pool:
+        pool.submit(model, **batch).result()
+        model(**batch)
+    assert seen == [time, 1]
 
 
 def test_dropout_draws_for_the_places_that_are_left_with_the_same_chance():

@@ -47,9 +47,8 @@ def twin(value: Any, model: nn.Module) -> Any:
 def later_copy(tensor: Tensor) -> Tensor:
     """Return a copy without gradient, made when either of the two first changes."""
     plain = tensor.detach()
-    is_whole = (
-        plain.untyped_storage().nbytes() == plain.numel() * plain.element_size()
-    )  # else it would keep the rest too
+    # of a part, it would keep the rest as well
+    is_whole = plain.untyped_storage().nbytes() == plain.numel() * plain.element_size()
     storage = _later(plain.untyped_storage()) if is_whole and _is_plain(plain) else None
     return plain.clone() if storage is None else _like(plain, storage)
 

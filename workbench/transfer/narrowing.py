@@ -11,6 +11,7 @@ Left out: all but the last block, and blocks that autograd runs once more on its
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,12 +149,12 @@ def _narrowable(block: nn.Module, names: Sequence[str], given: Sequence[Given]) 
 
 @contextlib.contextmanager
 def _narrowed(model: nn.Module, paths: Sequence[str]) -> Iterator[list[int]]:
-    """Hand the modules the first place only within the block; yield how often each had more than that one."""
-    counts = [0] * len(paths)
+    """Hand the modules the first place only within the block, for this thread; yield how often each had more."""
+    counts, mine = [0] * len(paths), threading.get_ident()
 
     def hook(at: int) -> Callable[..., Given]:
         def first_only(leaf: Any) -> Any:
-            if not _has_places(leaf) or leaf.shape[1] == 1:
+            if not _has_places(leaf) or leaf.shape[1] == 1 or threading.get_ident() != mine:
                 return leaf
             counts[at] += 1
             return leaf.narrow(1, 0, 1)
