@@ -30,7 +30,7 @@ from workbench.choices import Plan
 from workbench.preparation import Preparation
 
 REPETITIONS, TIMED_STEPS = 5, 3
-ROWS = {"source": "everyday-chat", "max_rows": 10, "validation_fraction": 0.2, "test_fraction": 0.3}
+ROWS = {"source": "everyday-chat", "max_rows": 20, "validation_fraction": 0.2, "test_fraction": 0.3}
 PLAN = Plan().change(backbone="smollm2-135m", **ROWS, **{**ours.PLAIN, "batch_size": 8, "evaluation_rows": 4})
 CASES = {
     "top4 lora": {"trainable": "last 4", "method": "lora", "learning_rate": 1e-3},

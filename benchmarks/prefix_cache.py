@@ -34,11 +34,11 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("head", "head", 2e-3, 1024),
-    Case("top1", "last 1", 5e-4, 288),
-    Case("top2", "last 2", 2e-4, 288),
-    Case("top3", "last 3", 2e-4, 288),
-    Case("all", "all", 1e-4, 192),
+    Case("head", "head", 2e-3, 2048),
+    Case("top1", "last 1", 5e-4, 768),
+    Case("top2", "last 2", 2e-4, 768),
+    Case("top3", "last 3", 2e-4, 768),
+    Case("all", "all", 1e-4, 384),
 )
 VARIANTS = {"exact": ours.EXACT, "bf16": ours.FAST}
 
