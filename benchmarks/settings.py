@@ -17,8 +17,9 @@ import time
 import form
 import torch
 
+from workbench.building import build, trial_of
 from workbench.choices import Plan
-from workbench.learner import Learner, _trial, build
+from workbench.learner import Learner
 from workbench.preparation import Preparation
 from workbench.tuning import build_optimizer, choose_settings
 from workbench.tuning.settings import Settings, attention_of, convolved
@@ -43,7 +44,7 @@ class Stepper:
         train, validation = preparation.examples(plan)
         fixed = plan.change(precision="fp32")
         self.plan, self.learner = plan, build(preparation.own_backbone(plan), train, validation, fixed)
-        self.trial = _trial(self.learner)
+        self.trial = trial_of(self.learner)
         self.batch = self.trial.batch(self.trial.middling(min(ROWS, plan.tuning.batch_size)))
 
     def seconds(self, settings: Settings) -> float:

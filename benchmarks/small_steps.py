@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from workbench import engine, tuning
 from workbench.baseline import Backbone, blocks
+from workbench.building import build
 from workbench.choices import Plan
-from workbench.learner import Learner, build
+from workbench.learner import Learner
 from workbench.tasks.examples import Examples
 
 PLAN = Plan().change(trainable="all", batch_size=8, precision="fp32", device="cpu", dropout=0.0, schedule="constant")

@@ -20,9 +20,10 @@ from torch.nn import functional as F
 
 from workbench import tuning
 from workbench.baseline import Backbone, blocks
+from workbench.building import build
 from workbench.choices import Plan
 from workbench.events import StepEnded
-from workbench.learner import Learner, build
+from workbench.learner import Learner
 from workbench.preparation import Preparation
 from workbench.run import run
 from workbench.tasks.examples import Examples

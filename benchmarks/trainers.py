@@ -28,8 +28,8 @@ from torch.utils.data import Dataset, Sampler
 
 from workbench import transfer
 from workbench.baseline import Backbone
+from workbench.building import adapt
 from workbench.choices import Plan
-from workbench.learner import adapt
 from workbench.monitoring import nats
 from workbench.preparation import Preparation
 from workbench.tasks.examples import IGNORED, Examples

@@ -1,13 +1,14 @@
 import dataclasses
 import math
 import time
+import weakref
 
 import pytest
 import tiny
 import torch
 from torch.nn import functional as F
 
-from workbench import engine, learner, measuring
+from workbench import building, engine, learner, measuring
 from workbench.choices import Data, Plan
 from workbench.errors import LossError, RunError
 from workbench.events import EvaluationEnded, RunEnded, RunStarted, StepEnded
@@ -22,7 +23,7 @@ def make(kind="bert", plan=PLAN, count=40, **options):
     task = TABLE[backbone.task]
     train = task.encode(tiny.rows(kind, count), backbone, Data(max_length=10))
     validation = task.encode(tiny.rows(kind, 13), backbone, Data(max_length=10))
-    return learner.build(backbone, train, validation, plan)
+    return building.build(backbone, train, validation, plan)
 
 
 def weights(model):
@@ -82,6 +83,22 @@ def test_accumulation_changes_neither_loss_nor_gradient(kind, batch_size, accumu
         assert step.targets == int((whole["labels"] != -100).sum())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert step.gradient_norm == pytest.approx(math.sqrt(sum(g.square().sum().item() for g in expected)), rel=1e-4)
+
+
+def test_the_batches_of_a_window_are_made_one_at_a_time(monkeypatch):
+    made, alive, most = make("bert", PLAN.change(batch_size=4, accumulation_steps=5)), [], []
+    batch = type(made).batch
+
+    def counted(learner, examples, indices):
+        found = batch(learner, examples, indices)
+        alive.append(weakref.ref(found["input_ids"]))
+        most.append(sum(ref() is not None for ref in alive))
+        return found
+
+    monkeypatch.setattr(type(made), "batch", counted)
+    engine.take_step(made)
+    assert len(most) == 5
+    assert max(most) <= 2
 
 
 def test_the_last_window_of_an_epoch_is_normalised_by_its_own_targets():
@@ -287,7 +304,10 @@ def test_a_window_without_a_target_moves_nothing(kind):
     before = weights(made.model)
     collate = made.train.collate
     unlabelled = dataclasses.replace(
-        made.train, collate=lambda items: {**(batch := collate(items)), "labels": batch["labels"] * 0 + IGNORED}
+        made.train,
+        collate=lambda items: {**(batch := collate(items)), "labels": batch["labels"] * 0 + IGNORED},
+        labels=[IGNORED] * len(made.train),
+        outline=None,
     )
     made.train = unlabelled
     step = engine.take_step(made)

@@ -15,7 +15,7 @@ from datasets import Dataset
 from PIL import Image
 from torch.nn import functional as F
 
-from workbench import baseline, engine, learner, measuring, packs
+from workbench import baseline, building, engine, learner, measuring, packs
 from workbench.choices import Data, Plan
 from workbench.seeding import seeded
 from workbench.tasks import TABLE
@@ -71,7 +71,7 @@ def made(case, **changes):
             head = backbone.model.lm_head
             head.weight = torch.nn.Parameter(torch.randn_like(head.weight))
         encoded = [TABLE[backbone.task].encode(part, backbone, plan.data) for part in (train, validation)]
-        built = learner.build(backbone, *encoded, plan.change(evaluation_rows=10**6))
+        built = building.build(backbone, *encoded, plan.change(evaluation_rows=10**6))
         for name, parameter in built.model.named_parameters():  # far enough from zero to tell classes and words apart
             parameter.add_(0.3 * torch.randn_like(parameter)) if "norm" not in name.lower() else None
     return built, train, validation
@@ -194,7 +194,7 @@ def test_a_sliding_window_scores_each_token_once_in_its_own_context(overlap):
     examples = TABLE["language-modeling"].encode(Dataset.from_dict({"text": [text]}), backbone, choice)
     tokens = backbone.preprocessor(text)["input_ids"]
     assert len(tokens) > 5 * LIMIT
-    built = learner.build(backbone, examples, examples, PLAN.change(batch_size=3, evaluation_rows=1000))
+    built = building.build(backbone, examples, examples, PLAN.change(batch_size=3, evaluation_rows=1000))
     *_, ended = measuring.evaluate(built)
     with torch.no_grad():
         nats = [nats.item() for nats, _, _ in sliding(built.model, tokens, overlap)]
@@ -234,7 +234,7 @@ def test_the_loss_over_a_vocabulary_of_49_152_words_is_exact_too():
     backbone = baseline.load("smollm2-135m", task="language-modeling")
     texts = ["The quality of mercy is not strained; it droppeth as the gentle rain from heaven. " * 2, "We saw a film."]
     examples = TABLE["language-modeling"].encode(Dataset.from_dict({"text": texts}), backbone, Data(max_length=LIMIT))
-    built = learner.build(backbone, examples, examples, PLAN.change(trainable="last 1"))
+    built = building.build(backbone, examples, examples, PLAN.change(trainable="last 1"))
     built.model.eval()
     with torch.no_grad():
         tokens = [backbone.preprocessor(text)["input_ids"] for text in texts]

@@ -7,7 +7,7 @@ import tiny
 import torch
 from sklearn.metrics import matthews_corrcoef
 
-from workbench import engine, learner, measuring
+from workbench import building, engine, learner, measuring
 from workbench.choices import Data, Plan
 from workbench.errors import RunError
 from workbench.monitoring import resolve
@@ -33,7 +33,7 @@ def made(kind="bert", plan=PLAN, metrics=(), count=12, **options):
         TABLE[backbone.task].encode(tiny.rows(kind, rows), backbone, Data(max_length=10, **options))
         for rows in (count, 9)
     )
-    return learner.build(backbone, train, validation, plan, metrics=resolve(metrics))
+    return building.build(backbone, train, validation, plan, metrics=resolve(metrics))
 
 
 def bits(model):
@@ -57,6 +57,24 @@ def spoil(made, *indices):
 
     made.task = Spoilt()
     return sizes
+
+
+def test_what_is_measured_keeps_to_the_budget_of_tokens_too():
+    built = made("gpt2", PLAN.change(batch_tokens=12, batch_size=16))
+    sizes, nats = [], built.task.nats
+
+    class Seen(type(built.task)):
+        def nats(self, model, batch):
+            sizes.append(batch["input_ids"].shape)
+            return nats(model, batch)
+
+    built.task = Seen()
+    *_, small = measuring.evaluate(built)
+    assert all(rows == 1 or rows * time <= 12 for rows, time in sizes)
+    built.plan = built.plan.change(batch_tokens=None)
+    *_, large = measuring.evaluate(built)
+    assert len(sizes) > 2
+    assert small.metrics["loss"] == pytest.approx(large.metrics["loss"], abs=1e-6)
 
 
 def test_culprits_are_the_examples_whose_own_loss_is_not_finite():

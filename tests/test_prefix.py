@@ -7,17 +7,18 @@ import tiny
 import torch
 import transformers as tf
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_hook
 
-from workbench import engine, filling, prefix
+from workbench import comparing, engine, filling, prefix
 from workbench.adjusting import Change, adjust
 from workbench.baseline import Backbone, blocks
+from workbench.building import build
 from workbench.choices import Data, Plan
 from workbench.events import CacheProgressed, CacheReady, CacheRefused, EvaluationEnded, RunStarted, StepEnded
-from workbench.learner import build
 from workbench.seeding import seeded
 from workbench.tasks import TABLE
 from workbench.tasks.examples import IGNORED, Examples
-from workbench.transfer import shelf
+from workbench.transfer import room, shelf
 from workbench.transfer.reuse import KEPT
 from workbench.tuning import Settings
 
@@ -93,6 +94,16 @@ def test_a_run_tells_the_same_with_the_cache_and_without(case):
         assert torch.allclose(one, two, atol=2e-4), name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["BERT", "BERT with LoRA", "GPT-2, padded", "Llama, tied head", "ViT, head", "ResNet"])
+def test_in_bf16_a_run_tells_the_same_within_what_it_rounds(case):
+    kind, options = CASES[case]
+    plan = PLAN.change(**options, precision="bf16", learning_rate=1e-4)
+    cached, plain = (told(make(kind, plan.change(prefix_cache=cache))) for cache in ("auto", "off"))
+    assert len(ready(cached)) == 2
+    assert torch.allclose(numbers(cached), numbers(plain), rtol=0, atol=0.02)
+
+
 def test_the_frozen_blocks_run_once_a_row_whatever_the_epochs():
     made, rows = make("bert", PLAN.change(epochs=20, evaluate_every=3)), []
     attention = made.model.bert.encoder.layer[0].attention
@@ -145,6 +156,108 @@ def test_anything_else_below_makes_another_one(change):
     assert found[-1].reused is False
 
 
+class Scaled(tf.BertForSequenceClassification):
+    """Multiplies what the embeddings give."""
+
+    factor = 1.0
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.bert.embeddings.register_forward_hook(lambda module, args, out: out * self.factor)
+        self.bert.embeddings.factor = self.factor
+
+
+def test_a_number_that_a_frozen_module_holds_makes_another_one():
+    def scaled(factor):
+        with seeded(0):
+            model = type("Scaled", (Scaled,), {"factor": factor, "__module__": __name__})(
+                tiny.backbone("bert").model.config
+            )
+        return make("bert", PLAN, model=model)
+
+    assert [event.reused for event in ready(told(scaled(1.0)))] == [False, False]
+    assert [event.reused for event in ready(told(scaled(1.0)))] == [True, True]
+    assert [event.reused for event in ready(told(scaled(2.0)))] == [False, False]
+
+
+TYPED = """
+class Layer(tf.models.bert.modeling_bert.BertLayer):
+    def forward(self, x, *args, **kwargs):
+        return super().forward({given}, *args, **kwargs)
+
+class Mine(tf.BertForSequenceClassification):
+    def __init__(self, config):
+        super().__init__(config)
+        for layer in self.bert.encoder.layer:
+            layer.__class__ = Layer
+"""
+
+
+def test_another_forward_in_a_cell_makes_another_one():
+    def events(given):
+        cell = {"tf": tf, "__name__": "__main__"}
+        exec(TYPED.format(given=given), cell)
+        with seeded(0):
+            model = cell["Mine"](tiny.backbone("bert").model.config)
+        return ready(told(make("bert", PLAN, model=model)))
+
+    reused = [[event.reused for event in events(given)] for given in ("x", "x", "2 * x")]
+    assert reused == [[False, False], [True, True], [False, False]]
+
+
+def test_a_hook_of_ones_own_makes_another_one():
+    told(make("bert"))
+    made = make("bert")
+    made.model.bert.embeddings.register_forward_hook(lambda module, args, out: 2 * out)
+    assert [event.reused for event in ready(told(made))] == [False, False]
+
+
+def test_rows_kept_in_another_form_are_another_thing():
+    """Whether rows have places hangs on the lengths of the other split too."""
+    made = make("gpt2", task="text-classification")
+    alike = made.train.sample(20, seed=0)
+    alike = dataclasses.replace(
+        alike, items=[(torch.arange(3, 8) + number % 9, number % 2) for number in range(20)], lengths=[5] * 20
+    )
+    longer = dataclasses.replace(alike, items=[*alike.items[:-1], (torch.arange(3, 10), 1)], lengths=[5] * 19 + [7])
+    plan = PLAN.change(trainable="last 1")
+    of_one, of_more = (
+        ready(told(make("gpt2", plan, task="text-classification", examples=(alike, validation))))
+        for validation in (dataclasses.replace(alike), longer)
+    )
+    assert len(of_one) == len(of_more) == 2
+
+
+@pytest.mark.parametrize(("lacking", "places"), [(1, ["memory", "disk"]), (0, ["memory", "memory"])])
+def test_both_splits_together_keep_to_the_budget(lacking, places, monkeypatch):
+    sizes = [64 * sum(examples.lengths) for made in (make("bert"),) for examples in (made.validation, made.train)]
+    monkeypatch.setattr(room, "budget", lambda asked: sum(sizes) - lacking)
+    for _ in range(2):  # made, and found
+        events = ready(told(make("bert")))
+        assert [event.size_bytes for event in events] == sizes
+        assert [event.place for event in events] == places
+
+
+def test_a_smaller_budget_than_before_is_heeded():
+    told(make("bert"))
+    events = ready(told(make("bert", PLAN.change(cache_memory_mb=0))))
+    assert [(event.place, event.reused) for event in events] == [("disk", True)] * 2
+
+
+def test_a_file_that_can_not_be_read_is_not_taken_for_a_full_disk():
+    made = make("vit")
+
+    def broken(items):
+        if len(items) > 3:
+            raise OSError("cannot identify image file")
+        return made.train.collate(items)
+
+    train = dataclasses.replace(made.train, collate=broken, outline=None)
+    story = prefix.prepare(make("vit", examples=(train, made.validation)))
+    (why,) = [event.what for event in story if isinstance(event, CacheRefused)]
+    assert why == "they could not be looked into: OSError: cannot identify image file"
+
+
 def test_beyond_the_budget_it_is_mapped_from_disk_and_gives_the_same_bits():
     inside, beyond = told(make("bert")), None
     shelf.clear()
@@ -178,14 +291,17 @@ def test_to_move_up_by_a_block_runs_that_block_once_a_row_and_no_other(monkeypat
         return kept
 
     monkeypatch.setattr(filling.Filling, "carried_out", counted)
-    for number in rows:
-        attention = made.model.bert.encoder.layer[number].attention
-        attention.register_forward_hook(
-            lambda module, args, out, number=number: rows.update(
-                {number: rows[number] + len(is_filling) * len(args[0])}
-            )
-        )
-    assert all(event.advanced_from for event in prefix.prepare(made) if isinstance(event, CacheReady))
+    numbers_of = {made.model.bert.encoder.layer[number].attention: number for number in rows}
+
+    def count(module, args, out):
+        if is_filling and module in numbers_of:
+            rows[numbers_of[module]] += len(args[0])
+
+    hook = register_module_forward_hook(count)  # one of the model's own would make other rows of it
+    try:
+        assert all(event.advanced_from for event in prefix.prepare(made) if isinstance(event, CacheReady))
+    finally:
+        hook.remove()
     assert rows == {0: 0, 1: 54}  # training and validation examples
 
 
@@ -238,7 +354,7 @@ def test_where_the_disk_has_no_room_memory_does_for_the_run(how, monkeypatch, tm
     whole = told(make("bert"))
     shelf.clear()
     if how == "full":
-        monkeypatch.setattr(shelf, "SPARE", 10**18)
+        monkeypatch.setattr(room, "SPARE", 10**18)
     else:
         (tmp_path / "file").write_text("in the way")
         monkeypatch.setenv("FINETUNE_WORKBENCH_ACTIVATIONS", str(tmp_path / "file"))
@@ -293,13 +409,16 @@ class TestRefused:
         (why,) = self.why(make("vit", examples=(train, made.validation)))
         assert "random augmentation" in why
 
-    def test_where_an_answer_hangs_on_the_batch(self):
-        made = make("bert")
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_where_an_answer_hangs_on_the_batch(self, precision):
+        plan = PLAN.change(precision=precision)
+        made = make("bert", plan)
         with torch.no_grad():  # far enough from zero for an answer to hang on anything
             for parameter in made.model.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
-        made = build(made.backbone, made.train, made.validation, PLAN, settings=Settings())
-        made.model.bert.encoder.layer[0].forward = leaking(made.model.bert.encoder.layer[0].forward)
+        made = build(made.backbone, made.train, made.validation, plan, settings=Settings().obeying(plan.tuning))
+        share = 1.0 if precision == "fp32" else 0.01  # which bf16 would pass off as rounding
+        made.model.bert.encoder.layer[0].forward = leaking(made.model.bert.encoder.layer[0].forward, share)
         (why,) = self.why(made)
         assert "hangs on the batch" in why
 
@@ -312,19 +431,19 @@ class TestRefused:
         assert why == "they could not be looked into: RuntimeError: element 0 of tensors does not require grad"
 
     def test_where_the_answer_from_what_was_kept_breaks_and_the_run_then_starts_from_its_inputs(self, monkeypatch):
-        made, answer = make("bert"), prefix.score
+        made, answer = make("bert"), comparing.score
 
         def strange(learner, batch):
             if KEPT in batch:
                 raise RuntimeError("no mask")
             return answer(learner, batch)
 
-        monkeypatch.setattr(prefix, "score", strange)
+        monkeypatch.setattr(comparing, "score", strange)
         (why,) = self.why(made)
         assert why == "they could not be looked into: RuntimeError: no mask"
 
     def test_where_neither_disk_nor_memory_has_room(self, monkeypatch):
-        monkeypatch.setattr(shelf, "SPARE", 10**18)
+        monkeypatch.setattr(room, "SPARE", 10**18)
         (why,) = self.why(make("bert", PLAN.change(cache_memory_mb=0)))
         assert "No space left on device" in why
 
@@ -357,12 +476,12 @@ class TestRefused:
         assert "block 2 reads" in why
 
 
-def leaking(forward):
+def leaking(forward, share):
     """A layer in which rows of a batch see each other."""
 
     def run(hidden_states, *args, **kwargs):
         out = forward(hidden_states, *args, **kwargs)
-        return out + out.mean(0, keepdim=True)
+        return out + share * out.mean(0, keepdim=True)
 
     return run
 

@@ -37,6 +37,22 @@ def test_the_whole_story_is_in_the_log_before_it_is_told(tmp_path):
     assert list_runs(tmp_path)[0].state == "completed"
 
 
+def stages(events):
+    return [event.stage for event in events if isinstance(event, StageStarted)]
+
+
+def test_each_thing_that_takes_time_before_the_first_step_is_named(tmp_path):
+    first = run(PLAN, table=tiny.frame(), runs=tmp_path)
+    begun = []
+    while not (begun and isinstance(begun[-1], StepEnded)):
+        begun.append(next(first))
+    loading = ["reading the data", "loading the backbone", "encoding the data"]
+    assert stages(begun) == [*loading, "trying settings on this machine"]
+    first.close()
+    folder = RunFolder(next(tmp_path.iterdir()))
+    assert stages(run(folder=folder, table=tiny.frame())) == [*loading, "restoring the checkpoint"]
+
+
 def test_leaving_off_ends_the_run_with_a_usable_checkpoint(tmp_path):
     story = run(PLAN, table=tiny.frame(), runs=tmp_path)
     for event in story:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench import transfer, tuning
+from workbench.building import adapt
 from workbench.choices import LIVE_FIELDS, Plan
 from workbench.errors import PlanError, nearest
 from workbench.events import PlanAdjusted
-from workbench.learner import Learner, adapt
+from workbench.learner import Learner
 from workbench.seeding import mixed
 
 FORK_FIELDS = (  # what a fork can change in mid-run: all that only steps to come depend on

@@ -28,6 +28,7 @@ from torch import Tensor
 from workbench import transfer
 from workbench.adjusting import rebuild_optimizer
 from workbench.baseline import Backbone
+from workbench.building import adapt
 from workbench.checkpoint_files import OLD, PARTIAL, entry, sync
 from workbench.checkpoint_files import Checkpoint as Checkpoint
 from workbench.checkpoint_files import State as State
@@ -40,7 +41,7 @@ from workbench.checkpoint_files import tidy as tidy
 from workbench.checkpoint_files import verified as verified
 from workbench.errors import RunError
 from workbench.json_values import reader
-from workbench.learner import Learner, adapt
+from workbench.learner import Learner
 from workbench.plain_files import read_text
 
 

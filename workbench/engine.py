@@ -168,22 +168,21 @@ def take_step(learner: Learner) -> StepEnded:
 
 def _accumulate(learner: Learner) -> tuple[float, int, int]:
     """Leave the gradient of one window in place; return its loss (nats per target), targets and rows."""
-    indices = _window(learner)
-    window = [learner.batch(learner.train, batch) for batch in indices]
-    targets = sum(int((batch["labels"] != IGNORED).sum()) for batch in window)
+    window = _window(learner)
+    targets = sum(int((learner.train.labelled(indices)["labels"] != IGNORED).sum()) for indices in window)
     for group in learner.optimizer.param_groups:  # what `zero_grad` does, which asks the compiler first, each time
         for parameter in group["params"]:
             parameter.grad = None
     loss = 0.0
-    for batch, members in zip(window, indices, strict=True):
-        with _norms_at_rest(learner) if len(members) == 1 else contextlib.nullcontext():
-            share = counted_nats(learner, batch)[0] / max(targets, 1)
+    for indices in window:  # one batch at a time: that is what a window of several is for
+        with _norms_at_rest(learner) if len(indices) == 1 else contextlib.nullcontext():
+            share = counted_nats(learner, learner.batch(learner.train, indices))[0] / max(targets, 1)
         share.backward()
         loss += share.item()
     penalties = [value for tactic in learner.tactics if (value := tactic.penalty(learner.model)) is not None]
     if penalties:
         torch.stack(penalties).sum().backward()
-    return loss, targets, sum(map(len, indices))
+    return loss, targets, sum(map(len, window))
 
 
 @contextlib.contextmanager

@@ -38,7 +38,8 @@ def evaluate(
     """
     _check_metrics(learner)
     rows, tally = learner.validation if examples is None else examples, Tally()
-    batches = rows.sorted_batches(min(64, learner.plan.tuning.batch_size))
+    choice = learner.plan.tuning
+    batches = rows.sorted_batches(min(64, choice.batch_size), tokens=choice.batch_tokens)
     learner.model.eval()
     for number, indices in enumerate(batches, start=1):
         _count(learner, rows, indices, tally)

@@ -14,11 +14,12 @@ import pandas as pd
 from workbench import engine, monitoring, tuning
 from workbench.adjusting import adjust
 from workbench.baseline import Backbone
+from workbench.building import build
 from workbench.checkpoints import Checkpoint, all_in, restore, state_of
 from workbench.control import Control
 from workbench.errors import RunError
 from workbench.events import EvaluationEnded, Event, RunForked, StepEnded
-from workbench.learner import Learner, build
+from workbench.learner import Learner
 from workbench.measuring import evaluate
 from workbench.models import copy_of
 from workbench.preparation import Preparation

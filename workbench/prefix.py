@@ -12,25 +12,22 @@ Left out: caches of what random augmentation gives, which would have to be anoth
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import xxhash
-from torch import Tensor
 
 from workbench import provenance
+from workbench.comparing import by_length, check, spread
 from workbench.events import CacheProgressed, CacheReady, CacheRefused
 from workbench.filling import Filling, Source, by_example
-from workbench.learner import Learner, counted_nats, score
-from workbench.tasks.examples import Batch, Examples
-from workbench.transfer import cutting, shelf
+from workbench.learner import Learner
+from workbench.tasks.examples import Examples
+from workbench.transfer import cutting, room, shelf
 from workbench.transfer.cuts import Cut, UncuttableError
-from workbench.transfer.patching import watched
-from workbench.transfer.reuse import Reuse, crossing, extent, labels_padding, taken
-
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.1}  # of the largest number that crosses, between two batches that a row is in
-WIDE = {"fp32": 1e-3, "bf16": 0.5}  # of the largest logit: answers hang on what learns, so only what is plainly wrong
+from workbench.transfer.reuse import Reuse, extent, labels_padding
 
 SPLITS = ("validation", "train")
 Told = CacheProgressed | CacheReady | CacheRefused
@@ -63,7 +60,7 @@ def prepare(learner: Learner, *, splits: Sequence[str] = SPLITS) -> Iterator[Tol
     except UncuttableError as error:
         if str(error):
             yield CacheRefused(step=learner.step, what=str(error))
-    except OSError as error:
+    except shelf.NoRoomError as error:
         what = f"what the frozen blocks give could not be kept: {error.strerror or error}"
         yield CacheRefused(step=learner.step, what=what)
     except Exception as error:  # whatever a stranger's model does when it is looked at, it can train as usual
@@ -110,42 +107,47 @@ def _splits(learner: Learner) -> Iterator[tuple[str, Examples]]:
         yield "train", learner.train
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """Under what the rows of some examples are kept.
+
+    Attributes:
+        key: A hash of all that they are computed from.
+        about: What they share with what was kept at other boundaries.
+        below: Name -> hash of all in the blocks below the cut.
+    """
+
+    key: str
+    about: Mapping[str, str]
+    below: Mapping[str, str]
+
+    @property
+    def padding(self) -> str:
+        """Side of padding that is kept as well; "" where it is not."""
+        return self.about["padding"]
+
+
 class _Work:
     """One cut of a learner, and what has to be done for it."""
 
     def __init__(self, learner: Learner, cut: Cut | None = None) -> None:
         self.learner, self.first = learner, _first(learner)
         self.cut = cut or _cut(learner, self.first)
-        self.limit = shelf.budget(learner.plan.transfer.cache_memory_mb)
+        self.limit = room.budget(learner.plan.transfer.cache_memory_mb)
 
     def keep(self, split: str, examples: Examples, reuse: Reuse) -> Generator[CacheProgressed, None, CacheReady]:
         """Find what was kept of the examples, or compute it; put it into `reuse` and return that fact."""
-        began = time.perf_counter()
-        padding = labels_padding(examples.padded(_spread(examples)))
-        about: dict[str, Any] = {"base": provenance.base(self.learner, examples), "padding": padding}
-        below = provenance.below(self.learner, self.first)
-        found = repr((sorted(about.items()), self.cut.entry, self.cut.first_of, sorted(below.items())))
-        key = xxhash.xxh3_128(found.encode()).hexdigest()
-        kept, source = shelf.find(key, limit=self.limit), Source()
-        is_reused = kept is not None
+        began, entry = time.perf_counter(), self._entry(examples)
+        beside = sum(rows.kept.size_bytes for rows in reuse.rows.values() if rows.kept.place == "memory")
+        kept, filling = shelf.find(entry.key, limit=self.limit, beside=beside), None
         if kept is None:
-            if self.learner.moved_though_frozen():
-                raise UncuttableError("something frozen is not what it was")
-            source = self._nearest(examples, about, below)
-            filling = Filling(self.learner, self.cut, split, examples, source, padding)
-            if source.cut and not filling.is_exact():
-                source = Source()
-                filling = Filling(self.learner, self.cut, split, examples, source, padding)
-            about |= {"first": self.first, "below": below}
-            try:
-                kept = yield from filling.carried_out(shelf.Writer(key, about, limit=self.limit))
-            except OSError:  # the disk can't be written: for this run alone, then, if memory is enough
-                kept = yield from filling.carried_out(shelf.Loose(limit=self.limit))
-        reuse.rows[id(examples)] = by_example(kept, examples, padding)
+            filling = self._filling(split, examples, entry)
+            kept = yield from self._filled(filling, entry, beside)
+        reuse.rows[id(examples)] = by_example(kept, examples, entry.padding)
         try:
-            self.check(examples, reuse)
-        except UncuttableError:
-            shelf.remove(key)
+            check(self.learner, self.cut, examples, reuse)
+        except Exception:
+            shelf.remove(entry.key)
             raise
         return CacheReady(
             step=self.learner.step,
@@ -156,78 +158,58 @@ class _Work:
             budget_bytes=self.limit,
             place=kept.place,
             seconds=time.perf_counter() - began,
-            reused=is_reused,
-            advanced_from=source.cut.boundary if source.cut else "",
+            reused=filling is None,
+            advanced_from=filling.source.cut.boundary if filling and filling.source.cut else "",
         )
 
-    def _nearest(self, examples: Examples, about: Mapping[str, Any], below: Mapping[str, str]) -> Source:
+    def _entry(self, examples: Examples) -> _Entry:
+        padding = labels_padding(examples.padded(spread(examples)))
+        about = {"base": provenance.base(self.learner, examples), "padding": padding}
+        below = provenance.below(self.learner, self.first)
+        found = repr((sorted(about.items()), self.cut.entry, _form(self.cut), sorted(below.items())))
+        return _Entry(xxhash.xxh3_128(found.encode()).hexdigest(), about, below)
+
+    def _filling(self, split: str, examples: Examples, entry: _Entry) -> Filling:
+        """Return how to compute it: from a lower boundary at which rows were kept, if that gives the inputs' bits."""
+        if self.learner.moved_though_frozen():
+            raise UncuttableError("something frozen is not what it was")
+        source = self._nearest(examples, entry)
+        filling = Filling(self.learner, self.cut, split, examples, source, entry.padding)
+        return filling if source.cut is None or filling.is_exact() else replace(filling, source=Source())
+
+    def _filled(self, filling: Filling, entry: _Entry, beside: int) -> Generator[CacheProgressed, None, shelf.Kept]:
+        """Compute it and keep it on disk; where that fails, for this run alone, if memory is enough."""
+        about = {**entry.about, "first": self.first, "below": entry.below, "form": _form(self.cut)}
+        try:
+            writer = shelf.Writer(entry.key, about, limit=self.limit, beside=beside)
+            return (yield from filling.carried_out(writer))
+        except shelf.NoRoomError:
+            return (yield from filling.carried_out(shelf.Loose(limit=self.limit - beside)))
+
+    def _nearest(self, examples: Examples, entry: _Entry) -> Source:
         """Return the highest lower boundary at which the same rows were kept, with the same blocks beneath."""
         found = [
-            (said["first"], key)
-            for key, said in shelf.others(about)
-            if said["first"] < self.first and said["below"].items() <= below.items()
+            (said["first"], key, said["form"])
+            for key, said in shelf.others(entry.about)
+            if said["first"] < self.first and said["below"].items() <= entry.below.items()
         ]
-        for first, key in sorted(found, reverse=True):
+        for first, key, form in sorted(found, reverse=True):
             with contextlib.suppress(UncuttableError):
-                cut, kept = _cut(self.learner, first), shelf.find(key, limit=self.limit)
-                if cut.first_of is None and kept is not None:
-                    return Source(cut, by_example(kept, examples, about["padding"]))
+                cut = _cut(self.learner, first)
+                is_alike = cut.first_of is None and form == _form(cut)
+                if is_alike and (kept := shelf.find(key, limit=0)) is not None:  # only passed through
+                    return Source(cut, by_example(kept, examples, entry.padding))
         return Source()
 
-    def check(self, examples: Examples, reuse: Reuse) -> None:
-        """Compare what was kept with what crosses the cut in other batches. Raises UncuttableError.
 
-        One is a short example alone and one has a long one beside it, so that a row that hangs on its neighbours, or
-        on where padding puts it, is found out. It is what crosses that is compared, which nothing that learns changes.
-        """
-        spread = _spread(examples)
-        for indices in (spread[:1], [spread[0], spread[-1]]):
-            crosses, answers = self._apart(examples, indices, reuse)
-            if not crosses <= TOLERANCE[self.learner.precision]:
-                raise UncuttableError(
-                    f"what a row gives hangs on the batch it is in: it differs by {crosses:.1g} of it"
-                )
-            if not answers <= WIDE[self.learner.precision]:
-                raise UncuttableError("from what was kept, the model answers otherwise than from its inputs")
-
-    def _apart(self, examples: Examples, indices: list[int], reuse: Reuse) -> tuple[float, float]:
-        """Return how far what crosses is from what was kept, and the answers from those there, each of the largest."""
-        learner, rows, found = self.learner, reuse.rows[id(examples)], list[Tensor]()
-        batch = learner.settings.moved(examples.padded(indices), learner.device)
-        with torch.no_grad():
-            whole = self._whole_answer(batch, found.append)
-            learner.reuse = reuse
-            try:
-                from_cut = self._answer(learner.batch(examples, indices))
-            finally:
-                learner.reuse = None  # a cut that fails here is refused, and nothing may start from it
-        now, _ = taken(found[0], self.cut, batch, with_padding=rows.with_padding)
-        kept, _ = taken(crossing(rows, self.cut, indices, batch), self.cut, batch, with_padding=rows.with_padding)
-        crosses = float((now.cpu().float() - kept.float()).abs().max()) / max(1e-6, float(now.abs().max()))
-        answers = float((from_cut - whole).abs().max()) / max(0.1, float(whole.abs().max())) if whole.numel() else 0.0
-        return crosses, answers
-
-    def _whole_answer(self, batch: Batch, take: Callable[[Tensor], None]) -> Tensor:
-        """Return the answer from the inputs, all of it computed, and have what crosses the cut taken."""
-        learner = self.learner
-        narrowing, learner.narrowing = learner.narrowing, None
-        try:
-            with watched(learner.model, self.cut, take):
-                return self._answer(batch)
-        finally:
-            learner.narrowing = narrowing
-
-    def _answer(self, batch: Batch) -> Tensor:
-        """Return logits, or a loss where logits take hundreds of megabytes."""
-        if self.learner.task.names_classes:
-            return score(self.learner, batch)[0].float()
-        nats, targets = counted_nats(self.learner, batch)
-        return nats / max(1, targets)
+def _form(cut: Cut) -> str:
+    """Return in what form rows are kept: whether they have places hangs on the lengths of all that was looked at."""
+    return repr((cut.shape, cut.first_of))
 
 
 def _cut(learner: Learner, first: int) -> Cut:
     """Return the cut below block `first`, tried on the shortest examples and one that is longer, if any is."""
-    order = _sorted(learner.train)
+    order = by_length(learner.train)
     few = [order[0], order[min(1, len(order) - 1)]]
     small = _trial(learner, learner.train, few)
     large = _trial(learner, *_longer(learner, few))
@@ -241,15 +223,11 @@ def _longer(learner: Learner, few: list[int]) -> tuple[Examples, list[int]]:
     """Return three examples, from wherever there are any, of which the longest differs from these in length."""
     time = learner.train.lengths[few[-1]]
     for examples in (learner.train, learner.validation):
-        order = _sorted(examples)
+        order = by_length(examples)
         for index in order:
             if examples.lengths[index] > time or (examples is not learner.train and examples.lengths[index] != time):
                 return examples, [order[0], order[0], index]
     return learner.train, [*few, few[-1]]
-
-
-def _sorted(examples: Examples) -> list[int]:
-    return sorted(range(len(examples)), key=lambda index: (examples.lengths[index], index))
 
 
 def _trial(learner: Learner, examples: Examples, indices: list[int]) -> cutting.Trial:
@@ -258,9 +236,3 @@ def _trial(learner: Learner, examples: Examples, indices: list[int]) -> cutting.
     if any(not torch.equal(value.cpu(), again[name]) for name, value in batch.items()):
         raise UncuttableError("the same rows give other inputs each time (random augmentation)")
     return cutting.Trial(lambda: learner.task.score(learner.model, batch)[0], *extent(batch))
-
-
-def _spread(examples: Examples) -> list[int]:
-    """Return some examples from the shortest to the longest, both included."""
-    order = _sorted(examples)
-    return list(dict.fromkeys(order[(len(order) - 1) * place // 3] for place in range(4)))

@@ -4,9 +4,9 @@ Two runs that agree in all of it would compute the same bits, so one can take wh
 differs, so does the hash, and nothing stale is ever found.
 """
 
-import contextlib
-import inspect
 import re
+from collections.abc import Iterable
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from workbench.filling import portions
 from workbench.learner import Learner
 from workbench.tasks.examples import Examples
 
-FORMAT = 1  # of what is kept; another one makes everything that was kept before stale
+FORMAT = 2  # of what is kept; another one makes everything that was kept before stale
+_VERSIONED = ("builtins", "torch", "transformers", "peft", "abc", "typing", "collections")  # code with a version
+_PLAIN = (bool, int, float, str)
 _ABOVE = ("_name_or_path", "id2label", "label2id", "num_labels", "problem_type", "architectures", "dtype")
 
 
@@ -34,7 +36,15 @@ def below(learner: Learner, first: int) -> dict[str, str]:
 
 def _form(module: nn.Module) -> str:
     """Return a hash of what a module is made of, layer by layer; dropout rests where it is frozen."""
-    return xxhash.xxh3_128(re.sub(r"Dropout\w*\(.*?\)", "", repr(module)).encode()).hexdigest()
+    layers = re.sub(r"Dropout\w*\(.*?\)", "", repr(module))
+    parts = [(path, _plain(part)) for path, part in module.named_modules() if "Dropout" not in type(part).__name__]
+    return xxhash.xxh3_128(repr((layers, parts)).encode()).hexdigest()
+
+
+def _plain(thing: Any) -> list[tuple[str, Any]]:
+    """Return the numbers and words that something holds by itself, but for modes and chances of dropout."""
+    named = [(name, value) for name, value in vars(thing).items() if isinstance(value, _PLAIN)]
+    return [(name, value) for name, value in named if name != "training" and name[0] != "_" and "drop" not in name]
 
 
 def base(learner: Learner, examples: Examples) -> str:
@@ -48,13 +58,47 @@ def base(learner: Learner, examples: Examples) -> str:
     return xxhash.xxh3_128(repr((FORMAT, kind, numbers, machine, _content(examples))).encode()).hexdigest()
 
 
-def _code(model: Any) -> tuple[str, str]:
-    """Return the name of the model's class, and its code where that is not a library's, which has a version."""
-    kind, source = type(model), ""
-    if not kind.__module__.startswith("transformers."):
-        with contextlib.suppress(OSError, TypeError):  # a class that was typed in somewhere
-            source = inspect.getsource(kind)
-    return f"{kind.__module__}.{kind.__qualname__}", source
+def _code(model: nn.Module) -> tuple[Any, ...]:
+    """Return the name of the model's class, and all code in it that is no library's, which has a version.
+
+    It is the code as it was loaded: a file may have been edited since, and a cell has none.
+    """
+    kinds = {kind for module in model.modules() for kind in type(module).__mro__}
+    own = [(_name(kind), _codes(vars(kind).values()), _plain(kind)) for kind in kinds if not _is_versioned(kind)]
+    put_in = [
+        (path, _codes((*vars(module).values(), *module._forward_hooks.values(), *module._forward_pre_hooks.values())))
+        for path, module in model.named_modules()
+    ]
+    return (_name(type(model)), sorted(own, key=repr), [(path, codes) for path, codes in put_in if codes])
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _is_versioned(thing: Any) -> bool:
+    return str(thing.__module__).partition(".")[0] in _VERSIONED
+
+
+def _codes(values: Iterable[Any]) -> list[Any]:
+    """Return what the functions among these do, and those that they close over."""
+    found, seen = list[Any](), set[int]()
+    bare = [getattr(value, "__func__", getattr(value, "fget", value)) for value in values]
+    waiting = [value for value in bare if isinstance(value, FunctionType)]
+    while waiting:
+        function = waiting.pop(0)
+        if id(function) in seen or _is_versioned(function):
+            continue
+        seen.add(id(function))
+        closed_over = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
+        found.append((_bytes_of(function.__code__), [value for value in closed_over if isinstance(value, _PLAIN)]))
+        waiting += [value for value in closed_over if isinstance(value, FunctionType)]
+    return found
+
+
+def _bytes_of(code: CodeType) -> tuple[Any, ...]:
+    constants = [_bytes_of(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    return (code.co_code, code.co_names, code.co_varnames, *constants)
 
 
 def _content(examples: Examples) -> str:

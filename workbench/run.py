@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from workbench import engine, monitoring, tuning
+from workbench.building import build
 from workbench.checkpoints import Checkpoint, State, all_in, newest_valid, restore, set_aside, state_of, tidy
 from workbench.choices import Plan
 from workbench.control import Control as Control
@@ -31,7 +32,7 @@ from workbench.events import (
     StageStarted,
 )
 from workbench.keeping import Keeper
-from workbench.learner import Learner, build
+from workbench.learner import Learner
 from workbench.preparation import Preparation
 from workbench.replaying import Changes, Replay, pending
 from workbench.store import RunFolder
@@ -178,7 +179,8 @@ class _Story:
         self.preparation.backbone(plan)
         yield StageStarted(stage="encoding the data")
         self.preparation.examples(plan)
-        yield StageStarted(stage=f"repeating steps {step + 1} to {until}" if until > step else "training")
+        beginning = "restoring the checkpoint" if self.begin.checkpoint else "trying settings on this machine"
+        yield StageStarted(stage=f"repeating steps {step + 1} to {until}" if until > step else beginning)
 
     def _built(self) -> Learner:
         begin = self.begin

@@ -12,8 +12,8 @@ from torch import nn
 
 from workbench import engine
 from workbench.baseline import twin as twins
+from workbench.building import build
 from workbench.choices import Plan
-from workbench.learner import build
 from workbench.preparation import Preparation
 from workbench.tasks import TABLE
 from workbench.transfer.proof import fingerprint

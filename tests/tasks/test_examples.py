@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from workbench.baseline import Backbone, blocks
 from workbench.choices import Data
-from workbench.tasks import TABLE
+from workbench.tasks import TABLE, image_classification
 from workbench.tasks.examples import IGNORED, longest_input
 
 
@@ -34,6 +34,28 @@ def test_sorted_batches_hold_every_example_once_shortest_first():
     assert sorted(order) == list(range(30))
     lengths = [examples.lengths[index] for index in order]
     assert lengths == sorted(lengths)
+
+
+def test_sorted_batches_keep_to_a_budget_of_tokens_or_hold_one_example():
+    _, examples = encoded("bert")
+    batches = examples.sorted_batches(8, tokens=20)
+    assert sorted(index for batch in batches for index in batch) == list(range(30))
+    sizes = [(len(batch), len(batch) * max(examples.lengths[index] for index in batch)) for batch in batches]
+    assert all(rows <= 8 and (rows == 1 or tokens <= 20) for rows, tokens in sizes)
+    assert max(rows for rows, _ in sizes) > 1
+    assert all(len(batch) == 1 for batch in examples.sorted_batches(8, tokens=1))
+    assert replace(examples, items=[], lengths=[], labels=[]).sorted_batches(8) == []
+
+
+def test_an_outline_decodes_one_image_whatever_is_asked_for(monkeypatch):
+    decoded, made = [], image_classification.pixels
+    monkeypatch.setattr(image_classification, "pixels", lambda *given: decoded.append(1) or made(*given))
+    _, examples = encoded("vit")
+    for indices in ([3, 4], [5], list(range(30))):
+        whole, outline = examples.batch(indices), examples.outlined(indices)
+        assert outline["pixel_values"].shape == whole["pixel_values"].shape
+        assert torch.equal(outline["labels"], whole["labels"])
+    assert len(decoded) == 3 + 1
 
 
 def test_texts_are_cut_at_the_limit_and_counted():

@@ -11,9 +11,10 @@ from torch import nn
 
 from workbench import engine
 from workbench.baseline import blocks
+from workbench.building import build
 from workbench.choices import Plan
 from workbench.events import EvaluationEnded, StepEnded
-from workbench.learner import build, score
+from workbench.learner import score
 from workbench.tasks import TABLE
 from workbench.transfer import narrowing, shelf
 from workbench.tuning import Settings
@@ -161,6 +162,17 @@ def test_activation_checkpointing_runs_the_block_again_and_is_left_alone():
     model, _ = architectures.make("bert")
     model.activation_checkpointing_enable()
     assert find(model) is None
+
+
+@pytest.mark.parametrize("rests", ["all of it", "the last block"])
+def test_activation_checkpointing_is_seen_where_nothing_learns_as_yet(rests):
+    model, _ = architectures.make("bert")
+    model.activation_checkpointing_enable()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("classifier") and rests != "all of it")
+    learning = [parameter.requires_grad for parameter in model.parameters()]
+    assert find(model) is None
+    assert [parameter.requires_grad for parameter in model.parameters()] == learning
 
 
 def test_rows_of_one_place_have_nothing_to_leave_out():

@@ -1,9 +1,12 @@
+import dataclasses
+
 import pytest
 import tiny
 import torch
 
+from workbench.building import build, trial_of
 from workbench.choices import Plan
-from workbench.learner import _trial, build, counted_nats
+from workbench.learner import counted_nats
 from workbench.tasks import TABLE
 from workbench.tuning import Settings, attending, trying
 from workbench.tuning.settings import attend, attention_of
@@ -50,7 +53,7 @@ def test_in_fp32_attention_stays_as_it_is(monkeypatch):
 
 def test_it_is_tried_in_the_shape_that_the_model_asks_for():
     made = learner("bert", settings=Settings())
-    trial = _trial(made)
+    trial = trial_of(made)
     rows = trial.middling(trial.rows)
     shape = attending._asked_for(trial, rows)
     heads = made.model.config.num_attention_heads
@@ -60,21 +63,38 @@ def test_it_is_tried_in_the_shape_that_the_model_asks_for():
 
 
 def test_nothing_is_tried_where_there_is_no_choice_or_too_little_memory(monkeypatch):
-    assert attending.times_of_attention(_trial(learner("resnet", settings=Settings()))) == {}
+    assert attending.times_of_attention(trial_of(learner("resnet", settings=Settings()))) == {}
     made = learner("bert", settings=Settings())
-    _, heads, _, _ = attending._asked_for(_trial(made), [0])
-    scores = PLAN.tuning.batch_size * heads * max(made.train.lengths) ** 2
+    _, heads, _, _ = attending._asked_for(trial_of(made), [0])
+    scores = PLAN.tuning.batch_size * heads * trial_of(made).longest ** 2
     monkeypatch.setattr(attending, "LARGEST", scores)
-    assert attending.times_of_attention(_trial(made))
+    assert attending.times_of_attention(trial_of(made))
     monkeypatch.setattr(attending, "LARGEST", scores - 1)
-    assert attending.times_of_attention(_trial(made)) == {}
+    assert attending.times_of_attention(trial_of(made)) == {}
+
+
+def test_a_longer_longest_row_is_looked_at_again_though_rows_of_middling_length_are_the_same(monkeypatch):
+    paced(monkeypatch, own=1.0, eager=0.1)
+    made = learner("bert", settings=Settings())
+    longer = dataclasses.replace(trial_of(made), lengths=[*made.train.lengths, 1_000_000], batch_tokens=1_000_000)
+    few = [0, 1, 2, 3, 4, 5, 6, 7]
+    monkeypatch.setattr(trying.Trial, "middling", lambda trial, rows: few[:rows])
+    assert trying.choose_settings(trial_of(made), PLAN.tuning).attention == "eager"
+    assert trying.choose_settings(longer, PLAN.tuning).attention == "own"
+
+
+def test_a_budget_of_tokens_says_how_many_of_the_longest_rows_a_batch_has():
+    trial = dataclasses.replace(trial_of(learner("bert", settings=Settings())), lengths=[3, 40])
+    assert (trial.longest, trial.rows_of_longest) == (64, PLAN.tuning.batch_size)
+    assert dataclasses.replace(trial, batch_tokens=200).rows_of_longest == 3
+    assert dataclasses.replace(trial, batch_tokens=10).rows_of_longest == 1
 
 
 def test_measuring_leaves_attention_as_it_was():
     made = learner("gpt2", settings=Settings())
     for before in ("sdpa", "eager"):
         attend(made.model, before)
-        measured(_trial(made), PLAN.tuning.__class__(precision="auto"))
+        measured(trial_of(made), PLAN.tuning.__class__(precision="auto"))
         assert attention_of(made.model) == before
 
 

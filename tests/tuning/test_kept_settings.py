@@ -9,10 +9,10 @@ from test_going_on import LONG, assert_same, carried_out, gone_on
 from test_run import a_tiny_backbone_by_that_name  # noqa: F401
 
 from workbench import checkpoints, engine, tuning
+from workbench.building import build
 from workbench.choices import Plan
 from workbench.events import RunStarted, StepEnded
 from workbench.forking import fork
-from workbench.learner import build
 from workbench.models import copy_of, save_model, to_save
 from workbench.moments import Moment
 from workbench.preparation import Preparation

@@ -5,8 +5,8 @@ import pytest
 import tiny
 import torch
 
+from workbench.building import build, trial_of
 from workbench.choices import Plan
-from workbench.learner import _trial, build
 from workbench.tasks import TABLE
 from workbench.tuning import Settings, trying
 from workbench.tuning.trying import measured
@@ -49,7 +49,7 @@ def test_measuring_leaves_everything_as_it_was(kind):
     strides = [parameter.stride() for parameter in model.parameters()]
     torch.manual_seed(7)
     generator = torch.get_rng_state()
-    found = measured(_trial(made), PLAN.tuning)
+    found = measured(trial_of(made), PLAN.tuning)
     assert len(found.measured) >= (4 if kind == "resnet" else 3)
     assert trying.attention_of(model) == attention
     assert [module.training for module in model.modules()] == modes
@@ -79,7 +79,7 @@ def test_each_precision_is_judged_in_its_better_layout(monkeypatch):
     settings = learner("resnet").settings
     assert (settings.precision, settings.channels_last) == ("fp32", True)
     paced(monkeypatch, {**ways, ("bf16", False): 0.3, ("bf16", True): 0.29, **FUSED})
-    settings = measured(_trial(learner("resnet", settings=Settings())), PLAN.tuning)
+    settings = measured(trial_of(learner("resnet", settings=Settings())), PLAN.tuning)
     assert (settings.precision, settings.channels_last) == ("bf16", False)
 
 
@@ -97,7 +97,7 @@ def test_where_no_step_can_be_taken_the_run_itself_will_say_so(monkeypatch, tmp_
     monkeypatch.setattr(trying, "has_bf16", lambda device: True)
     made = learner("bert", settings=Settings())
     made.task = type("Failing", (), {"__getattr__": lambda self, name: fail})()
-    settings = measured(_trial(made), PLAN.tuning)
+    settings = measured(trial_of(made), PLAN.tuning)
     assert (settings.precision, settings.measured) == ("fp32", ())
 
 

@@ -45,7 +45,7 @@ def windows_in(lengths: Sequence[int], choice: Tuning) -> int:
     """Return the optimizer steps in one pass over examples of these lengths."""
     batches = math.ceil(len(lengths) / choice.batch_size)
     if choice.batch_tokens is not None:
-        batches = len(_bounds(sorted(_rounded(lengths)), choice.batch_tokens)) - 1
+        batches = len(cuts(sorted(_rounded(lengths)), None, choice.batch_tokens)) - 1
     return math.ceil(batches / choice.accumulation_steps)
 
 
@@ -86,20 +86,22 @@ def _by_length(order: Tensor, lengths: Tensor, choice: Tuning, number: int) -> T
 def _by_tokens(order: Tensor, lengths: Sequence[int], choice: Tuning, number: int) -> Epoch:
     rounded = torch.tensor(_rounded(lengths))[order]
     keys, by_length = rounded.sort(stable=True)
-    bounds = _bounds(keys.tolist(), choice.batch_tokens or 1)
+    bounds = cuts(keys.tolist(), None, choice.batch_tokens)
     batches = order[by_length].split([end - start for start, end in itertools.pairwise(bounds)])
     shuffled = torch.randperm(len(batches), generator=_generator(choice.seed, number, "batches")).tolist()
     sizes = itertools.accumulate((len(batches[index]) for index in shuffled), initial=0)
     return Epoch(torch.cat([batches[index] for index in shuffled]), list(sizes))
 
 
-def _bounds(lengths: Sequence[int], budget: int) -> list[int]:
-    """Return where ascending lengths are cut so that rows × longest keeps to the budget, or a row stands alone."""
+def cuts(lengths: Sequence[int], rows: int | None, tokens: int | None) -> list[int]:
+    """Return where ascending lengths are cut so that a batch keeps to so many rows and rows × longest; None: any."""
     bounds = [0]
     for place, length in enumerate(lengths):
-        if place > bounds[-1] and (place + 1 - bounds[-1]) * length > budget:
+        within = place - bounds[-1]
+        is_full = within == rows or (tokens is not None and (within + 1) * length > tokens)
+        if within and is_full:
             bounds.append(place)
-    return [*bounds, len(lengths)]
+    return [*bounds, len(lengths)] if lengths else [0]
 
 
 def _rounded(lengths: Sequence[int]) -> list[int]:

@@ -1,5 +1,6 @@
 """Encoded examples and the batches made of them; knows no model and no task."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -105,10 +106,16 @@ class Examples:
         }
         return replace(self, **found, rows=[self.row(i) for i in order])
 
-    def sorted_batches(self, size: int) -> list[list[int]]:
-        """Return indices in batches of like length, so that little is padding; shortest first, to tell soon."""
+    def sorted_batches(self, size: int, *, tokens: int | None = None) -> list[list[int]]:
+        """Return indices in batches of like length, so that little is padding; shortest first, to tell soon.
+
+        Args:
+            size: Examples of a batch, at most.
+            tokens: Examples × the longest of them, at most, though one is always a batch; no limit if left out.
+        """
         order = sorted(range(len(self)), key=lambda index: (self.lengths[index], index))
-        return [order[start : start + size] for start in range(0, len(order), size)]
+        bounds = batching.cuts([self.lengths[index] for index in order], size, tokens)
+        return [order[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 def text_batch(sequences: Sequence[Tensor], tokenizer: Any) -> Batch:

@@ -4,7 +4,7 @@ Kept decoded, 500 photos of 12 megapixels would take 18 GB, and 2,000 small imag
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class ImageClassification(Classification):
                 "labels": torch.tensor([label for _, label in items]),
             }
 
+        form = functools.cache(lambda: tuple(collate(items[:1])["pixel_values"].shape[1:]))  # that of every image
         examples = Examples(
             items,
             [1] * len(items),
@@ -54,7 +55,7 @@ class ImageClassification(Classification):
             collate,
             notes,
             kept,
-            outline=lambda items: _blank(items, collate),
+            outline=lambda items: _blank(items, form()),
             content=_Content(rows, processor, side),
         )
         if side is not None and len(examples):
@@ -90,15 +91,10 @@ def pixels(images: Sequence[Image], processor: Any, side: int | None) -> Tensor:
     return values
 
 
-def _blank(items: Sequence[tuple[int, int]], collate: Callable[[Sequence[tuple[int, int]]], Batch]) -> Batch:
+def _blank(items: Sequence[tuple[int, int]], form: tuple[int, ...]) -> Batch:
     """Return the batch of these rows without their pixels: one black one, seen everywhere."""
     labels = torch.tensor([label for _, label in items])
-    return {"pixel_values": torch.zeros(()).expand(len(items), *_form(collate, items[0])), "labels": labels}
-
-
-@functools.lru_cache(maxsize=64)
-def _form(collate: Callable[[Sequence[tuple[int, int]]], Batch], item: tuple[int, int]) -> tuple[int, ...]:
-    return tuple(collate([item])["pixel_values"].shape[1:])
+    return {"pixel_values": torch.zeros(()).expand(len(items), *form), "labels": labels}
 
 
 class _Content:

@@ -31,10 +31,10 @@ class Shape:
         """Return the dimension of ROWS or TIME, if there is one."""
         return self.sizes.index(size) if size in self.sizes else None
 
-    def blank(self, rows: int, time: int, fill: float = 0.0) -> torch.Tensor:
+    def blank(self, rows: int, time: int, fill: float, device: torch.device) -> torch.Tensor:
         """Return a tensor of this form that takes no memory: one number, seen everywhere."""
         value = fill if self.dtype.is_floating_point else 0
-        return torch.full((), value, dtype=self.dtype).expand(self.of(rows, time))
+        return torch.full((), value, dtype=self.dtype, device=device).expand(self.of(rows, time))
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class StandIn:
     leaves: tuple[Any, ...]  # a Shape for each tensor in the output; numbers and the like as they are
     spec: TreeSpec
 
-    def made(self, rows: int, time: int, fill: float = 0.0) -> Any:
+    def made(self, rows: int, time: int, fill: float, device: torch.device) -> Any:
         """Return such an output for a batch of these sizes."""
-        leaves = [leaf.blank(rows, time, fill) if isinstance(leaf, Shape) else leaf for leaf in self.leaves]
+        leaves = [leaf.blank(rows, time, fill, device) if isinstance(leaf, Shape) else leaf for leaf in self.leaves]
         return tree_unflatten(leaves, self.spec)
 
 

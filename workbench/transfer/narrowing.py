@@ -82,6 +82,24 @@ def find(model: nn.Module, blocks: Sequence[Block], runs: Sequence[Run]) -> Narr
     block = model.get_submodule(path)
     if any(isinstance(module, _NormBase) for module in block.modules()):  # the rows of a batch see each other there
         return None
+    with _all_learning(block):
+        return _found(model, block, path, runs)
+
+
+@contextlib.contextmanager
+def _all_learning(block: nn.Module) -> Iterator[None]:
+    """Have all of the block learn meanwhile: it may do so later in the run."""
+    resting = [p for p in block.parameters() if not p.requires_grad and p.is_floating_point()]
+    for parameter in resting:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in resting:
+            parameter.requires_grad_(False)
+
+
+def _found(model: nn.Module, block: nn.Module, path: str, runs: Sequence[Run]) -> Narrowing | None:
     seen: list[_Seen] = []
     for run in runs:
         seen.append(_look(model, block, run))

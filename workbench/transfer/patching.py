@@ -43,8 +43,9 @@ def patched(
         fill: What stand-ins are full of.
     """
     with contextlib.ExitStack() as changes:
+        device = next(model.parameters()).device
         for path, stand_in in cut.skipped.items():
-            made = stand_in.made(rows, time, fill)
+            made = stand_in.made(rows, time, fill, device)
             changes.enter_context(_replacing(model.get_submodule(path), lambda *_, made=made, **__: made))
         changes.enter_context(_handing(model, model.get_submodule(cut.entry), hand_over))
         yield

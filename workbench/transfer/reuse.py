@@ -110,7 +110,7 @@ def crossing(rows: Rows, cut: Cut, indices: Sequence[int], batch: Mapping[str, T
     height, time = extent(batch)
     chosen = torch.tensor(indices)
     if "order" in batch:
-        chosen = chosen[batch["order"]]
+        chosen = chosen[batch["order"].cpu()]
     starts = rows.starts.index_select(0, chosen)
     form = cut.shape.of(height, time)
     if cut.shape.axis(TIME) is None:
@@ -125,7 +125,7 @@ def crossing(rows: Rows, cut: Cut, indices: Sequence[int], batch: Mapping[str, T
         before = counts.cumsum(0) - counts  # places of the rows before
         found = rows.kept.values.new_zeros(height * time, rows.kept.values.shape[1])
         places = torch.arange(int(counts.sum())) + (starts - before).repeat_interleave(counts)
-        found[real.flatten()] = rows.kept.values[places]
+        found[real.flatten().cpu()] = rows.kept.values[places]
     return found.view(_moved(form, cut)).movedim((0, 1), _front(cut))
 
 

@@ -8,6 +8,8 @@ A folder is filled under another name and renamed, so that another process finds
 run, sweep, fork and worker on this machine shares it. Within a budget of memory the numbers are also held in this
 process; beyond it they are mapped from the file, and the system reads what a step needs. What was used least recently
 gives way, in memory and on disk. Deleting the folder costs nothing but the time to compute it again.
+
+Left out: where the folder is and how much room there is (room.py).
 """
 
 import contextlib
@@ -17,7 +19,6 @@ import os
 import shutil
 import tempfile
 import threading
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,14 +31,8 @@ import torch
 import xxhash
 from torch import Tensor
 
-from workbench.packs import cache_folder
 from workbench.plain_files import read_text
-
-PARTIAL = ".partial-"
-DISK_SHARE = 0.25  # of what the disk has free, that all folders together may take
-MEMORY_SHARE = 0.25  # of the memory that is free, where the plan says nothing
-SPARE = 10**9  # bytes that are always left free on the disk
-_DAY = 86_400  # seconds after which a folder that nobody finished is taken away
+from workbench.transfer.room import PARTIAL, fits, folder, tidy
 
 
 @dataclass(frozen=True)
@@ -62,40 +57,6 @@ class Kept:
         return self.values.numel() * self.values.element_size()
 
 
-def folder() -> Path:
-    """Return where the folders are; FINETUNE_WORKBENCH_ACTIVATIONS changes that."""
-    chosen = os.environ.get("FINETUNE_WORKBENCH_ACTIVATIONS")
-    return Path(chosen) if chosen else cache_folder() / "activations"
-
-
-def budget(asked_mb: int | None) -> int:
-    """Return how many bytes may be held in memory: as asked, or a quarter of what is free."""
-    if asked_mb is not None:
-        return asked_mb * 10**6
-    return int(MEMORY_SHARE * _free_memory())
-
-
-def _free_memory() -> int:
-    found = [room for look in (_free_here, _free_in_container) if (room := look()) is not None]
-    return min(found, default=4 * 10**9)
-
-
-def _free_here() -> int | None:
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # not Linux: half of what there is
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return None
-
-
-def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return what the control group of this process may still take; None where there is no limit."""
-    with contextlib.suppress(OSError, ValueError):
-        return max(0, int((root / "memory.max").read_text()) - int((root / "memory.current").read_text()))
-    return None
-
-
 class _Memory:
     """What this process holds, the least recently used first."""
 
@@ -110,10 +71,10 @@ class _Memory:
                 self.held.move_to_end(key)
             return self.held.get(key) or self.mapped.get(key)
 
-    def put(self, key: str, kept: Kept, limit: int) -> bool:
+    def put(self, key: str, kept: Kept, limit: int, beside: int) -> bool:
         """Hold it if it fits in, at the cost of others; return whether it does."""
         with self.lock:
-            if kept.size_bytes > limit:
+            if kept.size_bytes + beside > limit:
                 return False
             self.held[key] = kept
             while sum(other.size_bytes for other in self.held.values()) > limit:
@@ -143,12 +104,17 @@ def remove(key: str) -> None:
     shutil.rmtree(folder() / key, ignore_errors=True)
 
 
-def find(key: str, *, limit: int) -> Kept | None:
-    """Return what is kept under the key, held in memory if it is within `limit` bytes; None if there is nothing.
+def find(key: str, *, limit: int, beside: int = 0) -> Kept | None:
+    """Return what is kept under the key; None if there is nothing.
 
     A folder whose numbers are not those that were written is taken away.
+
+    Args:
+        key: What it was kept under.
+        limit: Bytes that may be held in memory; beyond, it is mapped from disk.
+        beside: Bytes of them that the same run holds already.
     """
-    if (held := _MEMORY.get(key)) is not None:
+    if (held := _MEMORY.get(key)) is not None and (held.place == "disk" or held.size_bytes + beside <= limit):
         return held
     home = folder() / key
     if not (home / "about.json").is_file():
@@ -160,13 +126,13 @@ def find(key: str, *, limit: int) -> Kept | None:
         return None
     with contextlib.suppress(OSError):
         os.utime(home)  # it was used
-    return _held(key, mapped, limit)
+    return _held(key, mapped, limit, beside)
 
 
-def _held(key: str, mapped: Kept, limit: int) -> Kept:
-    if mapped.size_bytes <= limit:
+def _held(key: str, mapped: Kept, limit: int, beside: int) -> Kept:
+    if mapped.size_bytes + beside <= limit:
         kept = replace(mapped, values=mapped.values.clone(), place="memory")
-        if _MEMORY.put(key, kept, limit):
+        if _MEMORY.put(key, kept, limit, beside):
             return kept
     _MEMORY.mapped[key] = mapped  # so that the next to look need not hash it again
     return mapped
@@ -207,6 +173,19 @@ def others(about: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
             continue
 
 
+class NoRoomError(OSError):
+    """What was to be kept can't be: the disk is full or can't be written, or memory is not enough."""
+
+
+@contextlib.contextmanager
+def _needing_room() -> Iterator[None]:
+    """Tell an error of the disk from one of whatever else reads files meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        raise NoRoomError(error.errno, error.strerror) from error
+
+
 class Writer:
     """Takes rows one after the other and keeps them under a key; a context that leaves nothing half-done behind.
 
@@ -214,18 +193,23 @@ class Writer:
         key: What they are kept under.
         about: What is said of them, as plain JSON.
         limit: Bytes that may be held in memory.
+        beside: Bytes of them that the same run holds already.
+
+    Raises:
+        NoRoomError: From whatever is done with it, where the disk can't be written.
     """
 
-    def __init__(self, key: str, about: Mapping[str, Any], *, limit: int) -> None:
-        self._key, self._about, self._limit = key, about, limit
+    def __init__(self, key: str, about: Mapping[str, Any], *, limit: int, beside: int = 0) -> None:
+        self._key, self._about, self._limit, self._beside = key, about, limit, beside
         self._home = folder() / key
         self._partial = folder()
         self._hash = xxhash.xxh3_128()
         self._file: IO[bytes] | None = None
         self._form: tuple[str, int] | None = None  # dtype and features
 
+    @_needing_room()
     def __enter__(self) -> "Writer":
-        _tidy()
+        tidy()
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         self._partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{self._key}-", dir=folder()))
         self._file = (self._partial / "values.bin").open("wb", buffering=0)
@@ -236,27 +220,21 @@ class Writer:
             self._file.close()
             shutil.rmtree(self._partial, ignore_errors=True)
 
+    @_needing_room()
     def add(self, values: Tensor) -> None:
-        """Write the numbers (places, features) of further rows.
-
-        Raises:
-            OSError: The disk is full.
-        """
+        """Write the numbers (places, features) of further rows."""
         assert self._file is not None
         view = _bytes(values.cpu())
-        if shutil.disk_usage(self._partial).free - len(view) < SPARE:  # logs and checkpoints need some, too
+        if not fits(len(view)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._form = (str(values.dtype).removeprefix("torch."), values.shape[1])
         self._hash.update(view)
         while len(view):
             view = view[self._file.write(view) :]
 
+    @_needing_room()
     def finish(self, counts: Sequence[int]) -> Kept:
-        """Put what was written in its place and return it; `counts` has the places of each row, in the order written.
-
-        Raises:
-            OSError: It can't be written.
-        """
+        """Put what was written in its place and return it; `counts` has the places of each row, in that order."""
         assert self._file is not None
         assert self._form is not None
         self._file.close()
@@ -268,7 +246,7 @@ class Writer:
         kept = _mapped(self._partial)
         with contextlib.suppress(OSError):  # another process was first, with the same numbers
             self._partial.rename(self._home)
-        return _held(self._key, kept, self._limit)
+        return _held(self._key, kept, self._limit, self._beside)
 
 
 class Loose:
@@ -291,32 +269,13 @@ class Loose:
         """Take the numbers (places, features) of further rows.
 
         Raises:
-            OSError: They are more than may be held.
+            NoRoomError: They are more than may be held.
         """
         self._rows.append(values.cpu())
         if sum(rows.numel() * rows.element_size() for rows in self._rows) > self._limit:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise NoRoomError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def finish(self, counts: Sequence[int]) -> Kept:
         """Return what was taken; `counts` has the places of each row."""
         places = torch.tensor(counts)
         return Kept(torch.cat(self._rows), places, places.cumsum(0) - places, "memory")
-
-
-def _tidy() -> None:
-    """Take away what nobody finished, and what was used least recently where all together take too much."""
-    root = folder()
-    with contextlib.suppress(FileNotFoundError):  # there is nothing yet, or another process tidies up as well
-        for left in root.glob(f"{PARTIAL}*"):
-            if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > _DAY:
-                shutil.rmtree(left, ignore_errors=True)
-        sizes = {home: _size(home) for home in root.iterdir() if not home.name.startswith(".")}
-        limit = DISK_SHARE * (shutil.disk_usage(root).free + sum(sizes.values()))
-        for home in sorted(sizes, key=lambda home: home.stat().st_mtime):
-            if sum(sizes.values()) > limit:
-                shutil.rmtree(home, ignore_errors=True)
-                del sizes[home]
-
-
-def _size(home: Path) -> int:
-    return sum(file.stat().st_size for file in home.glob("*"))

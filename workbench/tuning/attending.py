@@ -48,7 +48,7 @@ def times_of_attention(trial: "Trial") -> dict[str, float]:
         return {}
     rows = trial.middling(min(ROWS, trial.rows))
     shape = _asked_for(trial, rows)
-    if shape is None or trial.batch_size * shape[1] * (shape[2] * _growth(trial, rows)) ** 2 > LARGEST:
+    if shape is None or trial.rows_of_longest * shape[1] * (shape[2] * _growth(trial, rows)) ** 2 > LARGEST:
         return {}
     inputs = [torch.randn(shape, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
     ways = {"own": F.scaled_dot_product_attention, "eager": _written_out}
@@ -69,4 +69,4 @@ def _asked_for(trial: "Trial", rows: list[int]) -> torch.Size | None:
 
 def _growth(trial: "Trial", rows: list[int]) -> float:
     """Return how many times as long as these rows the longest of all is."""
-    return max(trial.lengths) / max(1, *(trial.lengths[row] for row in rows))
+    return trial.longest / max(1, *(trial.lengths[row] for row in rows))

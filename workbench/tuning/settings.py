@@ -63,9 +63,12 @@ class Settings:
         """Return them with what the plan says outright in place of what was measured."""
         if choice.precision in ("auto", self.precision):
             return self
-        others = tuple(text for text in self.measured if "fp32" not in text)
+        is_bf16 = choice.precision == "bf16"
+        gone = ("fp32",) if is_bf16 else ("fp32", "attention")  # another attention is for bf16 alone
+        others = tuple(text for text in self.measured if not any(word in text for word in gone))
         said = (f"{choice.precision}, as the plan says", *others)
-        return dataclasses.replace(self, precision=choice.precision, measured=said)
+        attention = self.attention if is_bf16 else "own"
+        return dataclasses.replace(self, precision=choice.precision, attention=attention, measured=said)
 
     def autocast(self, device: torch.device) -> "contextlib.AbstractContextManager[Any]":
         """Return the context in which a model is run in this precision."""

@@ -1,5 +1,7 @@
 """Chooses how a run computes by taking its own training step each way: the real model on real rows, a second in all.
 
+It is the step from the inputs; one that starts from what was kept of the frozen blocks is a part of it, the same way.
+
 Candidates take turns and medians are compared; one that is not at least 10 % faster than the simpler way is not taken.
 Weights, gradients, norm statistics, modes and generators are afterwards as they were, to the bit.
 
@@ -47,6 +49,7 @@ class Trial:
         batch: Makes a batch of the rows of these numbers.
         batch_size: Rows of a batch of the run; no more are tried.
         nats: Runs the model in training mode with these settings and returns its summed loss, in nats.
+        batch_tokens: Rows × longest of a batch of the run, at most, where that and not `batch_size` cuts batches.
         facts: What else the outcome can depend on, such as the task.
     """
 
@@ -56,12 +59,23 @@ class Trial:
     batch: Callable[[Sequence[int]], Batch]
     batch_size: int
     nats: Callable[[Settings, Batch], Tensor]
+    batch_tokens: int | None = None
     facts: tuple[Any, ...] = ()
 
     @property
     def rows(self) -> int:
         """How many rows are tried at most."""
         return min(MOST_ROWS, self.batch_size, len(self.lengths))
+
+    @property
+    def longest(self) -> int:
+        """The longest row, rounded up to a power of two: what is chosen for one holds for all up to there."""
+        return 1 << (max(self.lengths) - 1).bit_length()
+
+    @property
+    def rows_of_longest(self) -> int:
+        """How many of the longest rows a batch can have."""
+        return self.batch_size if self.batch_tokens is None else max(1, self.batch_tokens // self.longest)
 
     def middling(self, rows: int) -> list[int]:
         """Return the numbers of so many rows of middling length, the longest last."""
@@ -105,6 +119,8 @@ def _facts(trial: Trial, choice: Tuning) -> dict[str, Any]:
         "batch": {name: list(value.shape) for name, value in trial.batch(trial.middling(trial.rows)).items()},
         "attention": getattr(getattr(model, "config", None), "_attn_implementation", None),
         "batch_size": trial.batch_size,
+        "longest": trial.longest,
+        "batch_tokens": trial.batch_tokens,
         "precision": choice.precision,
         "others": list(trial.facts),
     }
