@@ -507,7 +507,7 @@ def token_examples(count, *, side, on_padding, seed=0):
             "labels": padded(labels, 1 if on_padding else IGNORED),
         }  # fmt: skip
 
-    return Examples(items, [len(ids) for ids, _ in items], [0] * count, collate)
+    return Examples(items, [len(ids) for ids, _ in items], [labels for _, labels in items], collate)
 
 
 TOKENS = {"vocab_size": 24, "num_labels": 3, "pad_token_id": 0, **tiny.SIZES}

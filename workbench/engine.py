@@ -32,7 +32,6 @@ from workbench.learner import Learner, Tactic, counted_nats
 from workbench.measuring import culprits, evaluate
 from workbench.prefix import prepare, prepared
 from workbench.seeding import mixed, seeded
-from workbench.tasks.examples import IGNORED
 
 Changes = Callable[[int], Sequence[Change]]  # steps taken -> changes of the plan to make before the next one
 
@@ -169,7 +168,7 @@ def take_step(learner: Learner) -> StepEnded:
 def _accumulate(learner: Learner) -> tuple[float, int, int]:
     """Leave the gradient of one window in place; return its loss (nats per target), targets and rows."""
     window = _window(learner)
-    targets = sum(int((learner.train.labelled(indices)["labels"] != IGNORED).sum()) for indices in window)
+    targets = sum(learner.train.targets(indices) for indices in window)
     for group in learner.optimizer.param_groups:  # what `zero_grad` does, which asks the compiler first, each time
         for parameter in group["params"]:
             parameter.grad = None

@@ -47,6 +47,17 @@ def test_sorted_batches_keep_to_a_budget_of_tokens_or_hold_one_example():
     assert replace(examples, items=[], lengths=[], labels=[]).sorted_batches(8) == []
 
 
+@pytest.mark.parametrize(("kind", "task"), [("bert", None), ("gpt2", "language-modeling"), ("vit", None)])
+def test_targets_are_those_of_the_batch(kind, task):
+    backbone = tiny.backbone(kind, task=task)
+    examples = TABLE[backbone.task].encode(tiny.rows(kind, 9), backbone, Data(max_length=6, window_overlap=2))
+    if kind == "bert":
+        examples = replace(examples, labels=[IGNORED, *examples.labels[1:]])
+    for indices in ([0], [0, 1, 2], [5, 3]):
+        lacking = kind == "bert" and 0 in indices
+        assert examples.targets(indices) == int((examples.batch(indices)["labels"] != IGNORED).sum()) - lacking
+
+
 def test_an_outline_decodes_one_image_whatever_is_asked_for(monkeypatch):
     decoded, made = [], image_classification.pixels
     monkeypatch.setattr(image_classification, "pixels", lambda *given: decoded.append(1) or made(*given))

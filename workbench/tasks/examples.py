@@ -72,6 +72,12 @@ class Examples:
             return self.outlined(indices)
         return {"labels": torch.tensor([self.labels[index] for index in indices])}
 
+    def targets(self, indices: Sequence[int]) -> int:
+        """Return over how many targets the loss of these examples is."""
+        if isinstance(self.labels[0], int):
+            return sum(self.labels[index] != IGNORED for index in indices)
+        return int((self.outlined(indices)["labels"] != IGNORED).sum())
+
     def padded(self, indices: Sequence[int]) -> Batch:
         """Return these examples as one batch, each in a row of its own."""
         return self.collate([self.items[index] for index in indices])
