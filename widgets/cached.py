@@ -1,5 +1,7 @@
 """Cached: whether a run computes its frozen blocks once or at each step, where what they gave is, and why."""
 
+from collections import Counter
+
 from widgets import wording
 from workbench.events import CacheReady, CacheRefused, Event, PlanAdjusted, RunChosen, RunStarted
 
@@ -36,14 +38,22 @@ class Cached:
         if not self._ready:
             return {"cached": "", "cached_tip": ""}
         facts = list(self._ready.values())
-        size, budget = sum(fact.size_bytes for fact in facts), max(fact.budget_bytes for fact in facts)
-        is_outside = any(fact.place == "disk" for fact in facts)
-        where = "mapped from disk" if is_outside else "in memory"
+        budget = wording.size(max(fact.budget_bytes for fact in facts))
         whose = "" if "train" in self._ready else " for held-out rows"  # less than an epoch uses no row twice
         return {
-            "cached": f"frozen blocks computed once{whose} · {wording.size(size)} {where}",
-            "cached_tip": f"{_origin(facts)} The budget of memory is {wording.size(budget)} (more settings).",
+            "cached": f"frozen blocks computed once{whose} · {_where(facts, budget)}",
+            "cached_tip": f"{_origin(facts)} The budget of memory is {budget} (more settings).",
         }
+
+
+def _where(facts: list[CacheReady], budget: str) -> str:
+    """Return how much lies where: what exceeds the budget of memory is mapped from disk."""
+    taken: Counter[str] = Counter()
+    for fact in facts:
+        taken[fact.place] += fact.size_bytes
+    inside = [f"{wording.size(taken['memory'])} of {budget} in memory"] if "memory" in taken else []
+    beyond = [f"{wording.size(taken['disk'])} mapped from disk"] if "disk" in taken else []
+    return ", ".join((*inside, *beyond))
 
 
 def _origin(facts: list[CacheReady]) -> str:

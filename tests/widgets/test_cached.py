@@ -24,7 +24,7 @@ def test_nothing_is_said_before_anything_is_known():
 
 def test_what_is_at_hand_is_said_with_its_size_and_the_budget():
     picture = said(CacheReady(split="train", **FACT), CacheReady(split="validation", **FACT))
-    assert picture["cached"] == "frozen blocks computed once · 22 MB in memory"
+    assert picture["cached"] == "frozen blocks computed once · 22 MB of 6.0 GB in memory"
     assert "every row in 5 s" in picture["cached_tip"]
     assert "6.0 GB" in picture["cached_tip"]
 
@@ -41,9 +41,15 @@ def test_what_lies_on_disk_is_said():
     assert said(CacheReady(split="train", **{**FACT, "place": "disk"}))["cached"].endswith("11 MB mapped from disk")
 
 
+def test_what_lies_in_memory_and_what_on_disk_is_told_apart():
+    on_disk = CacheReady(split="train", **{**FACT, "place": "disk", "size_bytes": 7 * 10**9})
+    picture = said(CacheReady(split="validation", **FACT), on_disk)
+    assert picture["cached"].endswith("· 11 MB of 6.0 GB in memory, 7.0 GB mapped from disk")
+
+
 def test_it_is_said_if_only_held_out_rows_are_at_hand():
     said_of = said(CacheReady(split="validation", **FACT))["cached"]
-    assert said_of == "frozen blocks computed once for held-out rows · 11 MB in memory"
+    assert said_of == "frozen blocks computed once for held-out rows · 11 MB of 6.0 GB in memory"
 
 
 def test_a_boundary_that_moves_makes_it_another_story():
