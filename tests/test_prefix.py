@@ -1,6 +1,7 @@
 """What the frozen blocks give is computed once, and nothing that anybody can see is another number for it."""
 
 import dataclasses
+import functools
 
 import pytest
 import tiny
@@ -210,6 +211,14 @@ def test_a_hook_of_ones_own_makes_another_one():
     made = make("bert")
     made.model.bert.embeddings.register_forward_hook(lambda module, args, out: 2 * out)
     assert [event.reused for event in ready(told(made))] == [False, False]
+    made = make("bert")
+    embeddings = made.model.bert.embeddings
+    embeddings.forward = functools.partial(doubled, embeddings.forward)
+    assert [event.reused for event in ready(told(made))] == [False, False]
+
+
+def doubled(forward, *args, **kwargs):
+    return 2 * forward(*args, **kwargs)
 
 
 def test_rows_kept_in_another_form_are_another_thing():

@@ -4,9 +4,10 @@ Two runs that agree in all of it would compute the same bits, so one can take wh
 differs, so does the hash, and nothing stale is ever found.
 """
 
+import functools
 import re
 from collections.abc import Iterable
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -83,8 +84,7 @@ def _is_versioned(thing: Any) -> bool:
 def _codes(values: Iterable[Any]) -> list[Any]:
     """Return what the functions among these do, and those that they close over."""
     found, seen = list[Any](), set[int]()
-    bare = [getattr(value, "__func__", getattr(value, "fget", value)) for value in values]
-    waiting = [value for value in bare if isinstance(value, FunctionType)]
+    waiting = [value for value in map(_bare, values) if isinstance(value, FunctionType)]
     while waiting:
         function = waiting.pop(0)
         if id(function) in seen or _is_versioned(function):
@@ -92,8 +92,17 @@ def _codes(values: Iterable[Any]) -> list[Any]:
         seen.add(id(function))
         closed_over = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
         found.append((_bytes_of(function.__code__), [value for value in closed_over if isinstance(value, _PLAIN)]))
-        waiting += [value for value in closed_over if isinstance(value, FunctionType)]
+        waiting += [value for value in map(_bare, closed_over) if isinstance(value, FunctionType)]
     return found
+
+
+def _bare(value: Any) -> Any:
+    """Return the function that a method, a property or a partial call is made of; anything else as it is."""
+    if isinstance(value, staticmethod | classmethod | MethodType):
+        return value.__func__
+    if isinstance(value, property):
+        return value.fget
+    return value.func if isinstance(value, functools.partial) else value
 
 
 def _bytes_of(code: CodeType) -> tuple[Any, ...]:
