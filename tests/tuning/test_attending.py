@@ -76,7 +76,7 @@ def test_nothing_is_tried_where_there_is_no_choice_or_too_little_memory(monkeypa
 def test_a_longer_longest_row_is_looked_at_again_though_rows_of_middling_length_are_the_same(monkeypatch):
     paced(monkeypatch, own=1.0, eager=0.1)
     made = learner("bert", settings=Settings())
-    longer = dataclasses.replace(trial_of(made), lengths=[*made.train.lengths, 1_000_000], batch_tokens=1_000_000)
+    longer = dataclasses.replace(trial_of(made), lengths=[*made.train.lengths, 1_000_000])
     few = [0, 1, 2, 3, 4, 5, 6, 7]
     monkeypatch.setattr(trying.Trial, "middling", lambda trial, rows: few[:rows])
     assert trying.choose_settings(trial_of(made), PLAN.tuning).attention == "eager"
