@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import architectures as tiny  # the module of the tests; this script is __main__
 
-from workbench.baseline import Backbone, blocks
-from workbench.choices import Plan, Task
 from workbench.events import CacheRefused
-from workbench.preparation import Preparation
+from workbench.models import Backbone, blocks
+from workbench.plan.choices import Plan, Task
+from workbench.runs.preparation import Preparation
 
 ROWS = 12
 LENGTHS = [3 + index % 8 for index in range(ROWS)]  # tokens

@@ -10,10 +10,10 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from workbench.baseline import Backbone
-from workbench.choices import Plan
 from workbench.data import Split
-from workbench.preparation import Preparation
+from workbench.models import Backbone
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
 
 ROWS = {  # task -> the column that is learnt from
     "text-classification": ("text", datasets.Value("string")),

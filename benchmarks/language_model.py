@@ -26,8 +26,8 @@ import ours
 import trainers
 from ours import Finish
 
-from workbench.choices import Plan
-from workbench.preparation import Preparation
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
 
 REPETITIONS, TIMED_STEPS = 5, 3
 ROWS = {"source": "everyday-chat", "max_rows": 20, "validation_fraction": 0.2, "test_fraction": 0.3}

@@ -19,8 +19,8 @@ import ours
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from workbench.choices import Plan
-from workbench.preparation import Preparation
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
 
 REPETITIONS, SIDE = 5, 2048
 aten = torch.ops.aten

@@ -1,4 +1,4 @@
-"""Our side of a race: the whole product path, `workbench.run`, in a run folder that is gone afterwards.
+"""Our side of a race: the whole product path, `workbench.runs.run`, in a run folder that is gone afterwards.
 
 The clock runs from the making of the run folder to the last step: copying, freezing and hashing the backbone, filling
 the prefix cache, an evaluation of a few rows at the start, each step and its line in the log. What follows, an
@@ -22,12 +22,12 @@ from typing import Any
 import torch
 
 from workbench import run
-from workbench.baseline import Backbone
-from workbench.checkpoints import newest_valid, put_into
-from workbench.choices import Plan
 from workbench.events import CacheReady, Event, RunStarted, StepEnded
-from workbench.preparation import Preparation
-from workbench.store import RunFolder
+from workbench.models import Backbone
+from workbench.plan.choices import Plan
+from workbench.runs.checkpoints import newest_valid, put_into
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.preparation import Preparation
 from workbench.tasks import TABLE
 from workbench.tasks.examples import Examples
 
@@ -93,9 +93,9 @@ def own_cache() -> Iterator[None]:
 
 def forget() -> None:
     """Throw away every activation that is kept, in memory and on disk."""
-    from workbench.transfer import shelf
+    from workbench.speed.prefix_cache import store
 
-    shelf.clear()
+    store.clear()
 
 
 def carry_out(plan: Plan, preparation: Preparation, *, learnt: bool = False, fresh: bool = True) -> Finish:

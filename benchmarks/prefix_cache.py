@@ -16,8 +16,8 @@ import form
 import ours
 from races import Race
 
-from workbench.choices import Plan
-from workbench.preparation import Preparation
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
 
 SEEDS, REPETITIONS = 3, 5
 HELD_OUT = 600  # rows

@@ -14,8 +14,8 @@ import ours
 import trainers
 from ours import Finish
 
-from workbench.choices import Plan
-from workbench.preparation import Preparation
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
 
 PEERS = ("trainer", "trainer-best")
 Ends = Sequence[tuple[Finish, float | None]]  # how each repetition ended, and its accuracy where it was measured

@@ -22,11 +22,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers.trainer_utils import get_last_checkpoint
 
 from workbench import run
-from workbench.baseline import Backbone, blocks
-from workbench.choices import Plan
 from workbench.events import CheckpointSaved, RunEnded, RunResumed
-from workbench.preparation import Preparation
-from workbench.store import RunFolder
+from workbench.models import Backbone, blocks
+from workbench.plan.choices import Plan
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.preparation import Preparation
 
 STEPS, KEPT, BATCH = 6, 3, 8
 WORDS = [f"w{number}" for number in range(2000)]
@@ -124,7 +124,7 @@ def resumed_from(notes: Path) -> int:
 
 
 class Ours:
-    """`workbench.run` on a run folder."""
+    """`workbench.runs.run` on a run folder."""
 
     name, by_hand = "ours", False
 

@@ -20,9 +20,9 @@ import ours
 from given import Given
 from ours import Finish
 
-from workbench.baseline import Backbone
-from workbench.choices import Plan
-from workbench.preparation import Preparation
+from workbench.models import Backbone
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
 
 REPETITIONS, LENGTH, ROWS = 5, 32, 128
 WORDS = 30_522  # the vocabulary of the backbone

@@ -17,12 +17,13 @@ import time
 import form
 import torch
 
-from workbench.building import build, trial_of
-from workbench.choices import Plan
-from workbench.learner import Learner
-from workbench.preparation import Preparation
-from workbench.tuning import build_optimizer, choose_settings
-from workbench.tuning.settings import Settings, attention_of, convolved
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
+from workbench.speed.settings.trials import choose_settings
+from workbench.training.build import build, trial_of
+from workbench.training.learner import Learner
+from workbench.training.optimizer import build_optimizer
+from workbench.training.settings import Settings, attention_of, convolved
 
 TEXTS = Plan().change(backbone="minilm-l6", source="sentiment:movies", max_rows=400, device="cpu")
 IMAGES = Plan().change(backbone="efficientnet-lite0", source="fashion-mnist", max_rows=200, device="cpu")

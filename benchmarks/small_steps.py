@@ -12,12 +12,14 @@ import transformers as tf
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from workbench import engine, tuning
-from workbench.baseline import Backbone, blocks
-from workbench.building import build
-from workbench.choices import Plan
-from workbench.learner import Learner
+from workbench.models import Backbone, blocks
+from workbench.plan.choices import Plan
 from workbench.tasks.examples import Examples
+from workbench.training import engine
+from workbench.training.build import build
+from workbench.training.learner import Learner
+from workbench.training.optimizer import build_optimizer
+from workbench.training.schedule import learning_rate
 
 PLAN = Plan().change(trainable="all", batch_size=8, precision="fp32", device="cpu", dropout=0.0, schedule="constant")
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -50,14 +52,14 @@ def ours(steps: int) -> tuple[float, float]:
 def accelerated(steps: int) -> tuple[float, float]:
     made = learner(steps)
     accelerator = Accelerator(cpu=True)
-    model, optimizer = accelerator.prepare(made.model, tuning.build_optimizer(made.model, PLAN.tuning))
+    model, optimizer = accelerator.prepare(made.model, build_optimizer(made.model, PLAN.tuning))
     model.train()
     begun = 0.0
     for number in range(steps):
         begun = time.perf_counter() if number == 1 else begun  # the first step is the warm-up
         batch = made.train.batch(engine._window(made)[0])
         for group in optimizer.param_groups:
-            group["lr"] = tuning.learning_rate(number, steps, made.plan.tuning)
+            group["lr"] = learning_rate(number, steps, made.plan.tuning)
         optimizer.zero_grad()
         loss = F.cross_entropy(model(input_ids=batch["input_ids"]).logits, batch["labels"])
         accelerator.backward(loss)

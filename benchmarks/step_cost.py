@@ -18,15 +18,15 @@ import torch
 import transformers as tf
 from torch.nn import functional as F
 
-from workbench import tuning
-from workbench.baseline import Backbone, blocks
-from workbench.building import build
-from workbench.choices import Plan
 from workbench.events import StepEnded
-from workbench.learner import Learner
-from workbench.preparation import Preparation
-from workbench.run import run
+from workbench.models import Backbone, blocks
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
+from workbench.runs.run import run
 from workbench.tasks.examples import Examples
+from workbench.training.build import build
+from workbench.training.learner import Learner
+from workbench.training.optimizer import build_optimizer
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 32}
 PLAN = Plan().change(
@@ -83,7 +83,7 @@ def bare(steps: int, *, cache: str) -> float:
     """Return the median seconds of forward, backward and optimizer alone; with the cache, of the head alone."""
     ready = Ready()
     made: Learner = build(ready.own_backbone(PLAN), ready.rows, ready.rows, PLAN)
-    optimizer, batch = tuning.build_optimizer(made.model, PLAN.tuning), ready.rows.batch(range(PLAN.tuning.batch_size))
+    optimizer, batch = build_optimizer(made.model, PLAN.tuning), ready.rows.batch(range(PLAN.tuning.batch_size))
     made.enter_training()
     with torch.no_grad():
         features = made.model.bert(input_ids=batch["input_ids"]).last_hidden_state  # (batch, time, width)

@@ -26,15 +26,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
-from workbench import transfer
-from workbench.baseline import Backbone
-from workbench.building import adapt
-from workbench.choices import Plan
-from workbench.monitoring import nats
-from workbench.preparation import Preparation
+from workbench.models import Backbone, freezing
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
+from workbench.tasks import cross_entropy
 from workbench.tasks.examples import IGNORED, Examples
-from workbench.tuning import choose_device
-from workbench.tuning.device import has_bf16
+from workbench.training.build import adapt
+from workbench.training.device import choose_device, has_bf16
 
 Rows = Sequence[dict[str, Any]]
 
@@ -151,7 +149,7 @@ class Recording(tf.Trainer):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
         logits, labels = (outputs["logits"][:, :-1], labels[:, 1:]) if labels.ndim == 2 else (outputs["logits"], labels)
         is_target = labels != IGNORED
-        self.losses.append(nats.summed(logits[is_target].detach(), labels[is_target]) / is_target.sum())
+        self.losses.append(cross_entropy.summed(logits[is_target].detach(), labels[is_target]) / is_target.sum())
         return loss
 
 
@@ -235,7 +233,7 @@ def rest_norms(backbone: Backbone, plan: Plan) -> None:
     model = backbone.model
     if not any(isinstance(module, _BatchNorm) for module in model.modules()):
         return
-    transfer.train_mode(model, backbone.blocks, transfer.resolve(backbone.blocks, plan.transfer))
+    freezing.train_mode(model, backbone.blocks, freezing.resolve(backbone.blocks, plan.transfer))
     modes = [(module, module.training) for module in model.modules()]
 
     def train(mode: bool = True) -> nn.Module:

@@ -15,9 +15,9 @@ import form
 import ours
 from races import Race
 
-from workbench.baseline import Backbone
-from workbench.choices import Plan
-from workbench.preparation import Preparation
+from workbench.models import Backbone
+from workbench.plan.choices import Plan
+from workbench.runs.preparation import Preparation
 
 SEEDS, REPETITIONS = 3, 5
 HELD_OUT = 200  # rows

@@ -7,7 +7,7 @@ import torch
 import transformers as tf
 from torch import nn
 
-from workbench.baseline.efficientnet_lite import EfficientNetLiteConfig
+from workbench.models.efficientnet_lite import EfficientNetLiteConfig
 
 LAYERS, STAGES = 3, 2
 TEXT = {"vocab_size": 60, "num_labels": 3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

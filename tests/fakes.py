@@ -5,8 +5,6 @@ import threading
 import time
 from pathlib import Path
 
-from workbench.bus import Bus
-from workbench.choices import LIVE_FIELDS, Plan
 from workbench.errors import PlanError, RunError
 from workbench.events import (
     EvaluationEnded,
@@ -25,6 +23,8 @@ from workbench.events import (
     StageStarted,
     StepEnded,
 )
+from workbench.events.bus import Bus
+from workbench.plan.choices import LIVE_FIELDS, Plan
 
 
 def evaluation(step, loss, *, split="validation", best=False, task="text-classification"):

@@ -15,11 +15,12 @@ from datasets import Dataset
 from PIL import Image
 from torch.nn import functional as F
 
-from workbench import baseline, building, engine, learner, measuring, packs
-from workbench.choices import Data, Plan
+from workbench import models, packs
+from workbench.plan.choices import Data, Plan
 from workbench.seeding import seeded
 from workbench.tasks import TABLE
 from workbench.tasks.examples import IGNORED
+from workbench.training import build, engine, evaluate, learner
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +72,7 @@ def made(case, **changes):
             head = backbone.model.lm_head
             head.weight = torch.nn.Parameter(torch.randn_like(head.weight))
         encoded = [TABLE[backbone.task].encode(part, backbone, plan.data) for part in (train, validation)]
-        built = building.build(backbone, *encoded, plan.change(evaluation_rows=10**6))
+        built = build.build(backbone, *encoded, plan.change(evaluation_rows=10**6))
         for name, parameter in built.model.named_parameters():  # far enough from zero to tell classes and words apart
             parameter.add_(0.3 * torch.randn_like(parameter)) if "norm" not in name.lower() else None
     return built, train, validation
@@ -132,7 +133,7 @@ def test_validation_numbers_are_the_count_over_single_rows_whatever_the_batch_si
     pairs = [(predicted, true) for _, predicted, true in targets]
     for batch_size in (1, 5, 64):
         built.plan = built.plan.change(batch_size=batch_size)
-        *_, ended = measuring.evaluate(built)
+        *_, ended = evaluate.evaluate(built)
         assert ended.targets == len(targets)
         assert ended.metrics["loss"] == pytest.approx(loss, abs=1e-6)
         if built.backbone.task == "language-modeling":
@@ -194,8 +195,8 @@ def test_a_sliding_window_scores_each_token_once_in_its_own_context(overlap):
     examples = TABLE["language-modeling"].encode(Dataset.from_dict({"text": [text]}), backbone, choice)
     tokens = backbone.preprocessor(text)["input_ids"]
     assert len(tokens) > 5 * LIMIT
-    built = building.build(backbone, examples, examples, PLAN.change(batch_size=3, evaluation_rows=1000))
-    *_, ended = measuring.evaluate(built)
+    built = build.build(backbone, examples, examples, PLAN.change(batch_size=3, evaluation_rows=1000))
+    *_, ended = evaluate.evaluate(built)
     with torch.no_grad():
         nats = [nats.item() for nats, _, _ in sliding(built.model, tokens, overlap)]
     assert ended.targets == len(nats) == len(tokens) - 1
@@ -231,15 +232,15 @@ def test_a_label_that_is_no_target_costs_nothing_in_a_batch_either(kind):
 def test_the_loss_over_a_vocabulary_of_49_152_words_is_exact_too():
     """Counted by fp32 log-softmax, the loss of this very model comes out 1.5e-5 nats too low."""
     packs.get("smollm2-135m")
-    backbone = baseline.load("smollm2-135m", task="language-modeling")
+    backbone = models.load("smollm2-135m", task="language-modeling")
     texts = ["The quality of mercy is not strained; it droppeth as the gentle rain from heaven. " * 2, "We saw a film."]
     examples = TABLE["language-modeling"].encode(Dataset.from_dict({"text": texts}), backbone, Data(max_length=LIMIT))
-    built = building.build(backbone, examples, examples, PLAN.change(trainable="last 1"))
+    built = build.build(backbone, examples, examples, PLAN.change(trainable="last 1"))
     built.model.eval()
     with torch.no_grad():
         tokens = [backbone.preprocessor(text)["input_ids"] for text in texts]
         nats = [nats.item() for ids in tokens for nats, _, _ in sliding(built.model, ids, 1)]
     for batch_size in (1, 8):
         built.plan = built.plan.change(batch_size=batch_size)
-        *_, ended = measuring.evaluate(built)
+        *_, ended = evaluate.evaluate(built)
         assert ended.metrics["loss"] == pytest.approx(math.fsum(nats) / len(nats), abs=1e-6)

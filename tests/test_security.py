@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_events import STARTED, STEP
+from sample_events import STARTED, STEP
 
-from workbench import store
-from workbench.choices import Plan
-from workbench.control import wish
 from workbench.errors import BackboneError, PlanError, RunError
-from workbench.store import RunFolder
+from workbench.plan.choices import Plan
+from workbench.runs.disk import run_folder
+from workbench.runs.disk.control import wish
+from workbench.runs.disk.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "workbench").rglob("*.py"), *(ROOT / "widgets").rglob("*.py")])
@@ -48,9 +48,9 @@ CALLS = {
     *("evaluate.load", "datasets.load_dataset", "datasets.load_from_disk"),
 }
 ALLOWED = {
-    ("employing.py", "imports cloudpickle"),  # writes objects for a child of its own, into a pipe
+    ("employer.py", "imports cloudpickle"),  # writes objects for a child of its own, into a pipe
     ("worker.py", "imports pickle"),  # the child, which reads that pipe and nothing else
-    ("extra.py", "calls evaluate.load"),  # of metrics that code names; no plan and no run folder can
+    ("user_metrics.py", "calls evaluate.load"),  # of metrics that code names; no plan and no run folder can
 }
 
 
@@ -128,7 +128,7 @@ def test_the_worker_alone_unpickles_and_only_what_comes_through_its_pipe():
     words = {path.name: path.read_text(encoding="utf-8") for path in SOURCES}
     loading = {name for name, text in words.items() if re.search(r"pickle\.loads?\b|Unpickler", text)}
     writing = {name for name, text in words.items() if re.search(r"pickle\.dumps?\b", text)}
-    assert (loading, writing) == ({"worker.py"}, {"employing.py"})
+    assert (loading, writing) == ({"worker.py"}, {"employer.py"})
     assert len(re.findall(r"pickle\.loads?\b", words["worker.py"])) == 1
 
 
@@ -137,7 +137,7 @@ WRITES_HTML = (
 )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "widgets").glob("*.js")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "widgets" / "static").glob("*.js")), ids=lambda path: path.name)
 def test_no_page_parses_text_as_html(path):
     assert re.findall(WRITES_HTML, path.read_text(encoding="utf-8")) == []
 
@@ -197,7 +197,7 @@ def edit(path, **fields):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["bare", "in the zip of torch"])
 def test_weights_that_are_a_pickle_run_nothing(stranger, trap, how):
-    from workbench import baseline
+    from workbench import models
 
     (stranger / "model.safetensors").unlink()
     if how == "bare":
@@ -207,7 +207,7 @@ def test_weights_that_are_a_pickle_run_nothing(stranger, trap, how):
 
         torch.save({"x": Touch(trap)}, stranger / "pytorch_model.bin")
     with pytest.raises(BackboneError, match=r"weights of .* can't be read") as caught:
-        baseline.load(str(stranger), **TEXTS)
+        models.load(str(stranger), **TEXTS)
     assert caught.value.hint
 
 
@@ -231,14 +231,14 @@ WAYS_IN = {  # what the stranger names -> (file, its fields, base class)
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("way", WAYS_IN)
 def test_code_that_comes_with_a_backbone_is_never_run(stranger, trap, way, monkeypatch):
-    from workbench import baseline
+    from workbench import models
 
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run code"))
     file, fields, base = WAYS_IN[way]
     (stranger / "evil.py").write_text(CODE.format(trap=str(trap), base=base))
     edit(stranger / file, **fields)
     with contextlib.suppress(BackboneError):  # refused, or loaded with the code of transformers itself
-        baseline.load(str(stranger), **TEXTS)
+        models.load(str(stranger), **TEXTS)
     assert "transformers_modules" not in sys.modules
 
 
@@ -247,7 +247,7 @@ def test_code_that_comes_with_a_backbone_is_never_run(stranger, trap, way, monke
 def test_code_that_comes_with_an_image_processor_is_never_run(tmp_path, trap, monkeypatch):
     import tiny
 
-    from workbench import baseline
+    from workbench import models
 
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run code"))
     made, folder = tiny.backbone("vit"), tmp_path / "stranger"
@@ -257,7 +257,7 @@ def test_code_that_comes_with_an_image_processor_is_never_run(tmp_path, trap, mo
     auto_map = {"auto_map": {"AutoImageProcessor": "evil.Evil"}, "image_processor_type": "Evil"}
     edit(folder / "preprocessor_config.json", **auto_map)
     with pytest.raises(BackboneError, match="image processor"):
-        baseline.load(str(folder), task="image-classification", labels=("a", "b"))
+        models.load(str(folder), task="image-classification", labels=("a", "b"))
 
 
 @pytest.mark.slow
@@ -308,9 +308,9 @@ def snapshot(folder):
 
 def test_a_strangers_run_is_listed_and_read_and_nothing_is_written(hostile, tmp_path):
     before = snapshot(tmp_path)
-    (summary,) = store.list_runs(hostile.path.parent)
+    (summary,) = run_folder.list_runs(hostile.path.parent)
     assert (summary.state, summary.step) == ("running", STEP.step)
-    folder = store.find(hostile.name, hostile.path.parent)
+    folder = run_folder.find(hostile.name, hostile.path.parent)
     assert list(folder.events()) == [STARTED, STEP]
     assert folder.plan() == Plan()
     assert folder.environment() == {}

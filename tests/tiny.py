@@ -7,7 +7,7 @@ from datasets import Dataset
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from workbench.baseline import Backbone, blocks
+from workbench.models import Backbone, blocks
 from workbench.seeding import seeded
 
 WORDS = [

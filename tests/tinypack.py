@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench import installing, packs
-from workbench.packs import Pack
+from workbench import packs
+from workbench.packs import Pack, install
 
 CONTENT = {
     "plays/hamlet.txt": b"To be, or not to be",
@@ -62,8 +62,8 @@ def tiny_pack(index, cache, monkeypatch):
         report(50)
         return Path(shutil.copy(made.wheel, folder))
 
-    monkeypatch.setattr(installing, "download", download)
-    monkeypatch.setattr(packs, "TABLE", (row(index),))
+    monkeypatch.setattr(install, "download", download)
+    monkeypatch.setattr(packs.table, "TABLE", (row(index),))
     return made
 
 
@@ -78,7 +78,7 @@ def only_local(index, monkeypatch):
 
 
 def use(monkeypatch, **changes):
-    monkeypatch.setattr(packs, "TABLE", tuple(dataclasses.replace(r, **changes) for r in packs.TABLE))
+    monkeypatch.setattr(packs.table, "TABLE", tuple(dataclasses.replace(r, **changes) for r in packs.table.TABLE))
 
 
 def said():

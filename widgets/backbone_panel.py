@@ -8,9 +8,9 @@ from widgets.panel import Panel, page, prepare, problem
 from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
-    from workbench.baseline import Backbone
-    from workbench.baseline.catalog import Entry
-    from workbench.session import Session
+    from workbench.models import Backbone
+    from workbench.models.catalog import Entry
+    from workbench.session.session import Session
 
 ORIGINS = {"pack": "offline pack", "hub": "from a model hub"}
 
@@ -45,7 +45,7 @@ class BackbonePanel(Panel):
 
     def picture(self) -> dict[str, Any]:
         """Return the catalog, the choice, and the facts about it."""
-        from workbench.baseline import catalog
+        from workbench.models import catalog
 
         name, backbone = self.session.plan.baseline.backbone, self.session.backbone
         entry = catalog.find(name)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from workbench.events import Event, RunChosen
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 INTERVAL = 0.25  # seconds between two updates of the panels
 TICK = 1.0  # seconds until a panel with a clock on it is looked at again though nothing happened

@@ -27,7 +27,7 @@ from workbench.events import (
 )
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 KINDS: frozenset[type[Event]] = frozenset(
     {RunChosen, StageStarted, RunStarted, StepEnded, CacheProgressed, EvaluationProgressed}
@@ -198,13 +198,13 @@ def of_parent(forked: RunForked, session: "Session") -> Curves:
 
 def _story(name: str, session: "Session", *, generations: int = 20) -> list[Event]:
     """Return the events of a run, with those of the runs that it was forked from before it."""
-    from workbench import store
+    from workbench.runs.disk import run_folder
 
     if Path(name).name != name:  # a log may be a stranger's: look nowhere else
         raise RunError(f"{name!r} is no name of a run")
     known = [run for run in session.runs if run.name == name]
     root = session.run.folder.parent if session.run is not None else "runs"
-    events = list(known[0].events) if known else list(store.find(name, root).events())
+    events = list(known[0].events) if known else list(run_folder.find(name, root).events())
     forked = next((event for event in events[:1] if isinstance(event, RunForked)), None)
     if forked is None or generations == 0:
         return events

@@ -17,8 +17,8 @@ from workbench.errors import RunError
 from workbench.events import Event, RunChosen, RunForked, StageStarted
 
 if TYPE_CHECKING:
-    from workbench.kernel import Run
-    from workbench.session import Session
+    from workbench.session.handle import Run
+    from workbench.session.session import Session
 
 
 class CurvesPanel(Panel):

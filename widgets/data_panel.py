@@ -11,9 +11,9 @@ from widgets.panel import Panel, page, prepare, problem, style
 from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
-    from workbench.choices import Plan
     from workbench.data import Split
-    from workbench.session import Session
+    from workbench.plan.choices import Plan
+    from workbench.session.session import Session
 
 PAGE_ROWS = 5
 SHOWN_CLASSES = 8

@@ -10,13 +10,13 @@ from widgets.cached import Cached
 from widgets.panel import Panel, page, prepare, problem, style
 from widgets.proof import KINDS as PROOFS
 from widgets.proof import Proof
-from workbench.choices import Transfer
 from workbench.errors import PlanError
 from workbench.events import ChangeRefused, Event, PlanChanged, PreparationEnded
+from workbench.plan.choices import Transfer
 
 if TYPE_CHECKING:
-    from workbench.baseline import Block
-    from workbench.session import Session
+    from workbench.models import Block
+    from workbench.session.session import Session
 
 PRESETS: dict[str, dict[str, Any]] = {  # preset -> what it makes of the plan
     "head": {"trainable": "head", "method": "weights"},
@@ -76,14 +76,14 @@ class FreezePanel(Panel):
         return next((said for name in fields if (said := self._effects.of(name, self.session))), "")
 
     def _network(self, choice: Transfer) -> dict[str, Any]:
-        from workbench import transfer
+        from workbench.models import freezing
 
         backbone = self.session.backbone
         if backbone is None:
             return {"backbone": self.session.plan.baseline.backbone, "blocks": [], "counts": "", "notes": []}
         try:
-            trainable = set(transfer.resolve(backbone.blocks, choice))
-            counts = transfer.count(backbone.model, backbone.blocks, choice)
+            trainable = set(freezing.resolve(backbone.blocks, choice))
+            counts = freezing.count(backbone.model, backbone.blocks, choice)
         except PlanError as error:  # the plan does not suit this backbone: say so, and show every block as it is
             self.alarm(error)
             blocks = [self._block(block, choice, is_trainable=False) for block in backbone.blocks]
@@ -138,11 +138,11 @@ class FreezePanel(Panel):
 
     def _trainable(self, choice: Transfer, *, is_strict: bool = False) -> set[str]:
         """Return the blocks that would learn; a choice that can't be raises PlanError if strict, else gives none."""
-        from workbench import transfer
+        from workbench.models import freezing
 
         backbone = self.session.backbone
         try:
-            return set(transfer.resolve(backbone.blocks, choice)) if backbone is not None else set()
+            return set(freezing.resolve(backbone.blocks, choice)) if backbone is not None else set()
         except PlanError:
             if is_strict:
                 raise

@@ -1,6 +1,6 @@
 """HyperparameterPanel: the numbers of the optimizer and the loop, each with its unit and when it takes effect.
 
-Ranges and units come from `workbench.choices`; this file adds the words, and how a slider covers the usual values.
+Ranges and units come from `workbench.plan.choices`; this file adds the words, and how a slider covers the usual values.
 """
 
 import typing
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from widgets import live
 from widgets.panel import Panel, page, style
-from workbench.choices import FIELDS, LIVE_FIELDS, Batching, Precision, SaveModel, Schedule, Switch
 from workbench.errors import PlanError, WorkbenchError
 from workbench.events import ChangeRefused, Event, PlanChanged, RunChosen, RunStarted
+from workbench.plan.choices import FIELDS, LIVE_FIELDS, Batching, Precision, SaveModel, Schedule, Switch
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 
 @dataclass(frozen=True)

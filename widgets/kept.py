@@ -16,7 +16,7 @@ from workbench.events import (
 )
 
 if TYPE_CHECKING:
-    from workbench.kernel import Run
+    from workbench.session.handle import Run
 
 KINDS: frozenset[type[Event]] = frozenset(
     {CheckpointSaved, CheckpointFailed, CheckpointRefused, ModelSaved, ReplayDiverged}

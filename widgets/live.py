@@ -7,7 +7,6 @@ differs from it: not yet ("from the next step"), not any more ("since step 121")
 from typing import TYPE_CHECKING, Any
 
 from widgets import wording
-from workbench.choices import LIVE_FIELDS
 from workbench.events import (
     ChangeRefused,
     Event,
@@ -19,10 +18,11 @@ from workbench.events import (
     RunStarted,
     StageStarted,
 )
+from workbench.plan.choices import LIVE_FIELDS
 
 if TYPE_CHECKING:
-    from workbench.choices import Plan
-    from workbench.session import Session
+    from workbench.plan.choices import Plan
+    from workbench.session.session import Session
 
 KINDS: frozenset[type[Event]] = frozenset(
     {RunChosen, StageStarted, RunStarted, RunResumed, PlanAdjusted, ChangeRefused, RunEnded, RunFailed}

@@ -23,20 +23,20 @@ from workbench.errors import WorkbenchError
 from workbench.events import Event, PlanChanged
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session.session import Session
 
-FOLDER = Path(__file__).parent
+STATIC = Path(__file__).parent / "static"
 _PREPARED: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
 def page(*scripts: str) -> str:
     """Return the JavaScript module of a panel: what all share, then its own; the last script has the export."""
-    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in ("panel.js", *scripts))
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("panel.js", *scripts))
 
 
 def style(*sheets: str) -> str:
     """Return the style sheet of a panel: what all share, then its own."""
-    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in ("panel.css", *sheets))
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("panel.css", *sheets))
 
 
 def prepare(session: "Session") -> None:

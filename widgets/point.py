@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from widgets import cells, wording
 from widgets.panel import problem
-from workbench.choices import Plan, Transfer
 from workbench.errors import PlanError, WorkbenchError
+from workbench.plan.choices import Plan, Transfer
 
 if TYPE_CHECKING:
     from widgets.curves import Curves
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 SAMPLES = 6  # rows
 

@@ -28,7 +28,7 @@ from workbench.events import (
 )
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 LIVE = ("preparing", "training", "paused")
 SILENT = 5.0  # seconds without news until that is said

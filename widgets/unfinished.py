@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from workbench.store import LIVE, Summary
+from workbench.runs.disk.run_folder import LIVE, Summary
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 SHOWN = 20  # runs in the list, at most: the newest
 

@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.choices import Plan, Transfer
+from workbench.plan.choices import Plan, Transfer
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
 
@@ -143,7 +143,7 @@ def place(path: str) -> str:
 
 def title(plan: Plan) -> str:
     """Return what a run of this plan is about: data, backbone, mode."""
-    from workbench.baseline import catalog
+    from workbench.models import catalog
 
     rows = place(plan.data.source).replace(":", ": ")
     backbone = catalog.find(plan.baseline.backbone)

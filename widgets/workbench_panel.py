@@ -11,10 +11,10 @@ from widgets.freeze_panel import FreezePanel
 from widgets.hyperparameter_panel import HyperparameterPanel
 from widgets.panel import Panel
 from widgets.run_panel import RunPanel
-from workbench.choices import Plan
+from workbench.plan.choices import Plan
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 
 class Workbench(ipw.Box):  # type: ignore[misc]
@@ -37,7 +37,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
         if session is not None and plan is not None:
             raise TypeError("Workbench got a session and a plan; the session has a plan of its own")
         if session is None:
-            from workbench.session import Session
+            from workbench.session.session import Session
 
             session = Session(plan)
         self.session = session

@@ -20,32 +20,32 @@ if "OMP_WAIT_POLICY" not in os.environ:
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
-    from workbench.attaching import attach as attach
-    from workbench.choices import Plan as Plan
     from workbench.errors import WorkbenchError as WorkbenchError
-    from workbench.monitoring import history as history
-    from workbench.monitoring import plot as plot
-    from workbench.practices import practices as practices
-    from workbench.run import run as run
-    from workbench.session import Session as Session
+    from workbench.plan.choices import Plan as Plan
+    from workbench.practices.table import practices as practices
+    from workbench.runs.run import run as run
+    from workbench.session.attach import attach as attach
+    from workbench.session.history import history as history
+    from workbench.session.history import plot as plot
+    from workbench.session.session import Session as Session
 
 _HOME = {  # public name -> module it lives in
-    "Plan": "workbench.choices",
-    "Session": "workbench.session",
+    "Plan": "workbench.plan.choices",
+    "Session": "workbench.session.session",
     "WorkbenchError": "workbench.errors",
-    "attach": "workbench.attaching",
-    "history": "workbench.monitoring",
-    "plot": "workbench.monitoring",
-    "practices": "workbench.practices",
-    "run": "workbench.run",
+    "attach": "workbench.session.attach",
+    "history": "workbench.session.history",
+    "plot": "workbench.session.history",
+    "practices": "workbench.practices.table",
+    "run": "workbench.runs.run",
 }
 __all__ = sorted(_HOME)
 
 
 class _Package(types.ModuleType):
-    """Keeps `wb.run` the function and `wb.practices` the table, though modules of these names exist.
+    """Keeps `wb.practices` the table, although a package of that name exists.
 
-    Importing a submodule binds it in its package; for the public names that would hide the object of the same name.
+    Importing a submodule binds it in its package, which would hide the public object of the same name.
     """
 
     def __setattr__(self, name: str, value: object) -> None:

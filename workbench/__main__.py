@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import __version__, packs
-from workbench.choices import Plan
-from workbench.console import Line, RunLine
 from workbench.errors import PlanError, RunError, WorkbenchError
+from workbench.events.terminal import Line, RunLine
+from workbench.plan.choices import Plan
 
 if TYPE_CHECKING:
-    from workbench.store import RunFolder
+    from workbench.runs.disk.run_folder import RunFolder
 
 _QUICKSTART = "notebooks/0_quickstart.ipynb"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -116,15 +116,15 @@ def _project() -> Path:
 def run(options: argparse.Namespace) -> int:
     """Carry out a plan; the first Ctrl-C stops the run, which keeps its model, and the second breaks it off."""
     plan = _read_plan(options.plan)
-    from workbench.store import RunFolder
+    from workbench.runs.disk.run_folder import RunFolder
 
     return _carry_out(RunFolder.create(plan, options.runs))
 
 
 def resume(options: argparse.Namespace) -> int:
     """Go on with a run in this process; Ctrl-C as for `run`."""
-    from workbench.preparation import Preparation
-    from workbench.store import find
+    from workbench.runs.disk.run_folder import find
+    from workbench.runs.preparation import Preparation
 
     folder = find(options.run, options.runs)
     Preparation().check_objects(folder.plan())
@@ -132,8 +132,8 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def _carry_out(folder: "RunFolder") -> int:
-    from workbench.control import Control
-    from workbench.run import run as events_of
+    from workbench.runs.disk.control import Control
+    from workbench.runs.run import run as events_of
 
     control, shown = Control(folder.path), RunLine(Line())
     with _interrupt(control.stop):
@@ -168,7 +168,7 @@ def _interrupt(stop: Callable[[], None]) -> Iterator[None]:
 
 def runs(options: argparse.Namespace) -> int:
     """List runs."""
-    from workbench.store import list_runs
+    from workbench.runs.disk.run_folder import list_runs
 
     found = list_runs(options.folder)
     if not found:

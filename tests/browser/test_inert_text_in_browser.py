@@ -19,7 +19,7 @@ CELLS = (
     f"""from widgets import Workbench
 from workbench import Plan
 from workbench.events import *
-from workbench.store import RunFolder
+from workbench.runs.disk.run_folder import RunFolder
 EVIL = {IMG!r} + {SCRIPT!r} + {SVG!r}
 old = RunFolder.create(Plan().change(backbone=EVIL, source=EVIL), "runs")
 old.append(StageStarted(stage=EVIL))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench import choices, data
+from workbench import data
 from workbench.data import fashion_mnist
 from workbench.data.fashion_mnist import build
 from workbench.errors import DataError
+from workbench.plan import choices
 
 
 def test_the_sheet_is_the_one_that_was_built():

@@ -5,10 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import choices, data
+from workbench import data
 from workbench.data.guessing import guess
 from workbench.data.table import Table
 from workbench.errors import DataError
+from workbench.plan import choices
 
 SENTENCES = [f"a sentence of some length, number {i}" for i in range(40)]
 WORDS = [f"word{i}" for i in range(40)]

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from workbench import choices, data
+from workbench import data
 from workbench.data import reading
 from workbench.errors import DataError
+from workbench.plan import choices
 
 ROWS = [(f"the {i}th text, which is good", "positive") for i in range(10)] + [
     (f"the {i}th text, which is bad", "negative") for i in range(10)

@@ -6,9 +6,10 @@ import warnings
 
 import pytest
 
-from workbench import choices, data, packs
+from workbench import data, packs
 from workbench.data import pack_readers, sources
 from workbench.errors import DataError, PackError
+from workbench.plan import choices
 
 # What the packs hold, counted once: task, rows, class names.
 CONTENTS = {

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import choices, data
+from workbench import data
 from workbench.data import splitting
 from workbench.data.splitting import NAMES
 from workbench.errors import DataError
+from workbench.plan import choices
 
 
 def load(frame, **choice):

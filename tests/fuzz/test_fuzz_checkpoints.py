@@ -10,11 +10,12 @@ from fuzzing import JUNK, TEXTS, VALUES, as_json, contents, damaged, examples, o
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_engine import PLAN, make, weights
+from tiny_learner import PLAN, make, weights
 
-from workbench import checkpoints, engine
-from workbench.checkpoint_files import FILES, entry
 from workbench.errors import RunError
+from workbench.runs import checkpoints
+from workbench.runs.disk.checkpoint_files import FILES, entry
+from workbench.training import engine
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from workbench import choices, data
+from workbench import data
 from workbench.data import Split
+from workbench.plan import choices
 
 pytestmark = pytest.mark.slow
 

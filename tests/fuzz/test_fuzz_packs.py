@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from tinypack import CONTENT, use
 from tinypack import said as sink_of
 
-from workbench import manifest, packs
+from workbench import packs
 from workbench.errors import PackError
-from workbench.unpacking import unpack
+from workbench.packs import manifest
+from workbench.packs.unpack import unpack
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ from fuzzing import JUNK, TEXTS, VALUES, as_json, damaged, examples, outcome, sa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from workbench.choices import FIELDS, SECTION_OF, Plan
 from workbench.errors import PlanError
+from workbench.plan.choices import FIELDS, SECTION_OF, Plan
 
 pytestmark = pytest.mark.slow
 

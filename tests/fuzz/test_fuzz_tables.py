@@ -14,8 +14,9 @@ from fuzzing import JUNK, TEXTS, VALUES, as_json, damaged, examples, outcome, sa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from workbench import choices, data
+from workbench import data
 from workbench.data import Split
+from workbench.plan import choices
 
 pytestmark = pytest.mark.slow
 

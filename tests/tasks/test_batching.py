@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.choices import Data, Tuning
+from workbench.plan.choices import Data, Tuning
 from workbench.seeding import mixed
 from workbench.tasks import TABLE, batching
 

@@ -7,8 +7,8 @@ import torch
 import transformers as tf
 from datasets import Dataset
 
-from workbench.baseline import Backbone, blocks
-from workbench.choices import Data
+from workbench.models import Backbone, blocks
+from workbench.plan.choices import Data
 from workbench.tasks import TABLE, image_classification
 from workbench.tasks.examples import IGNORED, longest_input
 

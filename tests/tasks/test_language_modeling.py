@@ -5,8 +5,8 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.choices import Data
 from workbench.errors import PlanError
+from workbench.plan.choices import Data
 from workbench.tasks import TABLE
 from workbench.tasks.language_modeling import windows
 

@@ -7,12 +7,11 @@ import torch
 import transformers as tf
 from torch.nn import functional as F
 
-from workbench.baseline import blocks
-from workbench.choices import Data, Transfer
-from workbench.monitoring import nats
-from workbench.tasks import TABLE, output_layer
+from workbench.models import blocks
+from workbench.models.freezing import apply
+from workbench.plan.choices import Data, Transfer
+from workbench.tasks import TABLE, cross_entropy, output_layer
 from workbench.tasks.examples import IGNORED
-from workbench.transfer import apply
 
 TASK = TABLE["language-modeling"]
 SCALED = {
@@ -65,7 +64,7 @@ def agree(made, some, *, rtol=1e-6):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_nats_and_gradient_are_those_of_all_the_logits(name, monkeypatch):
-    monkeypatch.setattr(nats, "LOGITS", 60 * 7)  # seven targets at a time
+    monkeypatch.setattr(cross_entropy, "LOGITS", 60 * 7)  # seven targets at a time
     made, some = model(name), batch()
     agree(made, some)
     assert (made in output_layer._FINISHING) == (name in SCALED)
@@ -107,7 +106,7 @@ def test_in_bf16_they_are_those_of_bf16(name):
 def test_no_logits_are_made_where_the_layer_is_plain(monkeypatch):
     made, some = model("llama-tied"), batch()
     sizes = []
-    monkeypatch.setattr(nats, "LOGITS", 60 * 7)
+    monkeypatch.setattr(cross_entropy, "LOGITS", 60 * 7)
     genuine = torch.mm
 
     def multiplied(left, right, out=None):

@@ -10,7 +10,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.choices import Data
+from workbench.plan.choices import Data
 from workbench.tasks import TABLE, packing
 from workbench.tasks.examples import IGNORED
 

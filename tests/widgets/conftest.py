@@ -3,7 +3,7 @@ import tiny
 from fakes import FakeSession
 
 from workbench import data
-from workbench.choices import Data
+from workbench.plan.choices import Data
 
 
 @pytest.fixture(scope="session")

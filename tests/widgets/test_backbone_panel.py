@@ -1,8 +1,8 @@
 from fakes import FakeSession
 
 from widgets import BackbonePanel
-from workbench.baseline import catalog
 from workbench.events import PlanChanged, PreparationEnded
+from workbench.models import catalog
 
 
 def test_packs_come_first_and_every_entry_says_what_it_is(opened):

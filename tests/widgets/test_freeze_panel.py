@@ -7,7 +7,6 @@ from fakes import FakeSession, until
 
 from widgets import FreezePanel
 from widgets.freeze_panel import _shortest
-from workbench.choices import Plan
 from workbench.errors import PlanError
 from workbench.events import (
     ChangeRefused,
@@ -18,6 +17,7 @@ from workbench.events import (
     RunEnded,
     WeightsMoved,
 )
+from workbench.plan.choices import Plan
 
 
 def states(state):

@@ -5,9 +5,9 @@ from fakes import FakeSession, log, until
 
 from widgets import HyperparameterPanel
 from widgets.hyperparameter_panel import FIRST, MORE
-from workbench.choices import FIELDS, LIVE_FIELDS
 from workbench.errors import RunError
 from workbench.events import ChangeRefused, PlanAdjusted, RunStarted
+from workbench.plan.choices import FIELDS, LIVE_FIELDS
 
 
 def field(state, name):

@@ -2,7 +2,7 @@ import pytest
 
 import widgets
 from widgets.panel import Panel
-from workbench.practices import TABLE
+from workbench.practices.table import TABLE
 
 
 @pytest.mark.parametrize("practice", TABLE, ids=lambda practice: practice.slug)

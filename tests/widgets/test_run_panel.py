@@ -6,7 +6,6 @@ import pytest
 from fakes import FakeSession, until
 
 from widgets import RunPanel
-from workbench.choices import Plan
 from workbench.errors import RunError
 from workbench.events import (
     CheckpointFailed,
@@ -23,7 +22,8 @@ from workbench.events import (
     StageStarted,
     StepEnded,
 )
-from workbench.store import RunFolder, find, summarize
+from workbench.plan.choices import Plan
+from workbench.runs.disk.run_folder import RunFolder, find, summarize
 
 pytestmark = pytest.mark.slow
 

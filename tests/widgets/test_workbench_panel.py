@@ -4,7 +4,7 @@ from fakes import FakeSession, until
 
 import widgets
 from widgets import Workbench, wording
-from workbench.choices import Plan, Transfer
+from workbench.plan.choices import Plan, Transfer
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench import choices
 from workbench.data.table import Table
 from workbench.errors import DataError, nearest
+from workbench.plan import choices
 
 # fmt: off
 _TEXTS = (

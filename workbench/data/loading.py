@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from workbench import choices
-from workbench.checking import shown, text_fault
 from workbench.data import reading, splitting
 from workbench.data.guessing import guess
 from workbench.data.rows import Rows, clean
@@ -15,6 +13,8 @@ from workbench.data.split import Split, arrange
 from workbench.data.splitting import NAMES, Numbers
 from workbench.data.table import Table
 from workbench.errors import DataError
+from workbench.plan import choices
+from workbench.untrusted import shown, text_fault
 
 _ROWS_A_SPLIT = 2  # with fewer rows than this for each split, nothing can be measured
 _LONGEST_WORDS = 2_000  # characters of an error or a note, which may list the names of many columns

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from workbench import choices, packs
+from workbench import packs
 from workbench.data import fashion_mnist, pack_readers
 from workbench.data.table import Table
+from workbench.plan import choices
 
 
 @dataclass(frozen=True, kw_only=True)

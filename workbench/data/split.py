@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench import choices
 from workbench.data.rows import Rows
 from workbench.data.splitting import NAMES, Numbers
 from workbench.errors import DataError, nearest
+from workbench.plan import choices
 
 if TYPE_CHECKING:
     import datasets

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench import choices
 from workbench.errors import DataError
+from workbench.plan import choices
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,9 +10,9 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn import Module
 
-from workbench import choices
-from workbench.baseline import Backbone
 from workbench.data import Split
+from workbench.models import Backbone
+from workbench.plan import choices
 from workbench.tasks.examples import Batch, Examples
 from workbench.tasks.image_classification import ImageClassification
 from workbench.tasks.language_modeling import LanguageModeling

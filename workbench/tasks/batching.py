@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.choices import Tuning
+from workbench.plan.choices import Tuning
 from workbench.seeding import mixed
 
 CHUNK = 50  # windows that are sorted together

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn import functional as F
 
-from workbench.monitoring import classification_metrics, nats
-from workbench.tasks import output_layer
+from workbench.tasks import cross_entropy, output_layer
 from workbench.tasks.examples import IGNORED, Batch, Examples
+from workbench.tasks.metrics import classification_metrics
 
 
 class Classification:
@@ -28,7 +28,7 @@ class Classification:
     def nats(self, model: Module, batch: Batch) -> tuple[Tensor, int]:
         """Return the summed nats of the targets, and how many there are."""
         logits, truth = self.score(model, batch)
-        return nats.summed(logits, truth), len(truth)
+        return cross_entropy.summed(logits, truth), len(truth)
 
     def pack(self, examples: Examples, model: Module) -> Examples:
         """Return the examples: a row that is answered as a whole keeps a row of the batch to itself."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
-from workbench.choices import Tuning
+from workbench.plan.choices import Tuning
 from workbench.tasks import batching
 
 Batch = dict[str, Tensor]  # model inputs by name, and "labels"

@@ -16,9 +16,9 @@ from PIL.Image import Image, Resampling
 from torch import Tensor
 from torch.nn import Module
 
-from workbench import choices
-from workbench.baseline import Backbone
 from workbench.errors import PlanError
+from workbench.models import Backbone
+from workbench.plan import choices
 from workbench.tasks import output_layer
 from workbench.tasks.classification import Classification, counted, labelled
 from workbench.tasks.examples import Batch, Examples

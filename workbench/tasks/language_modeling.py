@@ -18,12 +18,12 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn import Module
 
-from workbench import choices
-from workbench.baseline import Backbone
 from workbench.errors import PlanError
-from workbench.monitoring import nats, perplexity
-from workbench.tasks import output_layer, packing
+from workbench.models import Backbone
+from workbench.plan import choices
+from workbench.tasks import cross_entropy, output_layer, packing
 from workbench.tasks.examples import IGNORED, Batch, Examples, longest_input, text_batch
+from workbench.tasks.metrics import perplexity
 from workbench.tasks.packing import Window
 
 
@@ -70,9 +70,9 @@ class LanguageModeling:
         is_target = batch["labels"] != IGNORED
         truth = batch["labels"][is_target]
         if (found := output_layer.entering(model, _inputs(batch), is_target)) is None:
-            return nats.summed(output_layer.logits(model, _inputs(batch), is_target), truth), len(truth)
+            return cross_entropy.summed(output_layer.logits(model, _inputs(batch), is_target), truth), len(truth)
         hidden, layer = found
-        return nats.of_layer(hidden, layer.weight, layer.bias, truth), len(truth)
+        return cross_entropy.of_layer(hidden, layer.weight, layer.bias, truth), len(truth)
 
     def metrics(self, loss: float, predictions: Sequence[int], references: Sequence[int]) -> Mapping[str, float]:
         """Return loss and perplexity."""

@@ -6,8 +6,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from workbench import choices
-from workbench.baseline import Backbone
+from workbench.models import Backbone
+from workbench.plan import choices
 from workbench.tasks.classification import Classification, labelled
 from workbench.tasks.examples import Batch, Examples, longest_input, text_batch
 

@@ -1,0 +1,93 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.errors import PlanError
+from workbench.plan.choices import FIELDS, SECTION_OF, Plan
+
+
+def test_change_returns_a_new_plan_and_leaves_the_old():
+    plan = Plan()
+    changed = plan.change(learning_rate=1e-4, trainable="last 2")
+    assert (plan.tuning.learning_rate, changed.tuning.learning_rate) == (1e-3, 1e-4)
+    assert plan.differences(changed) == {"learning_rate": (1e-3, 1e-4), "trainable": ("head", "last 2")}
+
+
+def test_json_round_trip_keeps_every_field():
+    plan = Plan().change(trainable=("block 1", "head"), max_rows=50, epochs=2, dropout=None, group_column="play")
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_partial_plan_takes_defaults():
+    assert Plan.from_json('{"tuning": {"batch_size": 8}}') == Plan().change(batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
+        ({"learning_rate": -1.0}, "expected 1e-08 to 10"),
+        ({"learning_rate": float("nan")}, "expected a number"),
+        ({"learning_rate": True}, "expected a number"),
+        ({"batch_size": 2.5}, "expected a whole number"),
+        ({"batch_size": "32"}, "expected a whole number"),
+        ({"batch_size": 10**400}, "expected 1 to 65536"),
+        ({"learning_rate": 10**400}, "expected 1e-08 to 10"),
+        ({"task": "classify"}, "text-classification"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"trainable": "lst 2"}, "did you mean 'last 2'"),
+        ({"trainable": "last 0"}, "trainable is 'last 0'"),
+        ({"trainable": ()}, "nothing would learn"),
+        ({"trainable": (1,)}, "expected text or a list of names"),
+        ({"validation_fraction": 0.9}, "expected 0.01 to 0.5"),
+    ],
+)
+def test_a_choice_that_cant_be_is_refused_with_what_to_do(changes, words):
+    with pytest.raises(PlanError) as caught:
+        Plan().change(**changes)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"tunning": {}}', '{"tuning": {"rate": 1}}', '{"tuning": []}', "{"])
+def test_text_that_is_no_plan_is_refused(text):
+    with pytest.raises(PlanError):
+        Plan.from_json(text)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*SECTION_OF, "tuning"]), inner),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["tuning", "data", "transfer", "x"]), json_values))
+def test_no_json_at_all_escapes_as_anything_but_a_plan_error(tree):
+    try:
+        plan = Plan.from_json(json.dumps(tree))
+    except PlanError:
+        return
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_section_can_not_be_something_else():
+    with pytest.raises(PlanError, match="expected a Tuning"):
+        Plan(tuning={"learning_rate": 1})
+
+
+def test_field_names_are_unique_and_every_number_says_its_unit():
+    sections = [section.default_factory for section in dataclasses.fields(Plan)]
+    assert len(SECTION_OF) == sum(len(dataclasses.fields(section)) for section in sections)
+    numbers = [f for f in FIELDS.values() if f.type in (int, float, int | None, float | None)]
+    assert numbers
+    assert all(field.metadata["unit"] for field in numbers)
+
+
+def test_numbers_as_numpy_has_them_are_taken():
+    plan = Plan().change(batch_size=np.int64(8), learning_rate=np.float32(0.5))
+    assert (type(plan.tuning.batch_size), type(plan.tuning.learning_rate)) == (int, float)
+    assert Plan.from_json(plan.to_json()) == plan

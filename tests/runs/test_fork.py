@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+import tiny
+import torch
+from tiny_runs import ADJUSTMENTS, LONG, assert_same, carried_out, ends, facts
+from tiny_runs import a_tiny_backbone_by_that_name  # noqa: F401
+
+from workbench import run
+from workbench.errors import PlanError, RunError
+from workbench.events import ChangeRefused, EvaluationEnded, PlanAdjusted, RunForked, RunStarted, StepEnded
+from workbench.runs import checkpoints
+from workbench.runs.disk.control import Control
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.fork import fork
+from workbench.runs.preparation import Preparation
+from workbench.session.session import Session
+
+pytestmark = pytest.mark.slow
+
+ALL = LONG.change(keep_last=None, checkpoint_every=1)
+
+
+@pytest.fixture(scope="module")
+def preparation():
+    return Preparation(tiny.frame())
+
+
+def finished(folder, preparation):
+    list(run(folder=folder, preparation=preparation))
+    return folder
+
+
+def after(events, step):
+    """The facts from the first step after this one on."""
+    found = [event for event in events if event.step > step or (isinstance(event, PlanAdjusted) and event.step == step)]
+    return [(type(e), {**vars(e), "time": 0, "seconds": 0, "scheduled": True}) for e in found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [0, 6, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 4, 5, 9, 12))])
+@pytest.mark.parametrize("plan", [LONG, ALL], ids=["replayed", "kept"])
+def test_a_fork_without_a_change_is_its_parent(tmp_path, preparation, plan, step):
+    parent = carried_out(plan, tmp_path, adjustments=ADJUSTMENTS)
+    twin = finished(fork(parent, preparation, step, {}), preparation)
+    mine, theirs = ends(parent), ends(twin)
+    assert all(torch.equal(mine[part][name], theirs[part][name]) for part in mine for name in mine[part])
+    assert after(facts(twin), step) == after(facts(parent), step)
+    first, *_ = twin.events()
+    assert first == RunForked(parent=parent.name, step=step, changes={})
+
+
+@pytest.mark.slow
+def test_a_fork_differs_from_its_parent_only_from_its_step_on(tmp_path, preparation):
+    parent = carried_out(ALL, tmp_path)
+    twin = finished(
+        fork(parent, preparation, 6, {"learning_rate": 0.5, "batch_size": 3, "weight_decay": 0.3}), preparation
+    )
+    before = checkpoints.load_file(checkpoints.at(parent.path / "checkpoints", 6).path / "weights.safetensors")
+    began = checkpoints.load_file(checkpoints.at(twin.path / "checkpoints", 6).path / "weights.safetensors")
+    assert all(torch.equal(before[name], began[name]) for name in before)
+    losses = {event.step: event.loss for event in twin.events() if isinstance(event, StepEnded)}
+    theirs = {event.step: event.loss for event in parent.events() if isinstance(event, StepEnded)}
+    assert min(losses) == 7
+    assert losses[13] != theirs[13]
+    assert twin.plan().tuning.learning_rate == 0.5
+    assert next(event for event in twin.events() if isinstance(event, RunStarted)).first_step == 6
+
+
+@pytest.mark.parametrize("plan", [ALL.change(batch_tokens=40), ALL.change(batching="shuffled")], ids=["tokens", "rows"])
+def test_a_fork_batches_as_its_parent_or_as_it_is_told(tmp_path, preparation, plan):
+    parent = carried_out(plan, tmp_path)
+    same = finished(fork(parent, preparation, 5, {}), preparation)
+    assert after(facts(same), 5) == after(facts(parent), 5)
+    changes = {"batch_tokens": 25, "batching": "by length", "accumulation_steps": 1}
+    first, again = (finished(fork(parent, preparation, 5, changes), preparation) for _ in range(2))
+    assert after(facts(first), 5) == after(facts(again), 5) != after(facts(parent), 5)
+
+
+def test_what_the_fork_chose_stays_though_the_parent_changed_it_later(tmp_path, preparation):
+    parent = carried_out(ALL, tmp_path, adjustments={8: {"learning_rate": 0.001}, 9: {"trainable": "all"}})
+    twin = finished(fork(parent, preparation, 6, {"learning_rate": 0.5}), preparation)
+    made = [(event.step, dict(event.after)) for event in twin.events() if isinstance(event, PlanAdjusted)]
+    assert made == [(6, {"learning_rate": 0.5}), (9, {"trainable": "all"})]
+
+
+@pytest.mark.slow
+def test_at_the_beginning_everything_can_change(tmp_path, preparation):
+    parent = carried_out(LONG.change(max_steps=3), tmp_path)
+    twin = finished(fork(parent, preparation, 0, {"seed": 5, "method": "lora", "trainable": "all"}), preparation)
+    assert list(twin.events())[-1].reason == "completed"
+    assert twin.plan().transfer.method == "lora"
+
+
+@pytest.mark.slow
+def test_what_can_not_be_forked_is_refused_before_anything_is_written(tmp_path, preparation):
+    parent = carried_out(LONG, tmp_path)
+    for step, changes, error, words in (
+        (99, {}, RunError, "has taken 13 steps"),
+        (-1, {}, RunError, "from 0 to 13"),
+        (6, {"seed": 1}, PlanError, "seed can't change"),
+        (6, {"max_steps": 6}, PlanError, "6 are taken"),
+        (6, {"learning_rat": 1}, PlanError, "learning_rate"),
+        (6, {"learning_rate": -1}, PlanError, "expected"),
+    ):
+        with pytest.raises(error, match=words):
+            fork(parent, preparation, step, changes)
+    assert [path.name for path in tmp_path.iterdir()] == [parent.name]
+
+
+@pytest.mark.slow
+def test_a_fork_of_a_fork_is_its_parent_too(tmp_path, preparation):
+    parent = carried_out(ALL, tmp_path, adjustments={10: {"trainable": "all"}})
+    child = finished(fork(parent, preparation, 5, {"learning_rate": 0.05}), preparation)
+    grandchild = finished(fork(child, preparation, 8, {}), preparation)
+    mine, theirs = ends(child), ends(grandchild)
+    assert all(torch.equal(mine[part][name], theirs[part][name]) for part in mine for name in mine[part])
+
+
+@pytest.mark.slow
+def test_an_evaluation_at_the_step_of_the_fork_is_not_repeated(tmp_path, preparation):
+    parent = carried_out(ALL, tmp_path)
+    twin = finished(fork(parent, preparation, 8, {"learning_rate": 0.5}), preparation)
+    assert min(event.step for event in twin.events() if isinstance(event, EvaluationEnded)) > 8
+    assert RunFolder(twin.path).plan().tuning.learning_rate == 0.5
+
+
+@pytest.mark.slow
+def test_a_fork_that_was_broken_off_goes_on_to_the_same_end(tmp_path, preparation):
+    parent = carried_out(ALL, tmp_path / "a", adjustments=ADJUSTMENTS)
+    for changes in ({}, {"learning_rate": 0.5}):
+        whole = finished(fork(parent, preparation, 6, changes), preparation)
+        for last in (7, 8, 9, 11):
+            broken = fork(parent, preparation, 6, changes)
+            story = run(folder=broken, preparation=preparation)
+            next(event for event in story if isinstance(event, StepEnded) and event.step == last)
+            story.close()
+            assert_same(whole, finished(broken, preparation))
+
+
+@pytest.mark.slow
+def test_a_scheduled_change_that_is_refused_is_not_made_later(tmp_path, preparation):
+    parent = carried_out(
+        ALL, tmp_path / "a", adjustments={5: {"trainable": ["embeddings"]}, 6: {"learning_rate": 0.02}}
+    )
+    twin = fork(parent, preparation, 0, {"method": "lora"})
+    control = Control(twin.path)
+    story = run(folder=twin, preparation=preparation, control=control)
+    for event in story:
+        if isinstance(event, StepEnded) and event.step == 8:
+            control.change(learning_rate=0.3)
+        if isinstance(event, StepEnded) and event.step == 10:
+            break
+    story.close()
+    finished(twin, preparation)
+    made = [(event.step, dict(event.after)) for event in twin.events() if isinstance(event, PlanAdjusted)]
+    assert made == [(6, {"learning_rate": 0.02}), (8, {"learning_rate": 0.3})]
+    assert [event.step for event in twin.events() if isinstance(event, ChangeRefused)] == [5]
+
+
+def test_numbers_of_other_libraries_and_dropout_of_the_backbones_own(tmp_path, preparation):
+    parent = carried_out(ALL, tmp_path)
+    twin = fork(parent, preparation, 6, {"max_steps": np.int64(9)})
+    assert next(twin.events()).changes == {"max_steps": 9}
+    with pytest.raises(PlanError, match="dropout can't go back"):
+        fork(parent, preparation, 6, {"dropout": None})
+
+
+@pytest.mark.slow
+def test_the_models_of_a_fork(tmp_path):
+    session = Session(ALL.change(learning_rate=0.05), table=tiny.frame(), runs=tmp_path)
+    parent = session.start().wait(60)
+    twin = parent.fork(step=9, learning_rate=1e-8, checkpoint_every=100).wait(60)
+    at_nine = parent.at(9).model().state_dict()
+    other = parent.fork(step=9).stop()
+    other.wait(60)
+    last = other.model("last").state_dict()
+    assert all(torch.equal(at_nine[name], last[name]) for name in last) or other.step > 9
+    best = [event.step for event in twin.events if isinstance(event, EvaluationEnded) and event.best]
+    expected = twin.at(best[-1]).model().state_dict() if best else twin.model("last").state_dict()
+    found = twin.model("best").state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in found)

@@ -1,0 +1,582 @@
+"""What the frozen blocks give is computed once, and nothing that anybody can see is another number for it."""
+
+import dataclasses
+import functools
+
+import pytest
+import tiny
+import torch
+import transformers as tf
+from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_hook
+
+from workbench.events import CacheProgressed, CacheReady, CacheRefused, EvaluationEnded, RunStarted, StepEnded
+from workbench.models import Backbone, blocks
+from workbench.plan.choices import Data, Plan
+from workbench.seeding import seeded
+from workbench.speed.prefix_cache import budget, cache, check, fill, store
+from workbench.speed.prefix_cache.rows import KEPT
+from workbench.tasks import TABLE
+from workbench.tasks.examples import IGNORED, Examples
+from workbench.training import engine
+from workbench.training.adjust import Change, adjust
+from workbench.training.build import build
+from workbench.training.settings import Settings
+
+PLAN = Plan().change(
+    trainable="last 1", batch_size=6, epochs=3, precision="fp32", dropout=0.1, learning_rate=3e-3, evaluate_every=5,
+    max_length=10, lora_rank=2,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINETUNE_WORKBENCH_ACTIVATIONS", str(tmp_path / "activations"))
+    store._MEMORY.clear()
+
+
+def make(kind, plan=PLAN, *, task=None, examples=None, model=None):
+    backbone = tiny.backbone(kind, task=task, dropout=0.1)
+    if model is not None:
+        backbone = Backbone(kind, model, backbone.preprocessor, "text-classification", blocks.find(model))
+    train, validation = examples or [
+        TABLE[backbone.task].encode(tiny.rows(kind, count), backbone, plan.data) for count in (40, 14)
+    ]
+    return build(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+
+
+def told(learner):
+    return list(engine.train(learner))
+
+
+def numbers(events):
+    losses = [event.loss for event in events if isinstance(event, StepEnded)]
+    measured = [event.metrics["loss"] for event in events if isinstance(event, EvaluationEnded)]
+    return torch.tensor([*losses, *measured], dtype=torch.float64)
+
+
+def ready(events):
+    return [event for event in events if isinstance(event, CacheReady)]
+
+
+CASES = {
+    "BERT": ("bert", {}),
+    "BERT, head": ("bert", {"trainable": "head"}),
+    "BERT with LoRA": ("bert", {"method": "lora"}),
+    "BERT, shuffled": ("bert", {"batching": "shuffled", "accumulation_steps": 2}),
+    "BERT, budget of tokens": ("bert", {"batch_tokens": 40}),
+    "GPT-2": ("gpt2", {}),
+    "GPT-2, padded": ("gpt2", {"packing": "off"}),
+    "GPT-2, head": ("gpt2", {"trainable": "head"}),
+    "GPT-2 classifier": ("gpt2", {"task": "text-classification", "trainable": "head"}),
+    "Llama with LoRA": ("llama", {"method": "lora"}),
+    "Llama, tied head": ("llama", {"trainable": "head"}),
+    "ViT": ("vit", {}),
+    "ViT, head": ("vit", {"trainable": "head"}),
+    "ResNet": ("resnet", {}),
+    "ResNet, head": ("resnet", {"trainable": "head"}),
+}
+QUICK = ("BERT", "GPT-2", "Llama with LoRA", "ViT, head", "ResNet")
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
+def test_a_run_tells_the_same_with_the_cache_and_without(case):
+    kind, options = CASES[case][0], dict(CASES[case][1])
+    task = options.pop("task", None)
+    plan = PLAN.change(**options)
+    cached = told(made := make(kind, plan, task=task))
+    plain = told(other := make(kind, plan.change(prefix_cache="off"), task=task))
+    assert [event.split for event in ready(cached)] == ["validation", "train"]
+    assert not ready(plain)
+    assert torch.allclose(numbers(cached), numbers(plain), rtol=0, atol=1e-5)
+    for (name, one), two in zip(made.model.state_dict().items(), other.model.state_dict().values(), strict=True):
+        assert torch.allclose(one, two, atol=2e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["BERT", "BERT with LoRA", "GPT-2, padded", "Llama, tied head", "ViT, head", "ResNet"])
+def test_in_bf16_a_run_tells_the_same_within_what_it_rounds(case):
+    kind, options = CASES[case]
+    plan = PLAN.change(**options, precision="bf16", learning_rate=1e-4)
+    cached, plain = (told(make(kind, plan.change(prefix_cache=cache))) for cache in ("auto", "off"))
+    assert len(ready(cached)) == 2
+    assert torch.allclose(numbers(cached), numbers(plain), rtol=0, atol=0.02)
+
+
+def test_the_frozen_blocks_run_once_a_row_whatever_the_epochs():
+    made, rows = make("bert", PLAN.change(epochs=20, evaluate_every=3)), []
+    attention = made.model.bert.encoder.layer[0].attention
+    attention.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
+    events = told(made)
+    for_the_cut = 20  # two small batches run some times, and a few rows answered both ways
+    assert 54 <= sum(rows) <= 54 + 4 * for_the_cut
+    assert len([event for event in events if isinstance(event, StepEnded)]) == 140
+
+
+def test_runs_share_what_was_kept_and_the_bits_are_the_same():
+    first, second = told(make("bert")), told(make("bert", PLAN.change(learning_rate=0.01, seed=3)))
+    assert [event.reused for event in ready(first)] == [False, False]
+    assert [event.reused for event in ready(second)] == [True, True]
+    store.clear()
+    again = told(make("bert"))
+    assert [event.reused for event in ready(again)] == [False, False]
+    assert torch.equal(numbers(first), numbers(again))
+
+
+def test_it_is_kept_across_processes_by_files():
+    first = told(make("bert"))
+    store._MEMORY.clear()  # as another process finds it
+    second = told(make("bert"))
+    assert [event.reused for event in ready(second)] == [True, True]
+    assert torch.equal(numbers(first), numbers(second))
+
+
+@pytest.mark.parametrize("change", ["weight", "token", "precision", "limit", "boundary"])
+def test_anything_else_below_makes_another_one(change):
+    told(make("bert"))
+    plan, examples = PLAN, None
+    made = make("bert", PLAN)
+    if change == "weight":
+        with torch.no_grad():
+            made.model.bert.embeddings.LayerNorm.bias[3] += 1e-6
+        made = build(made.backbone, made.train, made.validation, PLAN)
+    elif change == "token":
+        items = [(ids.clone(), label) for ids, label in made.train.items]
+        items[7][0][0] += 1
+        made = make("bert", plan, examples=(dataclasses.replace(made.train, items=items), made.validation))
+    else:
+        plan = PLAN.change(
+            **{"precision": {"precision": "bf16"}, "limit": {"max_length": 6}, "boundary": {"trainable": "head"}}[
+                change
+            ]
+        )
+        made = make("bert", plan, examples=examples)
+    found = ready(told(made))
+    assert found[-1].reused is False
+
+
+class Scaled(tf.BertForSequenceClassification):
+    """Multiplies what the embeddings give."""
+
+    factor = 1.0
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.bert.embeddings.register_forward_hook(lambda module, args, out: out * self.factor)
+        self.bert.embeddings.factor = self.factor
+
+
+def test_a_number_that_a_frozen_module_holds_makes_another_one():
+    def scaled(factor):
+        with seeded(0):
+            model = type("Scaled", (Scaled,), {"factor": factor, "__module__": __name__})(
+                tiny.backbone("bert").model.config
+            )
+        return make("bert", PLAN, model=model)
+
+    assert [event.reused for event in ready(told(scaled(1.0)))] == [False, False]
+    assert [event.reused for event in ready(told(scaled(1.0)))] == [True, True]
+    assert [event.reused for event in ready(told(scaled(2.0)))] == [False, False]
+
+
+TYPED = """
+class Layer(tf.models.bert.modeling_bert.BertLayer):
+    def forward(self, x, *args, **kwargs):
+        return super().forward({given}, *args, **kwargs)
+
+class Mine(tf.BertForSequenceClassification):
+    def __init__(self, config):
+        super().__init__(config)
+        for layer in self.bert.encoder.layer:
+            layer.__class__ = Layer
+"""
+
+
+def test_another_forward_in_a_cell_makes_another_one():
+    def events(given):
+        cell = {"tf": tf, "__name__": "__main__"}
+        exec(TYPED.format(given=given), cell)
+        with seeded(0):
+            model = cell["Mine"](tiny.backbone("bert").model.config)
+        return ready(told(make("bert", PLAN, model=model)))
+
+    reused = [[event.reused for event in events(given)] for given in ("x", "x", "2 * x")]
+    assert reused == [[False, False], [True, True], [False, False]]
+
+
+def test_a_hook_of_ones_own_makes_another_one():
+    told(make("bert"))
+    made = make("bert")
+    made.model.bert.embeddings.register_forward_hook(lambda module, args, out: 2 * out)
+    assert [event.reused for event in ready(told(made))] == [False, False]
+    made = make("bert")
+    embeddings = made.model.bert.embeddings
+    embeddings.forward = functools.partial(doubled, embeddings.forward)
+    assert [event.reused for event in ready(told(made))] == [False, False]
+
+
+def doubled(forward, *args, **kwargs):
+    return 2 * forward(*args, **kwargs)
+
+
+def test_rows_kept_in_another_form_are_another_thing():
+    """Whether rows have places hangs on the lengths of the other split too."""
+    made = make("gpt2", task="text-classification")
+    alike = made.train.sample(20, seed=0)
+    alike = dataclasses.replace(
+        alike, items=[(torch.arange(3, 8) + number % 9, number % 2) for number in range(20)], lengths=[5] * 20
+    )
+    longer = dataclasses.replace(alike, items=[*alike.items[:-1], (torch.arange(3, 10), 1)], lengths=[5] * 19 + [7])
+    plan = PLAN.change(trainable="last 1")
+    of_one, of_more = (
+        ready(told(make("gpt2", plan, task="text-classification", examples=(alike, validation))))
+        for validation in (dataclasses.replace(alike), longer)
+    )
+    assert len(of_one) == len(of_more) == 2
+
+
+@pytest.mark.parametrize(("lacking", "places"), [(1, ["memory", "disk"]), (0, ["memory", "memory"])])
+def test_both_splits_together_keep_to_the_budget(lacking, places, monkeypatch):
+    sizes = [64 * sum(examples.lengths) for made in (make("bert"),) for examples in (made.validation, made.train)]
+    monkeypatch.setattr(budget, "budget", lambda asked: sum(sizes) - lacking)
+    for _ in range(2):  # made, and found
+        events = ready(told(make("bert")))
+        assert [event.size_bytes for event in events] == sizes
+        assert [event.place for event in events] == places
+
+
+def test_a_smaller_budget_than_before_is_heeded():
+    told(make("bert"))
+    events = ready(told(make("bert", PLAN.change(cache_memory_mb=0))))
+    assert [(event.place, event.reused) for event in events] == [("disk", True)] * 2
+
+
+def test_a_file_that_can_not_be_read_is_not_taken_for_a_full_disk():
+    made = make("vit")
+
+    def broken(items):
+        if len(items) > 3:
+            raise OSError("cannot identify image file")
+        return made.train.collate(items)
+
+    train = dataclasses.replace(made.train, collate=broken, outline=None)
+    story = cache.prepare(make("vit", examples=(train, made.validation)))
+    (why,) = [event.what for event in story if isinstance(event, CacheRefused)]
+    assert why == "they could not be looked into: OSError: cannot identify image file"
+
+
+def test_beyond_the_budget_it_is_mapped_from_disk_and_gives_the_same_bits():
+    inside, beyond = told(make("bert")), None
+    store.clear()
+    beyond = told(make("bert", PLAN.change(cache_memory_mb=0)))
+    assert [event.place for event in ready(inside)] == ["memory"] * 2
+    assert [(event.place, event.budget_bytes) for event in ready(beyond)] == [("disk", 0)] * 2
+    assert torch.equal(numbers(inside), numbers(beyond))
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "vit", "resnet"])
+def test_a_boundary_that_moves_up_runs_only_the_block_between(kind):
+    told(make(kind, PLAN.change(trainable="last 1")))
+    moved = ready(told(made := make(kind, PLAN.change(trainable="head"))))
+    advanced = values(made)
+    assert [event.advanced_from for event in moved] == ["block 2"] * 2
+    store.clear()
+    told(made := make(kind, PLAN.change(trainable="head")))
+    for one, other in zip(advanced, values(made), strict=True):
+        assert torch.equal(one, other), "a refill gives other bits"
+
+
+def test_to_move_up_by_a_block_runs_that_block_once_a_row_and_no_other(monkeypatch):
+    told(make("bert", PLAN.change(trainable="last 1")))
+    made, rows = make("bert", PLAN.change(trainable="head")), {0: 0, 1: 0}
+    carried_out, is_filling = fill.Filling.carried_out, []
+
+    def counted(self, writer):
+        is_filling.append(True)
+        kept = yield from carried_out(self, writer)
+        is_filling.clear()
+        return kept
+
+    monkeypatch.setattr(fill.Filling, "carried_out", counted)
+    numbers_of = {made.model.bert.encoder.layer[number].attention: number for number in rows}
+
+    def count(module, args, out):
+        if is_filling and module in numbers_of:
+            rows[numbers_of[module]] += len(args[0])
+
+    hook = register_module_forward_hook(count)  # one of the model's own would make other rows of it
+    try:
+        assert all(event.advanced_from for event in cache.prepare(made) if isinstance(event, CacheReady))
+    finally:
+        hook.remove()
+    assert rows == {0: 0, 1: 54}  # training and validation examples
+
+
+def values(learner):
+    return [learner.reuse.of(examples).kept.values for examples in (learner.train, learner.validation)]
+
+
+def test_a_boundary_that_moves_in_mid_run_takes_what_was_learnt_along():
+    made = make("bert", PLAN.change(trainable="all", epochs=4))
+    steps = {4: "last 1", 9: "head", 14: "last 2", 19: "last 1"}
+
+    def changes(step):
+        return [Change({"trainable": steps[step]})] if step in steps else []
+
+    cached = list(engine.train(made, changes=changes))
+    store.clear()
+    plain = list(
+        engine.train(make("bert", PLAN.change(trainable="all", epochs=4, prefix_cache="off")), changes=changes)
+    )
+    assert torch.allclose(numbers(cached), numbers(plain), rtol=0, atol=2e-5)
+    found = [(event.boundary, event.advanced_from) for event in ready(cached) if event.split == "train"]
+    assert found == [("block 2", ""), ("head", "block 2"), ("block 2", "")]
+
+
+def test_less_than_an_epoch_fills_only_what_is_measured_on():
+    events = told(make("bert", PLAN.change(max_steps=3)))
+    assert [event.split for event in ready(events)] == ["validation"]
+
+
+def test_progress_is_told_with_the_time_left(monkeypatch):
+    monkeypatch.setattr(fill, "TELL", 0.0)
+    monkeypatch.setattr(fill, "TEXTS", 8)
+    events = [event for event in told(make("bert")) if isinstance(event, CacheProgressed)]
+    assert [event.rows_done for event in events if event.split == "train"] == [8, 16, 24, 32, 40]
+    assert all(event.seconds_left >= 0 for event in events)
+    assert events[-1].seconds_left == 0
+
+
+def test_a_loss_is_told_while_the_validation_rows_are_computed(monkeypatch):
+    monkeypatch.setattr(fill, "TELL", 0.0)
+    events = told(make("bert"))
+    first = next(event for event in events if isinstance(event, EvaluationEnded))
+    (progress,) = [event for event in events if isinstance(event, CacheProgressed) and event.split == "validation"]
+    assert events.index(progress) < events.index(first)
+    assert progress.loss == pytest.approx(first.metrics["loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize("how", ["full", "not to be written"])
+def test_where_the_disk_has_no_room_memory_does_for_the_run(how, monkeypatch, tmp_path):
+    whole = told(make("bert"))
+    store.clear()
+    if how == "full":
+        monkeypatch.setattr(budget, "SPARE", 10**18)
+    else:
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setenv("FINETUNE_WORKBENCH_ACTIVATIONS", str(tmp_path / "file"))
+    for _ in range(2):
+        events = told(make("bert"))
+        assert [(event.place, event.reused) for event in ready(events)] == [("memory", False)] * 2
+        assert torch.equal(numbers(events), numbers(whole))
+
+
+def test_examples_of_one_length_to_train_on_and_others_to_measure_on():
+    made = make("bert")
+    items = [(ids[:5], label) for ids, label in made.train.items if len(ids) >= 5]
+    train = dataclasses.replace(made.train, items=items, lengths=[5] * len(items), labels=[label for _, label in items])
+    cached = told(make("bert", examples=(train, made.validation)))
+    plain = told(make("bert", PLAN.change(prefix_cache="off"), examples=(train, made.validation)))
+    assert len(ready(cached)) == 2
+    assert torch.allclose(numbers(cached), numbers(plain), rtol=0, atol=1e-5)
+
+
+def test_an_interrupted_fill_is_taken_up_again():
+    made = make("bert")
+    story = cache.prepare(made)
+    with pytest.raises(KeyboardInterrupt):
+        next(story), story.throw(KeyboardInterrupt)
+    assert len(ready(list(cache.prepare(made)))) == 2
+
+
+class TestRefused:
+    def why(self, made):
+        events = told(made)
+        assert not ready(events)
+        assert made.reuse is None
+        return [event.what for event in events if isinstance(event, CacheRefused)]
+
+    def test_without_a_word_where_nothing_is_frozen_or_the_plan_says_off(self):
+        assert self.why(make("bert", PLAN.change(trainable="all"))) == []
+        assert self.why(make("bert", PLAN.change(prefix_cache="off"))) == []
+
+    def test_where_only_embeddings_are_frozen(self):
+        assert self.why(make("bert", PLAN.change(trainable="last 2"))) == [
+            "all that is frozen is the embeddings, which costs next to nothing to run"
+        ]
+
+    def test_where_inputs_are_drawn_anew_each_time(self):
+        made = make("vit")
+
+        def jittered(items):
+            batch = made.train.collate(items)
+            return {**batch, "pixel_values": batch["pixel_values"] + torch.rand(())}
+
+        train = dataclasses.replace(made.train, collate=jittered, outline=None, content=None)
+        (why,) = self.why(make("vit", examples=(train, made.validation)))
+        assert "random augmentation" in why
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_where_an_answer_hangs_on_the_batch(self, precision):
+        plan = PLAN.change(precision=precision)
+        made = make("bert", plan)
+        with torch.no_grad():  # far enough from zero for an answer to hang on anything
+            for parameter in made.model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        made = build(made.backbone, made.train, made.validation, plan, settings=Settings().obeying(plan.tuning))
+        share = 1.0 if precision == "fp32" else 0.01  # which bf16 would pass off as rounding
+        made.model.bert.encoder.layer[0].forward = leaking(made.model.bert.encoder.layer[0].forward, share)
+        (why,) = self.why(made)
+        assert "hangs on the batch" in why
+
+    def test_where_a_model_does_what_nobody_foresaw(self, monkeypatch):
+        def strange(*_):
+            raise RuntimeError("element 0 of tensors does not require grad")
+
+        monkeypatch.setattr(cache.find_cut, "find", strange)
+        (why,) = self.why(make("bert"))
+        assert why == "they could not be looked into: RuntimeError: element 0 of tensors does not require grad"
+
+    def test_where_the_answer_from_what_was_kept_breaks_and_the_run_then_starts_from_its_inputs(self, monkeypatch):
+        made, answer = make("bert"), check.score
+
+        def strange(learner, batch):
+            if KEPT in batch:
+                raise RuntimeError("no mask")
+            return answer(learner, batch)
+
+        monkeypatch.setattr(check, "score", strange)
+        (why,) = self.why(made)
+        assert why == "they could not be looked into: RuntimeError: no mask"
+
+    def test_where_neither_disk_nor_memory_has_room(self, monkeypatch):
+        monkeypatch.setattr(budget, "SPARE", 10**18)
+        (why,) = self.why(make("bert", PLAN.change(cache_memory_mb=0)))
+        assert "No space left on device" in why
+
+    def test_where_something_frozen_moved_before(self):
+        made = make("bert")
+        with torch.no_grad():
+            made.model.bert.embeddings.LayerNorm.bias[3] += 1
+        (why,) = self.why(made)
+        assert why == "something frozen is not what it was"
+
+    @pytest.mark.slow
+    def test_where_blocks_share_what_the_first_computes(self):
+        config = tf.T5Config(
+            vocab_size=24, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0,
+            num_labels=2, pad_token_id=0, eos_token_id=2,
+        )  # fmt: skip
+        with seeded(0):
+            model = tf.T5ForSequenceClassification(config)
+        found = make("bert").train
+        items = [(torch.cat([ids[:6], torch.tensor([2])]), label) for ids, label in found.items]
+        examples = dataclasses.replace(found, items=items, lengths=[len(ids) for ids, _ in items])
+        (why,) = self.why(
+            make(
+                "bert",
+                PLAN.change(trainable=("block 2", "head"), dropout=None),
+                examples=(examples, examples),
+                model=model,
+            )
+        )
+        assert "block 2 reads" in why
+
+
+def leaking(forward, share):
+    """A layer in which rows of a batch see each other."""
+
+    def run(hidden_states, *args, **kwargs):
+        out = forward(hidden_states, *args, **kwargs)
+        return out + share * out.mean(0, keepdim=True)
+
+    return run
+
+
+def token_examples(count, *, side, on_padding, seed=0):
+    """Texts with a class for each token; padding has a class too if asked for, on either side."""
+    draw = torch.Generator().manual_seed(seed)
+    items = []
+    for _ in range(count):
+        ids = torch.randint(3, 20, (int(torch.randint(2, 9, (), generator=draw)),), generator=draw)
+        items.append((ids, ids % 3))
+
+    def padded(tensors, value):
+        longest = max(map(len, tensors))
+        pads = [(0, longest - len(t)) if side == "right" else (longest - len(t), 0) for t in tensors]
+        return torch.stack([F.pad(tensor, pad, value=value) for tensor, pad in zip(tensors, pads, strict=True)])
+
+    def collate(items):
+        ids, labels = zip(*items, strict=True)
+        mask = padded([torch.ones_like(one) for one in ids], 0)
+        return {
+            "input_ids": padded(ids, 0), "attention_mask": mask,
+            "labels": padded(labels, 1 if on_padding else IGNORED),
+        }  # fmt: skip
+
+    return Examples(items, [len(ids) for ids, _ in items], [labels for _, labels in items], collate)
+
+
+TOKENS = {"vocab_size": 24, "num_labels": 3, "pad_token_id": 0, **tiny.SIZES}
+
+
+def token_model(kind):
+    with seeded(0):
+        if kind == "bert":
+            return tf.BertForTokenClassification(tf.BertConfig(**TOKENS, max_position_embeddings=40)).eval()
+        return tf.LlamaForTokenClassification(tf.LlamaConfig(**TOKENS, num_key_value_heads=2)).eval()
+
+
+@pytest.mark.parametrize("on_padding", [False, True])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_tokens_are_classified_alike_whichever_side_is_padded_and_whether_padding_counts(kind, side, on_padding):
+    examples = [token_examples(count, side=side, on_padding=on_padding, seed=count) for count in (40, 14)]
+
+    def outcome(**changes):
+        made = make(kind, PLAN.change(dropout=0.0, **changes), examples=examples, model=token_model(kind))
+        made.task = TokenTask()
+        return told(made)
+
+    cached, plain = outcome(), outcome(prefix_cache="off")
+    if (kind, side) == ("bert", "left"):  # its positions are counted from the left edge, so a row hangs on its batch
+        assert "hangs on the batch" in next(event.what for event in cached if isinstance(event, CacheRefused))
+    else:
+        assert len(ready(cached)) == 2
+    assert torch.allclose(numbers(cached), numbers(plain), rtol=0, atol=1e-5)
+
+
+class TokenTask(type(TABLE["text-classification"])):
+    def trivial(self, train, validation, config):
+        return {"loss": 1.0}
+
+
+def test_a_frozen_block_is_still_proven_not_to_have_moved():
+    made = make("bert")
+    told(made)
+    assert made.moved_though_frozen() == ()
+    with torch.no_grad():
+        made.model.bert.encoder.layer[0].output.dense.bias[0] += 1
+    assert made.moved_though_frozen() == ("bert.encoder.layer.0.output.dense.bias",)
+
+
+def test_the_run_says_where_it_stands():
+    events = told(make("bert"))
+    kinds = [type(event) for event in events]
+    assert kinds.index(RunStarted) < kinds.index(CacheReady) < kinds.index(EvaluationEnded)
+    found = ready(events)[1]
+    assert (found.boundary, found.rows, found.step) == ("block 2", 40, 0)
+    assert found.size_bytes == sum(make("bert").train.lengths) * 16 * 4
+
+
+def test_a_plan_that_is_adjusted_without_moving_the_boundary_prepares_nothing_anew():
+    made = make("bert")
+    list(cache.prepare(made))
+    adjust(made, Change({"learning_rate": 1e-5}))
+    assert list(cache.prepare(made)) == []
+
+
+def test_the_default_plan_caches():
+    assert (Plan().transfer.prefix_cache, Plan().transfer.cache_memory_mb, Data().max_length) == ("auto", None, 128)

@@ -1,0 +1,182 @@
+"""Where only the first place is read, the last block computes no more than that, and every number stays what it was."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import architectures
+import pytest
+import tiny
+import torch
+from answers import answered, assert_alike, inputs
+from torch import nn
+
+from workbench.events import EvaluationEnded, StepEnded
+from workbench.models import blocks
+from workbench.plan.choices import Plan
+from workbench.speed import first_token
+from workbench.speed.prefix_cache import store
+from workbench.tasks import TABLE
+from workbench.training import engine
+from workbench.training.build import build
+from workbench.training.learner import score
+from workbench.training.settings import Settings
+
+PLAN = Plan().change(
+    trainable="all", batch_size=6, epochs=2, precision="fp32", dropout=0.0, learning_rate=3e-3, max_length=10,
+    evaluate_every=5,
+)  # fmt: skip
+NARROWED = {
+    *("bert", "deberta-v2", "distilbert", "electra", "mobilebert", "modernbert", "mpnet", "roberta"),
+    *("deit", "pvt", "vit"),
+}
+QUICK = ("bert", "gpt2", "resnet-basic", "distilbert", "vit", "albert")
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in architectures.CLASSIFIERS]
+CAUSAL = ("gpt2", "llama")
+
+
+def find(model, shapes=((2, 5), (1, 9))):
+    made = [inputs(model, rows, time)[0] for rows, time in shapes]
+    return first_token.find(model, blocks.find(model), [lambda batch=batch: model(**batch).logits for batch in made])
+
+
+def make(kind, plan=PLAN, **options):
+    backbone = tiny.backbone(kind, **options)
+    train, validation = (TABLE[backbone.task].encode(tiny.rows(kind, count), backbone, plan.data) for count in (40, 14))
+    return build(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+
+
+def numbers(learner):
+    events = list(engine.train(learner))
+    losses = [event.loss for event in events if isinstance(event, StepEnded)]
+    return torch.tensor([*losses, *(event.metrics["loss"] for event in events if isinstance(event, EvaluationEnded))])
+
+
+def places_seen(module):
+    """Return a list that grows by how many places the module gives, each time it runs."""
+    seen = []
+    module.register_forward_hook(lambda module, args, out: seen.append(out.shape[1]))
+    return seen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_architecture_that_reads_the_first_place_answers_and_learns_the_same(name):
+    model, _ = architectures.make(name)
+    found = find(model)
+    assert (found is not None) == (name in NARROWED)
+    for rows, time in ((3, 4), (4, 11)) if found else ():
+        batch, _ = inputs(model, rows, time, seed=1)
+        whole = answered(model, batch)
+        with found.applied(model):
+            assert_alike(whole, answered(model, batch))
+
+
+def test_the_model_is_left_as_it_was():
+    model, _ = architectures.make("bert")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    find(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(module.training or module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "trainable", ["last 1", pytest.param("all", marks=pytest.mark.slow), pytest.param("head", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("cache", ["auto", pytest.param("off", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["bert", pytest.param("vit", marks=pytest.mark.slow)])
+def test_a_run_tells_the_same_narrowed(kind, trainable, cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("FINETUNE_WORKBENCH_ACTIVATIONS", str(tmp_path))
+    store._MEMORY.clear()
+    plan = PLAN.change(trainable=trainable, prefix_cache=cache)
+    narrowed, whole = make(kind, plan), make(kind, plan)
+    assert narrowed.narrowing is not None
+    whole.narrowing = None
+    assert torch.allclose(numbers(narrowed), numbers(whole), rtol=0, atol=1e-5)
+    for (name, one), other in zip(narrowed.model.state_dict().items(), whole.model.state_dict().values(), strict=True):
+        assert torch.allclose(one, other, atol=2e-4), name
+
+
+def test_what_follows_attention_sees_the_first_place_alone_and_attention_sees_all():
+    learner = make("bert")
+    last, below = learner.model.bert.encoder.layer[1], learner.model.bert.encoder.layer[0]
+    after, attention, other = map(places_seen, (last.intermediate, last.attention.self.key, below.output))
+    batch = learner.batch(learner.train, [0, 1, 2])
+    score(learner, batch)
+    places = batch["input_ids"].shape[1]
+    assert (after, attention, other) == ([1], [places], [places])
+
+
+def test_another_thread_that_runs_the_model_meanwhile_sees_every_place():
+    model, _ = architectures.make("bert")
+    found, (batch, time) = find(model), inputs(model, 3, 7)
+    seen = places_seen(model.bert.encoder.layer[2].intermediate)
+    with found.applied(model), ThreadPoolExecutor(1) as pool:
+        pool.submit(model, **batch).result()
+        model(**batch)
+    assert seen == [time, 1]
+
+
+def test_dropout_draws_for_the_places_that_are_left_with_the_same_chance():
+    learner = make("bert", PLAN.change(dropout=0.3))
+    learner.model.train()
+    drop = learner.model.bert.encoder.layer[1].output.dropout
+    kept = []
+    drop.register_forward_hook(lambda module, args, out: kept.append((out != 0).float().mean().item()))
+    batch = learner.batch(learner.train, list(range(40)))
+    for _ in range(50):
+        score(learner, batch)
+    assert sum(kept) / len(kept) == pytest.approx(0.7, abs=4 * (0.3 * 0.7 / (50 * 40 * 16)) ** 0.5)
+
+
+def test_with_the_cache_and_without_it_is_the_same_draw():
+    plan = PLAN.change(dropout=0.3, trainable="last 1")
+    cached, plain = (numbers(make("bert", plan.change(prefix_cache=cache))) for cache in ("auto", "off"))
+    assert torch.allclose(cached, plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+@pytest.mark.parametrize("task", ["text-classification", "language-modeling"])
+def test_what_reads_other_places_is_computed_whole(kind, task):
+    assert make(kind, task=task).narrowing is None
+
+
+class Pooled(nn.Module):
+    """Reads the first place, and a little of another where the row is long."""
+
+    def __init__(self, bert):
+        super().__init__()
+        self.bert = bert
+
+    def forward(self, ids):
+        features = self.bert(ids).last_hidden_state
+        return features[:, 0, :2] + features[:, 6:7, :2].sum(1)
+
+
+def test_one_that_reads_on_in_longer_rows_alone_is_seen_in_the_longer_one():
+    model = Pooled(architectures.make("bert")[0].bert).eval()
+    made = [torch.randint(3, 60, shape) for shape in ((2, 5), (1, 9))]
+    assert first_token.find(model, blocks.find(model), [lambda ids=ids: model(ids) for ids in made]) is None
+    assert first_token.find(model, blocks.find(model), [lambda: model(made[0])]) is not None
+
+
+def test_activation_checkpointing_runs_the_block_again_and_is_left_alone():
+    model, _ = architectures.make("bert")
+    model.activation_checkpointing_enable()
+    assert find(model) is None
+
+
+@pytest.mark.parametrize("rests", ["all of it", "the last block"])
+def test_activation_checkpointing_is_seen_where_nothing_learns_as_yet(rests):
+    model, _ = architectures.make("bert")
+    model.activation_checkpointing_enable()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("classifier") and rests != "all of it")
+    learning = [parameter.requires_grad for parameter in model.parameters()]
+    assert find(model) is None
+    assert [parameter.requires_grad for parameter in model.parameters()] == learning
+
+
+def test_rows_of_one_place_have_nothing_to_leave_out():
+    model, _ = architectures.make("bert")
+    made = torch.full((2, 1), 5)
+    assert first_token.find(model, blocks.find(model), [lambda: model(input_ids=made).logits]) is None

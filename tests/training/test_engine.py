@@ -1,0 +1,341 @@
+import dataclasses
+import math
+import time
+import weakref
+
+import pytest
+import torch
+from tiny_learner import PLAN, make, weights
+from torch.nn import functional as F
+
+from workbench.errors import LossError, RunError
+from workbench.events import EvaluationEnded, RunEnded, RunStarted, StepEnded
+from workbench.tasks.examples import IGNORED
+from workbench.training import engine, evaluate, learner
+
+
+def brute_force_nats(learner, examples):
+    """Count nats one example at a time, with no batch, no padding and the model's own logits."""
+    nats, targets = 0.0, 0
+    for index in range(len(examples)):
+        batch = examples.batch([index])
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        logits = learner.model(**inputs).logits.double()
+        if learner.backbone.task == "language-modeling":
+            logits, labels = logits[0, :-1], batch["input_ids"][0, 1:]
+        else:
+            labels = batch["labels"]
+        nats += F.cross_entropy(logits, labels, reduction="sum").item()
+        targets += len(labels)
+    return nats, targets
+
+
+@pytest.mark.parametrize("batch_size", [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 32))])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("bert", {}),
+        ("vit", {}),
+        ("gpt2", {}),
+        ("llama", {}),
+        ("gpt2", {"side": "left"}),
+        ("llama", {"task": "text-classification"}),
+    ],
+)
+def test_validation_loss_is_the_brute_force_count_whatever_the_batch_size(kind, options, batch_size):
+    made = make(kind, PLAN.change(batch_size=batch_size), **options)
+    *_, ended = evaluate.evaluate(made)
+    with torch.no_grad():
+        nats, targets = brute_force_nats(made, made.validation)
+    assert ended.targets == targets
+    assert ended.metrics["loss"] == pytest.approx(nats / targets, abs=1e-6)
+    if made.backbone.task == "language-modeling":
+        assert ended.metrics["perplexity"] == pytest.approx(math.exp(nats / targets), rel=1e-6)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation_steps"), [(80, 1), (8, 10), (7, 11), (16, 5)])
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_accumulation_changes_neither_loss_nor_gradient(kind, batch_size, accumulation_steps):
+    made = make(kind, PLAN.change(batch_size=batch_size, accumulation_steps=accumulation_steps, clip_norm=None))
+    whole = made.train.batch(list(range(len(made.train))))
+    (learner.summed_nats(*learner.score(made, whole)) / (whole["labels"] != -100).sum()).backward()
+    expected = [p.grad.clone() for p in made.model.parameters() if p.grad is not None]
+    step = engine.take_step(made)
+    found = [p.grad for p in made.model.parameters() if p.grad is not None]
+    assert len(made.train) <= batch_size * accumulation_steps
+    with torch.no_grad():
+        assert step.targets == int((whole["labels"] != -100).sum())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert step.gradient_norm == pytest.approx(math.sqrt(sum(g.square().sum().item() for g in expected)), rel=1e-4)
+
+
+def test_the_batches_of_a_window_are_made_one_at_a_time(monkeypatch):
+    made, alive, most = make("bert", PLAN.change(batch_size=4, accumulation_steps=5)), [], []
+    batch = type(made).batch
+
+    def counted(learner, examples, indices):
+        found = batch(learner, examples, indices)
+        alive.append(weakref.ref(found["input_ids"]))
+        most.append(sum(ref() is not None for ref in alive))
+        return found
+
+    monkeypatch.setattr(type(made), "batch", counted)
+    engine.take_step(made)
+    assert len(most) == 5
+    assert max(most) <= 2
+
+
+def test_the_last_window_of_an_epoch_is_normalised_by_its_own_targets():
+    made = make("bert", PLAN.change(batch_size=8, accumulation_steps=3, max_steps=2))  # 40 rows: 24, then 16
+    first, last = [event for event in engine.train(made) if isinstance(event, StepEnded)]
+    assert (first.targets, last.targets, last.epoch) == (24, 16, 1.0)
+
+
+def test_the_story_of_a_run():
+    events = list(engine.train(make()))
+    kinds = [type(event).__name__ for event in events if type(event).__name__ != "EvaluationProgressed"]
+    step, evaluation = ["StepEnded"], ["EvaluationEnded"]
+    measured = ["WeightsMoved", *evaluation]
+    assert kinds == ["RunStarted", *evaluation, *2 * step, *measured, *2 * step, *measured, "RunEnded"]
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].reason == "completed"
+    assert [event.step for event in events if isinstance(event, EvaluationEnded)] == [0, 2, 4]
+
+
+def test_training_learns_and_the_best_step_is_that_of_the_lowest_loss():
+    events = list(engine.train(make("gpt2", PLAN.change(max_steps=30, learning_rate=0.02, evaluate_every=5))))
+    losses = {event.step: event.metrics["loss"] for event in events if isinstance(event, EvaluationEnded)}
+    assert losses[30] < losses[0] - 0.15
+    assert events[-1].best_step == min(losses, key=losses.get)
+    assert events[-1].best_loss == min(losses.values())
+
+
+def test_every_row_comes_once_an_epoch_in_another_order_each_time():
+    made = make("bert", PLAN.change(batch_size=16))
+    epochs = []
+    for _ in range(2):
+        seen = []
+        for _ in range(made.windows_per_epoch):
+            seen += [index for batch in engine._window(made) for index in batch]
+            made.step += 1
+        epochs.append(seen)
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch_tokens": 30}, {"batching": "shuffled"}])
+def test_a_window_depends_on_the_step_alone(changes):
+    made = make("bert", PLAN.change(batch_size=5, accumulation_steps=2, max_steps=None, epochs=3, **changes))
+    assert made.steps == 3 * made.windows_per_epoch
+    steps, known = range(made.steps), {}
+    for step in steps:
+        made.step = step
+        known[step] = engine._window(made)
+    for step in reversed(steps):
+        made.step, made.train = step, dataclasses.replace(made.train)  # one that remembers no order
+        assert engine._window(made) == known[step]
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "resnet"])
+def test_same_seed_same_bits_and_the_notebooks_random_state_is_left_alone(kind):
+    ends = []
+    for _ in range(2):
+        made = make(kind, PLAN.change(seed=3, dropout=0.2))
+        torch.manual_seed(5)
+        before = torch.random.get_rng_state()
+        list(engine.train(made))
+        assert torch.equal(before, torch.random.get_rng_state())
+        ends.append(weights(made.model))
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    other = make(kind, PLAN.change(seed=4, dropout=0.2))
+    list(engine.train(other))
+    assert any(not torch.equal(ends[0][name], tensor) for name, tensor in weights(other.model).items())
+
+
+def test_dropout_acts_while_training_and_not_while_measuring():
+    made = make("bert", PLAN.change(dropout=0.5))
+    *_, first = evaluate.evaluate(made)
+    *_, second = evaluate.evaluate(made)
+    assert first.metrics["loss"] == second.metrics["loss"]
+    dropped, plain = engine.take_step(made), engine.take_step(make("bert", PLAN.change(dropout=0.0)))
+    assert dropped.loss != plain.loss
+
+
+@pytest.mark.parametrize("trainable", ["head", "last 1", ("block 1",)])
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "vit", "resnet"])
+def test_frozen_blocks_stay_bit_identical(kind, trainable):
+    made = make(kind, PLAN.change(trainable=trainable, weight_decay=0.5, learning_rate=0.1, dropout=0.1))
+    before = weights(made.model)
+    list(engine.train(made))
+    moved = {name for name, tensor in weights(made.model).items() if not torch.equal(before[name], tensor)}
+    paths = [path for block in made.backbone.blocks if block.name in made.trainable for path in block.modules]
+    assert moved
+    assert all(any(name.startswith(f"{path}.") for path in paths) for name in moved)
+
+
+def test_stopping_is_to_stop_asking():
+    made = make()
+    for event in engine.train(made):
+        if isinstance(event, StepEnded):
+            break
+    assert made.step == 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights():
+    made = make("bert", PLAN.change(max_steps=50))
+    with torch.no_grad():
+        made.model.classifier.weight[0, 0] = math.nan
+    before = weights(made.model)
+    with pytest.raises(RunError, match="at step 1 the loss is nan"):
+        engine.take_step(made)
+    assert all(torch.equal(before[n], t) for n, t in weights(made.model).items() if not t.isnan().any())
+
+
+def test_a_penalty_moves_the_weights_and_is_not_in_the_logged_loss():
+    class TowardsZero:
+        def penalty(self, model):
+            return 100 * sum(p.square().sum() for p in model.classifier.parameters())
+
+        def stop_reason(self, event):
+            return "enough" if isinstance(event, StepEnded) and event.step == 2 else None
+
+    plain, pulled = make(), make()
+    plain_events, pulled_events = list(engine.train(plain)), list(engine.train(pulled, tactics=[TowardsZero()]))
+    first = [next(e for e in events if isinstance(e, StepEnded)).loss for events in (plain_events, pulled_events)]
+    assert first[0] == first[1]
+    assert pulled_events[-1].reason == "enough"
+    assert pulled.step == 2
+    assert not torch.equal(plain.model.classifier.weight, pulled.model.classifier.weight)
+
+
+def test_clipping_bounds_the_gradient_and_tells_the_norm_it_had():
+    made = make("bert", PLAN.change(clip_norm=1e-3))
+    step = engine.take_step(made)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in made.model.parameters() if p.grad is not None])
+    assert norm.item() == pytest.approx(1e-3, rel=1e-3)
+    assert step.gradient_norm > 1e-3
+
+
+@pytest.mark.parametrize("limit", [1e-6, 1e-3, 0.5, 0.999, 1.0, 1.0000001, 1.001, 1.01, 50.0, None])
+def test_clipping_gives_the_bits_that_torch_gives(limit):
+    ours, theirs = make("bert"), make("bert")
+    for made in (ours, theirs):
+        engine._accumulate(made)
+        total = torch.nn.utils.get_total_norm([p.grad for p in made.model.parameters() if p.grad is not None])
+        for parameter in made.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= total  # a norm of one
+    ours.plan = ours.plan.change(clip_norm=limit)
+    norm = engine._clip(ours)
+    expected = torch.nn.utils.clip_grad_norm_(theirs.model.parameters(), math.inf if limit is None else limit)
+    assert norm == expected.item()
+    pairs = zip(ours.model.parameters(), theirs.model.parameters(), strict=True)
+    assert all(torch.equal(mine.grad, other.grad) for mine, other in pairs if other.grad is not None)
+
+
+def test_the_trivial_baseline_of_classes_is_the_majority():
+    started = next(event for event in engine.train(make("bert")) if isinstance(event, RunStarted))
+    labels = [i % 2 for i in range(13)]
+    assert started.baseline["accuracy"] == labels.count(0) / 13
+    assert started.baseline["loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_the_trivial_baseline_of_a_language_model_is_its_word_frequencies():
+    made = make("gpt2")
+    started = next(iter(engine.train(made)))
+    counts = torch.ones(made.backbone.model.config.vocab_size, dtype=torch.float64)
+    for window in made.train.labels:
+        for token in window[1:]:
+            counts[token] += 1
+    scored = [token for window in made.validation.labels for token in window[1:]]
+    nats = -sum(math.log(counts[token] / counts.sum()) for token in scored) / len(scored)
+    assert started.baseline["perplexity"] == pytest.approx(math.exp(nats), rel=1e-9)
+
+
+def test_frozen_norms_stay_still_even_if_somebody_calls_train():
+    made = make("resnet", PLAN.change(trainable="head"))
+    before = weights(made.model)
+    for _ in range(3):
+        engine.take_step(made)
+        made.model.train()
+    moved = {name for name, tensor in weights(made.model).items() if not torch.equal(before[name], tensor)}
+    assert moved == {"classifier.1.weight", "classifier.1.bias"}
+
+
+def test_dropout_that_no_trainable_block_has_is_said():
+    assert any("changes nothing" in note for note in make("gpt2", PLAN.change(trainable="head", dropout=0.5)).notes)
+    assert not any("changes nothing" in note for note in make("gpt2", PLAN.change(dropout=0.5)).notes)
+
+
+def test_float_noise_adds_no_step():
+    made = make("bert", PLAN.change(batch_size=4, epochs=0.7, max_steps=None))
+    assert (made.windows_per_epoch, made.steps) == (10, 7)
+
+
+@pytest.mark.slow
+def test_time_spent_between_two_batches_is_not_the_evaluations():
+    made = make("bert", PLAN.change(batch_size=2))
+    for event in evaluate.evaluate(made):
+        if not isinstance(event, EvaluationEnded):
+            time.sleep(0.2)
+    assert event.seconds < 0.2
+
+
+@pytest.mark.parametrize("kind", ["bert", "resnet"])
+def test_a_window_without_a_target_moves_nothing(kind):
+    made = make(kind, PLAN.change(weight_decay=0.5))
+    engine.take_step(made)
+    before = weights(made.model)
+    collate = made.train.collate
+    unlabelled = dataclasses.replace(
+        made.train,
+        collate=lambda items: {**(batch := collate(items)), "labels": batch["labels"] * 0 + IGNORED},
+        labels=[IGNORED] * len(made.train),
+        outline=None,
+    )
+    made.train = unlabelled
+    step = engine.take_step(made)
+    assert (step.loss, step.targets, step.step) == (0.0, 0, 2)
+    assert all(torch.equal(before[n], p) for n, p in made.model.named_parameters())
+
+
+def test_a_step_that_is_given_up_leaves_running_statistics_as_they_were():
+    made = make("resnet", PLAN)
+    engine.take_step(made)
+    before = weights(made.model)
+    pixels = made.train.collate
+
+    def spoilt(items):
+        batch = pixels(items)
+        batch["pixel_values"][0] = math.nan
+        return batch
+
+    made.train = dataclasses.replace(made.train, collate=spoilt)
+    with pytest.raises(LossError):
+        engine.take_step(made)
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(made.model).items())
+
+
+def test_a_batch_of_one_row_uses_the_running_statistics():
+    made = make("resnet", PLAN.change(batch_size=13, max_steps=4))  # 40 rows: 13, 13, 13 and one alone
+    assert [engine.take_step(made).rows for _ in range(4)] == [13, 13, 13, 1]
+    assert all(norm.training for norm in made.training_norms)
+
+
+def test_a_loss_that_is_not_finite_names_the_examples_that_do_it():
+    made = make("vit", PLAN.change(max_steps=5))
+    collate, poisoned = made.train.collate, made.train.items[17]
+
+    def spoilt(items):
+        batch = collate(items)
+        for place, item in enumerate(items):
+            if item == poisoned:
+                batch["pixel_values"][place] = math.inf
+        return batch
+
+    made.train = dataclasses.replace(made.train, collate=spoilt)
+    with pytest.raises(LossError, match="training examples 17, at rate") as caught:
+        list(engine.train(made))
+    assert caught.value.rows == (17,)
+    assert caught.value.step == made.step + 1
+    assert "learning rate below" in caught.value.hint

@@ -1,8 +1,0 @@
-"""Practice 1: the pretrained model that everything starts from: which there are, how to load one, what it is made of.
-
-Importing this costs milliseconds; torch and transformers come with the first `load`.
-"""
-
-from workbench.baseline.blocks import Block as Block
-from workbench.baseline.loading import Backbone as Backbone
-from workbench.baseline.loading import load as load

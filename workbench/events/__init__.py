@@ -1,0 +1,31 @@
+"""The facts of a run, as frozen data; the bus that passes them on; the pace and the terminal view made of them."""
+
+from workbench.events.kinds import KINDS as KINDS
+from workbench.events.kinds import CacheProgressed as CacheProgressed
+from workbench.events.kinds import CacheReady as CacheReady
+from workbench.events.kinds import CacheRefused as CacheRefused
+from workbench.events.kinds import ChangeRefused as ChangeRefused
+from workbench.events.kinds import CheckpointFailed as CheckpointFailed
+from workbench.events.kinds import CheckpointRefused as CheckpointRefused
+from workbench.events.kinds import CheckpointSaved as CheckpointSaved
+from workbench.events.kinds import EvaluationEnded as EvaluationEnded
+from workbench.events.kinds import EvaluationProgressed as EvaluationProgressed
+from workbench.events.kinds import Event as Event
+from workbench.events.kinds import FrozenMoved as FrozenMoved
+from workbench.events.kinds import ModelSaved as ModelSaved
+from workbench.events.kinds import PlanAdjusted as PlanAdjusted
+from workbench.events.kinds import PlanChanged as PlanChanged
+from workbench.events.kinds import PreparationEnded as PreparationEnded
+from workbench.events.kinds import ReplayDiverged as ReplayDiverged
+from workbench.events.kinds import RunChosen as RunChosen
+from workbench.events.kinds import RunEnded as RunEnded
+from workbench.events.kinds import RunFailed as RunFailed
+from workbench.events.kinds import RunForked as RunForked
+from workbench.events.kinds import RunPaused as RunPaused
+from workbench.events.kinds import RunResumed as RunResumed
+from workbench.events.kinds import RunStarted as RunStarted
+from workbench.events.kinds import StageStarted as StageStarted
+from workbench.events.kinds import StepEnded as StepEnded
+from workbench.events.kinds import WeightsMoved as WeightsMoved
+from workbench.events.kinds import from_dict as from_dict
+from workbench.events.kinds import to_dict as to_dict

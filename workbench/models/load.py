@@ -1,0 +1,166 @@
+"""Loads a backbone by catalog name, hub id or local folder, with the head its task needs, float32, ready to train.
+
+A head that the checkpoint lacks is made from a seed, so that the same seed gives the same bits. What the user should
+know (a new head, a borrowed padding token) is told in notes. Left out: code that comes with a checkpoint, which is
+never run, and quantized weights, which can't be trained.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import BackboneError, nearest
+from workbench.models import catalog, heads
+from workbench.models.blocks import Block, find
+from workbench.models.heads import first_line
+from workbench.models.locate import locate
+from workbench.models.quiet import quiet
+from workbench.plan.choices import TASKS, Task
+
+READS: Mapping[Task, str] = {
+    "text-classification": "an encoder or a decoder, which reads text",
+    "language-modeling": "a decoder, which predicts the next token",
+    "image-classification": "a vision model, which reads images",
+}
+SUITS: Mapping[Task, tuple[str, ...]] = {  # task -> kinds of the catalog that fit, the best first
+    "text-classification": ("encoder", "decoder"),
+    "language-modeling": ("decoder",),
+    "image-classification": ("vision",),
+}
+
+
+@dataclass
+class Backbone:
+    """A pretrained model, ready to train, and what goes with it.
+
+    Attributes:
+        name: As it was asked for.
+        model: The transformers model, float32, in eval mode.
+        preprocessor: Its tokenizer, or its image processor.
+        task: What its head is for.
+        blocks: Its parts, embeddings or stem first and head last.
+        notes: What the user should know, in sentences.
+    """
+
+    name: str
+    model: Any
+    preprocessor: Any
+    task: Task
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def load(name: str, *, task: Task, labels: Sequence[str] = (), seed: int = 0) -> Backbone:
+    """Return the backbone `name` with a head for `task`.
+
+    Args:
+        name: A name in the catalog, a hub id such as "google-bert/bert-base-uncased", or a local folder.
+        task: What the head is for.
+        labels: Names of the classes in id order; empty for language modeling.
+        seed: Of a head that is new. The global generator is left as it was.
+
+    Raises:
+        BackboneError: Nothing of that name, not to be had without a network, broken, or not made for the task.
+        PackError: The offline pack of that name can't be fetched.
+    """
+    if task not in TASKS:
+        raise BackboneError(f"no task {task!r}", hint=nearest(task, TASKS))
+    if task != "language-modeling" and len(labels) < 2:
+        raise BackboneError(f"{task} needs two classes or more; got {list(labels)}", hint="labels=('no', 'yes')")
+    folder = locate(name)
+    with quiet():
+        config = _config(name, folder)
+        _check_task(name, config, task)
+        model, notes = heads.load(name, folder, config, task=task, labels=labels, seed=seed)
+        preprocessor = _preprocessor(name, folder, task)
+    if task != "image-classification":
+        _check_vocabulary(name, preprocessor, model)
+        notes += _ensure_padding(preprocessor, model)
+    return Backbone(name, model, preprocessor, task, find(model), tuple(notes))
+
+
+def _config(name: str, folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    import workbench.models.efficientnet_lite  # registers itself with the Auto classes # noqa: F401
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise BackboneError(
+                f"{name} needs code of its own to run, and code from a checkpoint is never run here", hint=_others("")
+            ) from error
+        raise BackboneError(
+            f"the config.json of {name} can't be read: {first_line(error)}",
+            hint="a folder written by save_pretrained of a transformers model",
+        ) from error
+    if getattr(config, "quantization_config", None):
+        raise BackboneError(
+            f"the weights of {name} are quantized and can't be trained", hint="the unquantized original"
+        )
+    return config
+
+
+def _check_task(name: str, config: Any, task: Task) -> None:
+    import transformers
+
+    fits = type(config) in getattr(transformers, heads.MAPPINGS[task])
+    is_encoder = type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if task == "language-modeling" and is_encoder:
+        raise BackboneError(
+            f"{name} is an encoder ({config.model_type}): it reads a text in both directions, so it can't predict the "
+            "next token and has no perplexity",
+            hint=_others(task),
+        )
+    if not fits:
+        raise BackboneError(f"{name} is a {config.model_type} model; {task} needs {READS[task]}", hint=_others(task))
+
+
+def _others(task: str) -> str:
+    kinds = SUITS.get(task, ("encoder", "decoder", "vision"))  # type: ignore[call-overload]
+    fitting = [entry for kind in kinds for entry in catalog.TABLE if entry.kind == kind]
+    offline = [entry.name for entry in fitting if entry.origin == "pack"]
+    online = [entry.name for entry in fitting if entry.origin == "hub"]
+    return f"{' or '.join(offline)} (works offline), or {', '.join(online[:3])} from the hub"
+
+
+def _preprocessor(name: str, folder: Path, task: Task) -> Any:
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    is_image = task == "image-classification"
+    try:
+        if is_image:  # PIL gives the same pixels on every machine, with torchvision or without
+            return AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, backend="pil"
+            )
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        what = "image processor (preprocessor_config.json)" if is_image else "tokenizer (tokenizer.json)"
+        hint = f"save it into the folder too: {'processor' if is_image else 'tokenizer'}.save_pretrained(folder)"
+        if "sentencepiece" in str(error):  # some repositories have their tokenizer in no other form
+            hint = "pip install sentencepiece protobuf"
+        raise BackboneError(f"{name} has no {what} that can be read: {first_line(error)}", hint=hint) from error
+
+
+def _check_vocabulary(name: str, tokenizer: Any, model: Any) -> None:
+    """Refuse the empty tokenizer that transformers makes up where files are missing, and one of another model."""
+    tokens, rows = len(tokenizer), model.get_input_embeddings().weight.shape[0]
+    if tokens <= len(tokenizer.all_special_ids):
+        raise BackboneError(f"{name} has no tokenizer (tokenizer.json)", hint="tokenizer.save_pretrained(folder)")
+    if tokens > rows:
+        raise BackboneError(
+            f"the tokenizer of {name} has {tokens:,} tokens and its model knows {rows:,}",
+            hint="the tokenizer that was saved with the model",
+        )
+
+
+def _ensure_padding(tokenizer: Any, model: Any) -> list[str]:
+    notes = []
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+        notes.append(f"the tokenizer has no padding token; {tokenizer.pad_token} stands in (padding is never learnt)")
+    # classifiers on decoders find the last token by it, so it must be the one that batches are padded with
+    model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+    return notes

@@ -1,0 +1,99 @@
+"""Finds the folder of a backbone: an offline pack, a local folder, or a repository of the model hub.
+
+What is in the hub's cache already is used as it is, with no call to the network. Otherwise the hub is asked once, with
+a short timeout, and then downloads only configuration, tokenizer and weights. Left out: code files of a repository.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from workbench.errors import BackboneError, nearest
+from workbench.models import catalog
+
+TIMEOUT_S = 5.0  # to learn whether the hub can be reached
+TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # safe ones first
+
+
+def locate(name: str) -> Path:
+    """Return the folder that holds the backbone `name`, fetching it if need be.
+
+    Args:
+        name: A name in the catalog, a hub id, or a local folder.
+
+    Raises:
+        BackboneError: Nothing of that name, or the hub can't be reached.
+        PackError: The offline pack of that name can't be fetched.
+    """
+    entry = catalog.find(name)
+    if entry is not None and entry.origin == "pack":
+        from workbench import packs
+
+        return packs.get(entry.identifier)
+    folder = Path(name).expanduser()
+    if entry is None and folder.exists():
+        return _checked(name, folder)
+    repository = name if entry is None else entry.identifier
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", repository):
+        raise BackboneError(f"no backbone {name!r}: no such folder, and not a hub id", hint=_hint(name))
+    return _cached(repository) or _downloaded(name, repository)
+
+
+def _checked(name: str, folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise BackboneError(f"{name} has no config.json", hint="a folder written by save_pretrained")
+    if not _has_weights(folder):
+        raise BackboneError(f"{name} has no weights (model.safetensors)", hint="a folder written by save_pretrained")
+    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether all weight files are there: one file, or each shard that an index names."""
+    for index in folder.glob("*.index.json"):
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        if all((folder / shard).is_file() for shard in shards):
+            return True
+    return (folder / "model.safetensors").is_file() or (folder / "pytorch_model.bin").is_file()
+
+
+def _cached(repository: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(repository, local_files_only=True))
+    except Exception:  # not in the cache, whatever the reason
+        return None
+    return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
+
+
+def _downloaded(name: str, repository: str) -> Path:
+    from httpx import HTTPError
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        files = [file.rfilename for file in HfApi().model_info(repository, timeout=TIMEOUT_S).siblings or ()]
+        weights = next((w for w in WEIGHTS if any(Path(file).match(w) for file in files)), WEIGHTS[0])
+        return _checked(name, Path(snapshot_download(repository, allow_patterns=[*TEXTS, weights])))
+    except GatedRepoError as error:
+        raise BackboneError(
+            f"{name} is only given to those who accept its terms on its page of the model hub",
+            hint="accept them there, then sign in with `hf auth login`",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BackboneError(f"no backbone {name!r}: not in the catalog, no such folder, and not on the hub",
+                            hint=_hint(name)) from error  # fmt: skip
+    except (ConnectionError, HTTPError, LocalEntryNotFoundError) as error:
+        raise BackboneError(
+            f"{name} is not in the local cache and the model hub can't be reached", hint=_hint(name)
+        ) from error
+    except OSError as error:
+        raise BackboneError(f"{name} can't be downloaded: {error}", hint="is the disk full?") from error
+
+
+def _hint(name: str) -> str:
+    offline = [entry.name for entry in catalog.TABLE if entry.origin == "pack"]
+    close = nearest(name, [entry.name for entry in catalog.TABLE])
+    meant = f"{close} " if close.startswith("did you mean") else ""
+    return f"{meant}these work offline: {', '.join(offline)}"

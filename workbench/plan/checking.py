@@ -1,0 +1,119 @@
+"""Checks the values of a plan: type, range, names, and text that every file and panel can hold.
+
+Values may come from anybody: a file by mail, a form, a sweep. Whatever is wrong with one is a `PlanError` that shows
+it in a few letters, however long or odd it is. Which fields there are is said in choices.py.
+"""
+
+import dataclasses
+import math
+import numbers
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from workbench.errors import PlanError, nearest
+from workbench.untrusted import shown, text_fault
+
+_MOST_NAMES = 4096
+_WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", types.NoneType: "nothing (None)"}
+
+
+def typed(name: str, value: Any, hint: Any) -> Any:
+    """Return `value` as the type `hint` asks for; JSON's integers and lists pass for floats and tuples.
+
+    Raises:
+        PlanError: It is of another type, or is text that can't be a name or a path.
+    """
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    for option in options:
+        found = _as(name, value, option)
+        if found is not None or (value is None and option is types.NoneType):
+            return found
+    raise _wrong_type(name, value, options)
+
+
+def _as(name: str, value: Any, option: Any) -> Any:
+    """Return `value` as one type, None if it is not of it."""
+    if typing.get_origin(option) is Literal:
+        return value if isinstance(value, str) and value in typing.get_args(option) else None
+    if typing.get_origin(option) is tuple:
+        return _names(name, value)
+    if option in (int, float):
+        return _number(value, option)
+    if option is str and isinstance(value, str):
+        return _text(name, value)
+    return None
+
+
+def _names(name: str, value: Any) -> tuple[str, ...] | None:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        return None
+    if len(value) > _MOST_NAMES:
+        raise PlanError(f"{name} has {len(value):,} names; expected {_MOST_NAMES:,} at most")
+    return tuple(_text(name, item) for item in value)
+
+
+def _text(name: str, value: str) -> str:
+    if fault := text_fault(value):
+        raise PlanError(f"{name} is {shown(value)}, which {fault}", hint="plain text")
+    return str(value)
+
+
+def _number(value: Any, kind: type) -> Any:
+    """Return a finite number as `kind`, numpy's own included; None for anything else."""
+    wanted = numbers.Integral if kind is int else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        return None
+    try:
+        return kind(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer that no float can hold
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+
+
+def _wrong_type(name: str, value: Any, options: tuple[Any, ...]) -> PlanError:
+    literals = [word for option in options for word in typing.get_args(option) if isinstance(word, str)]
+    expected = [repr(word) for word in literals] or [_WORDS.get(option, "a list of names") for option in options]
+    hint = nearest(value, literals) if literals and isinstance(value, str) else ""
+    return PlanError(f"{name} is {shown(value)}; expected {' or '.join(expected)}", hint=hint)
+
+
+def in_range(entry: "dataclasses.Field[Any]", value: Any) -> Any:
+    """Return `value` if it lies in the range that the field's metadata give, or if they give none.
+
+    Raises:
+        PlanError: It lies outside.
+    """
+    if value is None or "low" not in entry.metadata:
+        return value
+    low, high, unit = entry.metadata["low"], entry.metadata["high"], entry.metadata["unit"]
+    if not low <= value <= high:
+        raise PlanError(f"{entry.name} is {value:g}; expected {low:g} to {high:g} ({unit})", hint=f"{entry.default}")
+    return value
+
+
+def known_only(where: str, tree: Any, known: typing.Collection[str]) -> None:
+    """Check that `tree` is an object with no other names than these.
+
+    Raises:
+        PlanError: It is not; the nearest known name is given.
+    """
+    if not isinstance(tree, Mapping):
+        raise PlanError(f"{where} is {shown(tree)}; expected an object of {', '.join(sorted(known))}")
+    for name in tree:
+        if not isinstance(name, str) or name not in known:
+            raise PlanError(f"{where} has no {shown(name)}", hint=nearest(shown(name).strip("'"), known))
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a dictionary.
+
+    Raises:
+        PlanError: A name comes twice, so that one of its values would be lost without a word.
+    """
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise PlanError(f"the plan has {shown(twice)} twice", hint="keep one of them")
+    return tree

@@ -1,0 +1,138 @@
+"""What a run keeps on disk while it goes on: checkpoints, the proof that what is frozen rests, and a model at the end.
+
+Every save is told as events. One that fails (a full disk) is told too and ends nothing: the earlier ones are there.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workbench.runs import checkpoints
+from workbench.models import fingerprints
+from workbench.runs.checkpoints import Checkpoint
+from workbench.errors import RunError
+from workbench.events import (
+    CheckpointFailed,
+    CheckpointSaved,
+    EvaluationEnded,
+    Event,
+    FrozenMoved,
+    ModelSaved,
+    PlanAdjusted,
+    StepEnded,
+)
+from workbench.training.learner import Learner
+from workbench.runs.export import load_line, save_model, to_save
+
+MODEL = "model"  # folder of the model that a run leaves behind
+
+
+class Keeper:
+    """Keeps the best checkpoint, the newest ones, and whatever a fork began from.
+
+    Attributes:
+        saved: Step -> the checkpoint kept of it.
+    """
+
+    def __init__(self, learner: Learner, folder: Path, *, origin: int | None = None) -> None:
+        self.learner, self.folder = learner, folder
+        self.saved: dict[int, Checkpoint] = {found.step: found for found in checkpoints.all_in(self.root)}
+        self._origin = origin  # without it a fork has nothing to begin from
+        self._best = learner.best_step
+        self._told_of = self._state()
+
+    @property
+    def root(self) -> Path:
+        """Where the checkpoints are."""
+        return self.folder / "checkpoints"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the learner as it is can be had from disk."""
+        return self.learner.step == 0 or self.learner.step in self.saved
+
+    def heard(self, event: Event) -> None:
+        """Know that an event is in the log: only a state that the log tells of may be saved."""
+        step, measured, adjusted = self._told_of
+        if isinstance(event, StepEnded):
+            step = event.step
+        elif isinstance(event, EvaluationEnded):
+            measured = event.step
+        elif isinstance(event, PlanAdjusted):
+            adjusted += 1
+        self._told_of = (step, measured, adjusted)
+
+    def _state(self) -> tuple[int, int | None, int]:
+        return self.learner.step, self.learner.measured_step, self.learner.adjusted
+
+    def note(self, event: Event) -> Iterator[Event]:
+        """Save after an evaluation, or every so many steps, each once its evaluation is over."""
+        if not isinstance(event, (StepEnded, EvaluationEnded)) or self.learner.is_due:
+            return
+        every = self.learner.plan.monitoring.checkpoint_every
+        is_best = isinstance(event, EvaluationEnded) and event.best
+        is_time = event.step % every == 0 if every else isinstance(event, EvaluationEnded)
+        if is_best or is_time:
+            yield from self.save()
+
+    def save(self) -> Iterator[Event]:
+        """Save the learner as it is, unless it was; step 0 is the backbone itself and needs no file."""
+        learner = self.learner
+        if not learner.is_whole or learner.step == 0 or learner.step in self.saved or self._state() != self._told_of:
+            return
+        if moved := learner.moved_though_frozen():
+            yield FrozenMoved(step=learner.step, tensors=moved, blocks=fingerprints.where(moved, learner.backbone.blocks))
+        try:
+            checkpoint = checkpoints.save(learner, self.root)
+        except OSError as error:
+            yield CheckpointFailed(step=learner.step, what=_reason(error), hint="free some space; the run goes on")
+            return
+        self.saved[learner.step] = checkpoint
+        self._prune()
+        yield self._told(checkpoint, len(learner.frozen) - len(moved))
+
+    def save_model(self) -> Iterator[Event]:
+        """Leave a model behind that plain transformers loads, of the moment that the plan names.
+
+        As long as no evaluation was better than the untrained model, the best one is the last.
+        """
+        learner, which = self.learner, self.learner.plan.monitoring.save_model
+        if which == "none" or learner.step == 0 or not learner.is_whole:
+            return
+        if which == "best" and not (learner.best_step and learner.best_step in self.saved):
+            which = "last"
+        step = learner.best_step if which == "best" and learner.best_step else learner.step
+        try:
+            backbone = to_save(learner, None if step == learner.step else self.saved[step])
+            size = save_model(backbone, self.folder / MODEL)
+        except (OSError, RunError) as error:
+            yield CheckpointFailed(
+                step=step, what=f"the model could not be written: {_reason(error)}", hint="run.model()"
+            )
+            return
+        yield ModelSaved(step=step, which=which, folder=MODEL, size_bytes=size, load=load_line(backbone))
+
+    def _prune(self) -> None:
+        """Take away what is neither the best, nor among the newest, nor what a fork began from."""
+        self.saved = {step: checkpoint for step, checkpoint in self.saved.items() if checkpoint.path.is_dir()}
+        self._best = self.learner.best_step if self.learner.best_step in self.saved else self._best
+        count = self.learner.plan.monitoring.keep_last
+        newest = sorted(self.saved)[-count:] if count else [*self.saved]
+        for step in {*self.saved} - {*newest, self._best, self._origin}:
+            shutil.rmtree(self.saved.pop(step).path, ignore_errors=True)
+
+    def _told(self, checkpoint: Checkpoint, verified: int) -> CheckpointSaved:
+        return CheckpointSaved(
+            step=checkpoint.step,
+            folder=f"checkpoints/{checkpoint.path.name}",
+            size_bytes=checkpoint.size_bytes,
+            best=self.learner.best_step == checkpoint.step,
+            frozen_tensors=verified,
+            kept=tuple(sorted(self.saved)),
+            kept_bytes=sum(kept.size_bytes for kept in self.saved.values()),
+        )
+
+
+def _reason(error: Any) -> str:
+    return str(getattr(error, "strerror", None) or getattr(error, "what", None) or error)

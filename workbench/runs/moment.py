@@ -1,0 +1,166 @@
+"""Time travel: a run as it was after any of its steps, with its weights and what they say.
+
+A step without a checkpoint of its own is reached by repeating the steps since the checkpoint before it, which gives the
+same weights to the bit: batch order, dropout and rate are functions of the step. So any point of a curve can be asked.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from workbench.training import engine
+from workbench.models import generation
+from workbench.tasks import user_metrics
+from workbench.training.settings import Settings
+from workbench.training.adjust import adjust
+from workbench.models import Backbone
+from workbench.training.build import build
+from workbench.runs.checkpoints import Checkpoint, all_in, restore, state_of
+from workbench.runs.disk.control import Control
+from workbench.errors import RunError
+from workbench.events import EvaluationEnded, Event, RunForked, StepEnded
+from workbench.training.learner import Learner
+from workbench.training.evaluate import evaluate
+from workbench.runs.export import copy_of
+from workbench.runs.preparation import Preparation
+from workbench.runs.replay import Changes, pending
+from workbench.runs.samples import samples
+from workbench.runs.disk.run_folder import RunFolder
+
+Progress = Callable[[int, int], None]  # steps repeated, and how many there are to repeat
+
+
+class Moment:
+    """A run after `step` steps. Nothing is loaded until it is asked for; then it is kept.
+
+    Attributes:
+        step: Steps taken.
+        events: What was logged of the run until then.
+        differs: What repeating the steps gave otherwise than was logged, in words; empty where it was the same.
+    """
+
+    def __init__(
+        self, folder: RunFolder, preparation: Preparation, step: int, *, progress: Progress = lambda done, of: None
+    ) -> None:
+        folder, logged = _whose(folder, step)
+        last = max((event.step for event in logged if isinstance(event, (StepEnded, RunForked))), default=0)
+        if not isinstance(step, int) or not 0 <= step <= last:
+            raise RunError(f"step is {step!r}; {folder.name} has taken {last} steps", hint=f"a step from 0 to {last}")
+        self.step, self.differs = step, ""
+        self.events = [event for event in logged if getattr(event, "step", 0) <= step]
+        self._folder, self._preparation, self._logged, self._progress = folder, preparation, logged, progress
+
+    def __repr__(self) -> str:
+        return f"<{self._folder.name} after {self.step} steps: loss {self.loss}, {dict(self.metrics)}>"
+
+    @property
+    def loss(self) -> float | None:
+        """The training loss of this step, in nats per target; None before the first."""
+        return next((e.loss for e in self.events if isinstance(e, StepEnded) and e.step == self.step), None)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What the last evaluation until this step measured."""
+        found = [event for event in self.events if isinstance(event, EvaluationEnded) and event.split == "validation"]
+        return found[-1].metrics if found else {}
+
+    @functools.cached_property
+    def learner(self) -> Learner:
+        """The learner as it was, with its optimizer; it is yours to train on."""
+        learner = self._nearest()
+        self._repeat(learner)
+        return learner
+
+    def learned(self) -> Backbone:
+        """Return the model with its tokenizer or image processor: a plain copy, adapters merged, in eval mode."""
+        return copy_of(self.learner)
+
+    def model(self) -> Any:
+        """Return the model as plain transformers: a copy, adapters merged, in eval mode."""
+        return self.learned().model
+
+    def complete(self, prompt: str, *, tokens: int = 40) -> str:
+        """Return how the language model goes on from a prompt, greedily. Raises RunError for another kind of model."""
+        return generation.complete(self.learned(), prompt, tokens=tokens)
+
+    def samples(self, count: int = 6) -> pd.DataFrame:
+        """Return what the model makes of some held-out rows, the same ones at every step, to be read by a person."""
+        return samples(self.learned(), self._preparation.split(self.learner.plan), self.learner.plan.data, count=count)
+
+    def measure(self, split: str = "test") -> Mapping[str, float]:
+        """Return the metrics on every row of a split.
+
+        Raises:
+            DataError: There is no such split.
+            RunError: It has no rows.
+        """
+        learner = self.learner
+        rows = self._preparation.split(learner.plan).part(split)
+        examples = learner.task.encode(rows, learner.backbone, learner.plan.data)
+        if not len(examples):
+            raise RunError(f"the {split} split of this run has no rows", hint="a plan with test_fraction=0.15")
+        events = evaluate(learner, examples, split=split)
+        return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
+
+    def _nearest(self) -> Learner:
+        """Return the learner at the last checkpoint until this step that is whole, or at the backbone."""
+        for checkpoint in reversed(all_in(self._folder.path / "checkpoints")):
+            if checkpoint.step <= self.step:
+                with contextlib.suppress(RunError):  # broken, or taken away meanwhile by the run itself
+                    return self._built(checkpoint)
+        if any(isinstance(event, RunForked) and event.step for event in self._logged):
+            raise RunError(
+                f"the checkpoint that {self._folder.name} began from is broken", hint="fork the parent again"
+            )
+        return self._built(None)
+
+    def _built(self, checkpoint: Checkpoint | None) -> Learner:
+        state = state_of(checkpoint) if checkpoint else None
+        plan, known = state.plan if state else self._folder.plan(), self._preparation
+        train, validation = known.examples(plan)
+        metrics = user_metrics.resolve(known.metrics)
+        learnt = state.learnt if state else ()
+        settings = Settings.read(self._folder.environment().get("settings"))
+        own = known.own_backbone(plan)
+        learner = build(own, train, validation, plan, learnt=learnt, metrics=metrics, settings=settings)
+        if checkpoint is not None:
+            restore(learner, checkpoint)
+        return learner
+
+    def _repeat(self, learner: Learner) -> None:
+        """Take the steps from where the learner is to this moment, with the changes that were made on the way."""
+        first, logged = learner.step, {event.step: event for event in self._logged if isinstance(event, StepEnded)}
+        changes = Changes(pending(self._folder.path, self._logged, learner.adjusted), Control())
+        while learner.step < self.step:
+            for change in changes(learner.step):
+                adjust(learner, change)
+            event = engine.take_step(learner)
+            if not self.differs and event != logged[event.step]:
+                self.differs = f"step {event.step} gave loss {event.loss!r}; the log has {logged[event.step].loss!r}"
+            self._progress(learner.step - first, self.step - first)
+        _take_over_measures(learner, self.events)
+
+
+def _whose(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
+    """Return the run that took this step, which is the parent before a fork's beginning, and its log."""
+    logged = list(folder.events())
+    fork = next((event for event in logged[:1] if isinstance(event, RunForked)), None)
+    if fork is None or not isinstance(step, int) or not 0 <= step < fork.step:
+        return folder, logged
+    parent = RunFolder(folder.path.parent / fork.parent)
+    if not (parent.path / "plan.json").exists():
+        what = f"{folder.name} began at step {fork.step} of {fork.parent}, which is not there any more"
+        raise RunError(what, hint=f"a step from {fork.step} on")
+    return _whose(parent, step)
+
+
+def _take_over_measures(learner: Learner, events: list[Event]) -> None:
+    """Let the learner know what was measured until now; to measure again would change nothing."""
+    for event in events:
+        if isinstance(event, EvaluationEnded) and event.split == "validation":
+            learner.measured_step = event.step
+            if event.best:
+                learner.best_step, learner.best_loss = event.step, event.metrics["loss"]

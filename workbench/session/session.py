@@ -1,0 +1,240 @@
+"""The one mutable object: a plan that changes, what is loaded for it, and the runs it starts or attaches to.
+
+Panels, cells and callbacks all go through `change`, `start`, `attach` and the handle of a run. Each returns at once;
+what follows is told on the bus.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.data import Split
+from workbench.errors import RunError, nearest
+from workbench.events import Event, PlanChanged, RunChosen, RunEnded, RunFailed
+from workbench.events.bus import Bus
+from workbench.models import Backbone
+from workbench.models.from_object import pinned
+from workbench.plan.choices import SECTION_OF, Plan
+from workbench.runs.disk import process, run_folder
+from workbench.runs.disk.run_folder import RunFolder, Summary
+from workbench.runs.preparation import Preparation
+from workbench.session.handle import Run
+from workbench.session.loader import Loader
+from workbench.session.workers.employer import Employer
+
+PLACES = ("kernel", "process")  # where a run can be carried out
+UNFINISHED = (*run_folder.LIVE, "died", "failed", "stopped")
+
+
+class Session:
+    """What a person is working on.
+
+    Args:
+        plan: Where to begin; a plan of defaults if left out.
+        table: Rows given as a pandas frame or `datasets.Dataset`, in place of the plan's source.
+        model: A transformers model with a head for the rows' classes, in place of the plan's backbone; it is copied.
+        preprocessor: The tokenizer or image processor of that model.
+        metrics: What is measured beside the metrics of the task: `evaluate.Metric` objects, or their names.
+        runs: Folder under which run folders are made.
+
+    Attributes:
+        bus: Tells of changes of the plan, of what was loaded, and everything of `run`.
+        runs: Every run that this session started or attached to; the last one is `run`.
+
+    Examples:
+        >>> session = Session()  # doctest: +SKIP
+        >>> session.change(learning_rate=1e-4)  # doctest: +SKIP
+        >>> session.start().wait()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        plan: Plan | None = None,
+        *,
+        table: Any = None,
+        model: Any = None,
+        preprocessor: Any = None,
+        metrics: Sequence[Any] = (),
+        runs: Path | str = "runs",
+    ) -> None:
+        self.bus = Bus()
+        self.runs: list[Run] = []
+        self._root = Path(runs)
+        model, preprocessor = pinned(model, preprocessor)
+        self._preparation = Preparation(table, model=model, preprocessor=preprocessor, metrics=tuple(metrics))
+        self._plan = self._preparation.stamped(plan or Plan())
+        self._lock = threading.Lock()
+        self._turns = threading.RLock()  # one run is chosen at a time, and nothing of another is told from then on
+        self._employer = Employer()
+        weakref.finalize(self, self._employer.dismiss)
+        self._where = "kernel"
+        self._loader = Loader(self._preparation, lambda: self._plan, self.bus.publish)
+
+    @property
+    def plan(self) -> Plan:
+        """What the next run will do."""
+        return self._plan
+
+    @property
+    def run(self) -> Run | None:
+        """The run that was started, attached to or taken up last."""
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def where(self) -> str:
+        """Where the next run will be carried out: "kernel", or "process", which keeps a worker warm for it."""
+        return self._where
+
+    @where.setter
+    def where(self, place: str) -> None:
+        self._where = _known_place(place)
+        self._keep_warm()
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The backbone of the plan as loaded, not to be changed; None while it is not (call `prepare`)."""
+        return self._preparation.current_backbone(self._plan)
+
+    @property
+    def split(self) -> Split | None:
+        """The rows of the plan as read and split; None while they are not (call `prepare`)."""
+        return self._preparation.current_split(self._plan)
+
+    def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `watcher(event)` from now on; return the function that ends it. Calls come from other threads."""
+        return self.bus.subscribe(watcher)
+
+    def change(self, **changes: Any) -> Plan:
+        """Change fields of the plan for the next run, and tell the panels.
+
+        Raises:
+            PlanError: An unknown field or a value that can't be; the plan stays as it was.
+        """
+        with self._lock:
+            before, self._plan = self._plan, self._plan.change(**changes)
+        if changed := tuple(before.differences(self._plan)):
+            self.bus.publish(PlanChanged(fields=changed))
+        if any(SECTION_OF[name] in ("baseline", "data") or name == "seed" for name in changed):
+            self._keep_warm()
+            if self._loader.was_asked:
+                self.prepare()
+        return self._plan
+
+    def prepare(self) -> None:
+        """Load the data and the backbone of the plan in the background; `PreparationEnded` tells of each."""
+        self._loader.load()
+
+    def start(self, *, where: str | None = None) -> Run:
+        """Start a run of the plan as it is now, and return the handle on it at once.
+
+        Args:
+            where: "kernel", in a thread here; "process", in a process of its own that outlives the kernel. Left out:
+                as `self.where` says.
+
+        Raises:
+            RunError: A run is under way, `where` is unknown, the run folder can't be written, or what was given as an
+                object can't be handed to another process.
+        """
+        place = _known_place(where or self._where)
+        with self._turns:
+            self._refuse_if_busy()
+            if place == "process":
+                self._employer.ready(self._preparation.objects)  # before there is a folder
+            return self.carry_out(RunFolder.create(self._plan, self._root), where=place)
+
+    def carry_out(self, folder: RunFolder, *, where: str | None = None, preparation: Preparation | None = None) -> Run:
+        """Carry out the run of a folder that was made ready, and return the handle on it at once.
+
+        Raises:
+            RunError: As `start`.
+        """
+        known, place = preparation or self._preparation, _known_place(where or self._where)
+        if place == "process":
+            self._employer.ready(known.objects)
+        run = Run(folder, known.snapshot(), where=place, session=self)
+        self._choose(run.catch_up())
+        return run.carry_out()
+
+    def attach(self, name: str = "last", *, table: Any = None, model: Any = None, preprocessor: Any = None) -> Run:
+        """Return the handle on a run that another notebook or program started, live or over.
+
+        Args:
+            name: Of the run, a path to its folder, or "last".
+            table: The rows of the run, where they were given as an object.
+            model: Its model, where that was.
+            preprocessor: What goes with that model.
+
+        Raises:
+            RunError: No such run, or its log can't be read.
+        """
+        folder = run_folder.find(name, self._root)
+        own = next((run for run in self.runs if run.folder.resolve() == folder.path.resolve()), None)
+        if own is not None and not own.is_over:
+            self._choose(own)
+            return own
+        preparation = self._preparation.snapshot()
+        if any(thing is not None for thing in (table, model, preprocessor)):
+            preparation = self._preparation.with_objects(table, *pinned(model, preprocessor))
+        where = "elsewhere" if process.noted(folder.path) is None else "process"
+        run = Run(folder, preparation, where=where, session=self)
+        self._choose(run.catch_up(), instead_of=own)
+        return run.follow()
+
+    def unfinished(self) -> list[Summary]:
+        """Return the runs of this session's folder that are live elsewhere, broke off or were stopped, oldest first."""
+        mine = {run.name for run in self.runs if not run.is_over}
+        return [row for row in run_folder.list_runs(self._root) if row.state in UNFINISHED and row.name not in mine]
+
+    def hear(self, run: Run, event: Event) -> None:
+        """Let a run note an event, and tell it on the bus if that is the run the session shows."""
+        with self._turns:
+            run.note(event)
+            if self.run is run:
+                self.bus.publish(event)
+        if isinstance(event, (RunEnded, RunFailed)):
+            self._keep_warm()
+
+    def begin(self, run: Run, preparation: Preparation) -> None:
+        """Have a run of this session carried out again, from where it broke off.
+
+        Raises:
+            RunError: As `start`.
+        """
+        with self._turns:
+            self._refuse_if_busy()
+            if run.where == "process":
+                self._employer.ready(preparation.objects)
+            self._choose(run)
+            run.carry_out()
+
+    def employ(self, folder: RunFolder, preparation: Preparation) -> Callable[[], int | None]:
+        """Give the run in `folder` to a worker process; return what tells how that process ended."""
+        return self._employer.employ(folder, preparation.objects)
+
+    def _refuse_if_busy(self) -> None:
+        if self.run is not None and not self.run.is_over:
+            raise RunError(f"{self.run.name} is still {self.run.state}", hint="stop it first, or use a Session more")
+
+    def _choose(self, run: Run, *, instead_of: Run | None = None) -> None:
+        """Show this run from now on; all it has told so far is told again, so that panels show it whole."""
+        with self._turns:
+            if self.run is not run:
+                self.runs = [other for other in self.runs if other not in (run, instead_of)] + [run]
+                for event in (RunChosen(name=run.name), *run.events):
+                    self.bus.publish(event)
+
+    def _keep_warm(self) -> None:
+        """Have a worker ready for the next run in a process of its own, if that is where it will be."""
+        if self._where != "process":
+            self._employer.dismiss()
+        elif self.run is None or self.run.is_over:
+            wanted = lambda: (self._plan.anchored(), self._preparation.objects)  # noqa: E731 - as it is once it is asked for
+            threading.Thread(target=self._employer.warm, args=(wanted,), name="workbench-warmer", daemon=True).start()
+
+
+def _known_place(place: str) -> str:
+    if place not in PLACES:
+        raise RunError(f"where is {place!r}; expected 'kernel' or 'process'", hint=nearest(place, PLACES))
+    return place

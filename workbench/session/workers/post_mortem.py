@@ -1,0 +1,109 @@
+"""What can be said of a run whose process died: how it ended, what memory it held, what it wrote last.
+
+A process that is killed says nothing itself; who watched it tells, as a RunFailed in its log. That memory ran out is
+a guess and is called one.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from workbench.events import RunFailed
+from workbench.runs.disk import process
+
+WORDS = "worker.log"
+_INTERVAL = 1.0  # seconds between two looks
+_SCARCE = 0.05  # of all memory: with less to be had, the system begins to kill
+_LINES = 20
+_CGROUP = Path("/sys/fs/cgroup/memory.events")
+_MEMINFO = Path("/proc/meminfo")
+
+
+class Watch:
+    """Looks at the process of a run now and then, so that something is known of it once it is gone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._killed = _killed_for_memory()
+        self._looked = 0.0
+        self._was_scarce = False
+        self.memory_bytes: int | None = None  # at the last look
+
+    def look(self) -> None:
+        """Look, if the last look is a while ago."""
+        if time.monotonic() - self._looked < _INTERVAL:
+            return
+        self._looked = time.monotonic()
+        worker = process.noted(self._folder)
+        self.memory_bytes = (worker.memory_bytes if worker else None) or self.memory_bytes
+        self._was_scarce = _free_share() < _SCARCE
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """Whether memory had run out on this machine, or something was killed for it, by the last look."""
+        return self._was_scarce or _killed_for_memory() > self._killed
+
+
+def tell(folder: Path, step: int, watch: Watch, exit_code: Callable[[], int | None]) -> RunFailed:
+    """Return what is known of the end of the process that carried out the run in `folder`."""
+    code = exit_code()
+    what = f"{_ending(folder, code)} after step {step}"
+    if watch.memory_bytes:
+        what += f", holding {watch.memory_bytes / 1e9:.1f} GB of memory at the last look"
+    hint = "run.resume() goes on from the newest checkpoint"
+    if code in (None, -signal.SIGKILL) and watch.is_out_of_memory:
+        what += ". It looks as if memory ran out (a guess: the system leaves no word)"
+        hint += "; close other programs first, or start a run with a smaller batch_size"
+    return RunFailed(step=step, what=what, hint=hint, traceback=last_lines(folder))
+
+
+def words_file(folder: Path, flags: int) -> int:
+    """Open what the process of this run wrote; a link, which a stranger's folder may have there, is not followed.
+
+    Raises:
+        OSError: It can't be opened.
+    """
+    return os.open(folder / WORDS, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def last_lines(folder: Path, count: int = _LINES) -> str:
+    """Return the last lines that the process of this run wrote, none if it wrote nothing."""
+    try:
+        with open(words_file(folder, os.O_RDONLY), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 200 * count))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+    except OSError:
+        return ""
+
+
+def _ending(folder: Path, code: int | None) -> str:
+    who = "the worker process" if process.noted(folder) else "the notebook or program that carried the run out"
+    if code is None:
+        return f"{who} was gone"
+    if code >= 0:
+        return f"{who} ended with exit code {code}"
+    try:
+        return f"{who} was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"{who} was ended by signal {-code}"
+
+
+def _killed_for_memory() -> int:
+    """Return how many processes of this container the system has killed for want of memory; 0 if it does not say."""
+    try:
+        counts = dict(line.split() for line in _CGROUP.read_text().splitlines())
+        return int(counts.get("oom_kill", 0))
+    except (OSError, ValueError):
+        return 0
+
+
+def _free_share() -> float:
+    """Return how much of this machine's memory can be had; 1 if the system does not say."""
+    try:
+        sizes = {line.split()[0]: int(line.split()[1]) for line in _MEMINFO.read_text().splitlines() if line}
+        return sizes["MemAvailable:"] / sizes["MemTotal:"]
+    except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError):
+        return 1.0

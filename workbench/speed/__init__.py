@@ -1,0 +1,1 @@
+"""What may make a step cheaper and never different."""

@@ -1,0 +1,238 @@
+"""Computes what the frozen lowest blocks give once, for all epochs, evaluations, runs, sweeps and forks.
+
+`prepare` looks for a cut below what learns, finds or fills what crosses it for every training and validation example,
+and compares it with what crosses in other batches before anything is trained on it. Where that can't hold, the run
+goes on uncached and says why. Whether rows are kept hangs on the plan, the data and the frozen weights, and each row
+is computed in a batch that is a function of the data alone, so that a run that is taken up again, forked or looked
+back at comes to the same bits, whoever computed them and when. Only where neither disk nor memory has room does it
+hang on the machine; a run that is taken up elsewhere then says that its last digits differ.
+
+Left out: caches of what random augmentation gives, which would have to be another one each time.
+"""
+
+import contextlib
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import xxhash
+
+from workbench.events import CacheProgressed, CacheReady, CacheRefused
+from workbench.speed.prefix_cache import budget, find_cut, store
+from workbench.speed.prefix_cache import key as cache_key
+from workbench.speed.prefix_cache.check import by_length, check, spread
+from workbench.speed.prefix_cache.cut import Cut, UncuttableError
+from workbench.speed.prefix_cache.fill import Filling, Source, by_example
+from workbench.speed.prefix_cache.rows import Reuse, extent, labels_padding
+from workbench.tasks.examples import Examples
+from workbench.training.learner import Learner
+
+SPLITS = ("validation", "train")
+Told = CacheProgressed | CacheReady | CacheRefused
+
+
+def prepare(learner: Learner, *, splits: Sequence[str] = SPLITS) -> Iterator[Told]:
+    """Have at hand what the frozen blocks give, if it pays and can be done; the learner then goes on from there.
+
+    Tells how far it is; does nothing where everything is as it was the last time.
+
+    Args:
+        learner: What learns.
+        splits: Whose examples are needed now.
+    """
+    wanted, known = _wanted(learner), learner.reuse
+    is_new = learner.reuse_of != wanted
+    missing = [(name, rows) for name, rows in _splits(learner) if name in splits and (is_new or _lacks(known, rows))]
+    if not (is_new or (known is not None and missing)):
+        return
+    learner.reuse = learner.reuse_of = None
+    try:
+        _check_worth(learner)
+        learner.model.eval()
+        work = _Work(learner, None if is_new or known is None else known.cut)
+        reuse, facts = Reuse(work.cut, {} if is_new or known is None else dict(known.rows)), []
+        for split, examples in missing:
+            facts.append((yield from work.keep(split, examples, reuse)))
+        learner.reuse = reuse
+        yield from facts
+    except UncuttableError as error:
+        if str(error):
+            yield CacheRefused(step=learner.step, what=str(error))
+    except store.NoRoomError as error:
+        what = f"what the frozen blocks give could not be kept: {error.strerror or error}"
+        yield CacheRefused(step=learner.step, what=what)
+    except Exception as error:  # whatever a stranger's model does when it is looked at, it can train as usual
+        what = f"they could not be looked into: {type(error).__name__}: {error}"
+        yield CacheRefused(step=learner.step, what=what)
+    learner.reuse_of = wanted
+
+
+def _lacks(reuse: Reuse | None, examples: Examples) -> bool:
+    return reuse is not None and reuse.of(examples) is None
+
+
+def prepared(learner: Learner) -> Learner:
+    """Return the learner, prepared without a word."""
+    for _ in prepare(learner):
+        pass
+    return learner
+
+
+def _wanted(learner: Learner) -> tuple[Any, ...]:
+    """Return what the cut and the worth of it hang on; where this is as before, there is nothing to prepare."""
+    choice = learner.plan.transfer
+    return (learner.trainable, choice.prefix_cache, learner.precision, learner.steps >= learner.windows_per_epoch)
+
+
+def _first(learner: Learner) -> int:
+    """Return the index of the lowest block that learns."""
+    return next(i for i, block in enumerate(learner.backbone.blocks) if block.name in learner.trainable)
+
+
+def _check_worth(learner: Learner) -> None:
+    """Raise UncuttableError where nothing would be gained; without a word where nobody would expect it to."""
+    blocks, first = learner.backbone.blocks, _first(learner)
+    if first == 0 or learner.plan.transfer.prefix_cache == "off":
+        raise UncuttableError
+    if not any(block.kind == "block" for block in blocks[:first]):
+        raise UncuttableError(f"all that is frozen is the {blocks[0].name}, which costs next to nothing to run")
+
+
+def _splits(learner: Learner) -> Iterator[tuple[str, Examples]]:
+    """Yield what is worth keeping: what is measured on, and training examples if each is used at least once."""
+    yield "validation", learner.validation
+    if learner.steps >= learner.windows_per_epoch:
+        yield "train", learner.train
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Under what the rows of some examples are kept.
+
+    Attributes:
+        key: A hash of all that they are computed from.
+        about: What they share with what was kept at other boundaries.
+        below: Name -> hash of all in the blocks below the cut.
+    """
+
+    key: str
+    about: Mapping[str, str]
+    below: Mapping[str, str]
+
+    @property
+    def padding(self) -> str:
+        """Side of padding that is kept as well; "" where it is not."""
+        return self.about["padding"]
+
+
+class _Work:
+    """One cut of a learner, and what has to be done for it."""
+
+    def __init__(self, learner: Learner, cut: Cut | None = None) -> None:
+        self.learner, self.first = learner, _first(learner)
+        self.cut = cut or _cut(learner, self.first)
+        self.limit = budget.budget(learner.plan.transfer.cache_memory_mb)
+
+    def keep(self, split: str, examples: Examples, reuse: Reuse) -> Generator[CacheProgressed, None, CacheReady]:
+        """Find what was kept of the examples, or compute it; put it into `reuse` and return that fact."""
+        began, entry = time.perf_counter(), self._entry(examples)
+        beside = sum(rows.kept.size_bytes for rows in reuse.rows.values() if rows.kept.place == "memory")
+        kept, filling = store.find(entry.key, limit=self.limit, beside=beside), None
+        if kept is None:
+            filling = self._filling(split, examples, entry)
+            kept = yield from self._filled(filling, entry, beside)
+        reuse.rows[id(examples)] = by_example(kept, examples, entry.padding)
+        try:
+            check(self.learner, self.cut, examples, reuse)
+        except Exception:
+            store.remove(entry.key)
+            raise
+        return CacheReady(
+            step=self.learner.step,
+            split=split,
+            boundary=self.cut.boundary,
+            rows=len(examples),
+            size_bytes=kept.size_bytes,
+            budget_bytes=self.limit,
+            place=kept.place,
+            seconds=time.perf_counter() - began,
+            reused=filling is None,
+            advanced_from=filling.source.cut.boundary if filling and filling.source.cut else "",
+        )
+
+    def _entry(self, examples: Examples) -> _Entry:
+        padding = labels_padding(examples.padded(spread(examples)))
+        about = {"base": cache_key.base(self.learner, examples), "padding": padding}
+        below = cache_key.below(self.learner, self.first)
+        found = repr((sorted(about.items()), self.cut.entry, _form(self.cut), sorted(below.items())))
+        return _Entry(xxhash.xxh3_128(found.encode()).hexdigest(), about, below)
+
+    def _filling(self, split: str, examples: Examples, entry: _Entry) -> Filling:
+        """Return how to compute it: from a lower boundary at which rows were kept, if that gives the inputs' bits."""
+        if self.learner.moved_though_frozen():
+            raise UncuttableError("something frozen is not what it was")
+        source = self._nearest(examples, entry)
+        filling = Filling(self.learner, self.cut, split, examples, source, entry.padding)
+        return filling if source.cut is None or filling.is_exact() else replace(filling, source=Source())
+
+    def _filled(self, filling: Filling, entry: _Entry, beside: int) -> Generator[CacheProgressed, None, store.Kept]:
+        """Compute it and keep it on disk; where that fails, for this run alone, if memory is enough."""
+        about = {**entry.about, "first": self.first, "below": entry.below, "form": _form(self.cut)}
+        try:
+            writer = store.Writer(entry.key, about, limit=self.limit, beside=beside)
+            return (yield from filling.carried_out(writer))
+        except store.NoRoomError:
+            return (yield from filling.carried_out(store.Loose(limit=self.limit - beside)))
+
+    def _nearest(self, examples: Examples, entry: _Entry) -> Source:
+        """Return the highest lower boundary at which the same rows were kept, with the same blocks beneath."""
+        found = [
+            (said["first"], key, said["form"])
+            for key, said in store.others(entry.about)
+            if said["first"] < self.first and said["below"].items() <= entry.below.items()
+        ]
+        for first, key, form in sorted(found, reverse=True):
+            with contextlib.suppress(UncuttableError):
+                cut = _cut(self.learner, first)
+                is_alike = cut.first_of is None and form == _form(cut)
+                if is_alike and (kept := store.find(key, limit=0)) is not None:  # only passed through
+                    return Source(cut, by_example(kept, examples, entry.padding))
+        return Source()
+
+
+def _form(cut: Cut) -> str:
+    """Return in what form rows are kept: whether they have places hangs on the lengths of all that was looked at."""
+    return repr((cut.shape, cut.first_of))
+
+
+def _cut(learner: Learner, first: int) -> Cut:
+    """Return the cut below block `first`, tried on the shortest examples and one that is longer, if any is."""
+    order = by_length(learner.train)
+    few = [order[0], order[min(1, len(order) - 1)]]
+    small = _trial(learner, learner.train, few)
+    large = _trial(learner, *_longer(learner, few))
+    if (small.time, large.time) == (2, 3):  # or rows and places could not be told apart
+        examples, indices = _longer(learner, few)
+        large = _trial(learner, examples, [*indices, indices[-1]])
+    return find_cut.find(learner.model, learner.backbone.blocks, first, (small, large))
+
+
+def _longer(learner: Learner, few: list[int]) -> tuple[Examples, list[int]]:
+    """Return three examples, from wherever there are any, of which the longest differs from these in length."""
+    time = learner.train.lengths[few[-1]]
+    for examples in (learner.train, learner.validation):
+        order = by_length(examples)
+        for index in order:
+            if examples.lengths[index] > time or (examples is not learner.train and examples.lengths[index] != time):
+                return examples, [order[0], order[0], index]
+    return learner.train, [*few, few[-1]]
+
+
+def _trial(learner: Learner, examples: Examples, indices: list[int]) -> find_cut.Trial:
+    batch = learner.settings.moved(examples.padded(indices), learner.device)
+    again = examples.padded(indices)
+    if any(not torch.equal(value.cpu(), again[name]) for name, value in batch.items()):
+        raise UncuttableError("the same rows give other inputs each time (random augmentation)")
+    return find_cut.Trial(lambda: learner.task.score(learner.model, batch)[0], *extent(batch))
