@@ -22,7 +22,7 @@ from workbench.runs.preparation import Preparation
 from workbench.runs.run import STOPPED, run
 from workbench.session.record import Record
 from workbench.session.workers.follow import Story, follow
-from workbench.training import adjust
+from workbench.training import change
 
 
 class Home(Protocol):
@@ -148,7 +148,7 @@ class Run(Record):
         """
         if self.is_over:
             raise PlanError(f"{self.name} is {self.state}; nothing of it can change", hint="run.fork(step, …)")
-        plan = adjust.check(self.plan, changes)
+        plan = change.check(self.plan, changes)
         if (backbone := self._preparation.current_backbone(self.plan)) is not None:
             freezing.resolve(backbone.blocks, plan.transfer)
         return self._ask("change", **{name: plan.flat()[name] for name in changes})

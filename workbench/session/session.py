@@ -16,7 +16,8 @@ from workbench.events import Event, PlanChanged, RunChosen, RunEnded, RunFailed
 from workbench.events.bus import Bus
 from workbench.models import Backbone
 from workbench.models.from_object import pinned
-from workbench.plan.choices import SECTION_OF, Plan
+from workbench.plan.choices import FIELDS, Plan
+from workbench.plan.fields import touched_by
 from workbench.runs.disk import process, run_folder
 from workbench.runs.disk.run_folder import RunFolder, Summary
 from workbench.runs.preparation import Preparation
@@ -116,7 +117,7 @@ class Session:
             before, self._plan = self._plan, self._plan.change(**changes)
         if changed := tuple(before.differences(self._plan)):
             self.bus.publish(PlanChanged(fields=changed))
-        if any(SECTION_OF[name] in ("baseline", "data") or name == "seed" for name in changed):
+        if any({"rows", "model", "examples"} & {*touched_by(FIELDS[name])} for name in changed):
             self._keep_warm()
             if self._loader.was_asked:
                 self.prepare()

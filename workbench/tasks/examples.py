@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -11,13 +10,12 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
-from workbench.plan.choices import Tuning
+from workbench.plan.choices import Tuning, order_of
 from workbench.tasks import batching
 
 Batch = dict[str, Tensor]  # model inputs by name, and "labels"
 IGNORED = -100  # a label that is no target
 KEPT = 3  # orders that are remembered beside the one in use
-_CHOICES = attrgetter("batch_size", "batch_tokens", "batching", "accumulation_steps", "seed")  # that an order follows
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Examples:
         return order.window(position, choice.accumulation_steps)
 
     def _once(self, choice: Tuning, epoch: int | None, make: Callable[[], Any]) -> Any:
-        key = (*_CHOICES(choice), epoch)
+        key = (*order_of(choice), epoch)
         if (found := self._known.get(key)) is None:  # another thread may take it away at any time
             for old in list(self._known)[:-KEPT]:
                 self._known.pop(old, None)

@@ -31,9 +31,6 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from workbench.runs.disk import process
-from workbench.untrusted import shown, text_fault
-from workbench.plan.choices import Plan
 from workbench.errors import RunError, WorkbenchError, nearest
 from workbench.events import (
     EvaluationEnded,
@@ -45,8 +42,10 @@ from workbench.events import (
     RunStarted,
     StepEnded,
 )
+from workbench.plan.choices import Plan
+from workbench.runs.disk import process
 from workbench.runs.disk.log import Log
-from workbench.untrusted import read_text
+from workbench.untrusted import read_text, shown, text_fault
 
 # versions that can change a number
 _NOTED = ("finetune-workbench", "torch", "transformers", "peft", "datasets", "tokenizers", "numpy")
