@@ -60,6 +60,8 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
 def _changed(moment: Moment, preparation: "Preparation", changes: Mapping[str, Any]) -> Plan:
     """Return the plan of the moment with the changes made, if any step is left to take with it."""
     plan = check(moment.learner.plan, changes, allowed=FORK_FIELDS)
+    for tactic in moment.learner.tactics:
+        tactic.check(moment.learner, plan)
     steps = steps_in(plan, preparation.examples(plan)[0])
     if steps <= moment.step:
         raise PlanError(

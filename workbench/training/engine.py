@@ -11,7 +11,7 @@ It writes no file, draws nothing, and knows no task, panel, cache or store.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import torch
 
@@ -53,14 +53,8 @@ def train(learner: Learner, *, changes: Changes = lambda step: ()) -> Iterator[E
         LossError: The loss or the gradient is not finite; says at which step, for which rows, and what to try.
         PlanError: A tactic of the plan does not fit the model or the task.
     """
-    reason: str | None = None
-    for event in _events(learner, changes):
-        _hear(learner, event)
-        yield event
-        reason = next((why for tactic in learner.tactics if (why := tactic.stop_reason(learner))), None)
-        if reason:
-            break
-    yield ended(learner, reason or "completed")
+    reason = yield from _events(learner, changes)
+    yield ended(learner, reason)
 
 
 def ended(learner: Learner, reason: str) -> RunEnded:
@@ -69,9 +63,10 @@ def ended(learner: Learner, reason: str) -> RunEnded:
     return RunEnded(step=learner.step, reason=reason, best_step=progress.best_step, best_loss=progress.best_loss)
 
 
-def _events(learner: Learner, changes: Changes) -> Iterator[Event]:
+def _events(learner: Learner, changes: Changes) -> Generator[Event, None, str]:
+    """Yield what happens until the run is over; return why it is."""
     for tactic in learner.tactics:
-        tactic.check(learner)
+        tactic.check(learner, learner.plan)
     yield started(learner)
     for tactic in learner.tactics:
         yield from tactic.begin(learner)
@@ -83,11 +78,14 @@ def _events(learner: Learner, changes: Changes) -> Iterator[Event]:
             yield from _evaluated(learner)
         learner.progress.decided_step = learner.step
         if learner.step < learner.steps:  # a fork may change how many there are
-            yield from _adjusted(learner, changes)
+            yield from _made(learner, changes(learner.step))
+        if reason := _stop_reason(learner):
+            return reason
         if learner.step >= learner.steps:
-            return
+            return "completed"
+        yield from _changed_by_tactics(learner)
         yield from _prepare(learner)
-        yield take_step(learner)
+        yield _stepped(learner)
 
 
 def repeat(learner: Learner, until: int, logged: Iterable[Event], *, changes: Changes) -> Iterator[StepEnded]:
@@ -104,23 +102,31 @@ def repeat(learner: Learner, until: int, logged: Iterable[Event], *, changes: Ch
     waiting = [fact for fact in facts if known < fact.step <= until]
     while True:
         while waiting and waiting[0].step <= learner.step:
-            fact = waiting.pop(0)
-            learner.progress.note_evaluation(fact.metrics, Goal.of(learner.plan.monitoring))
-            _hear(learner, fact)
+            evaluation = waiting.pop(0)
+            learner.progress.note_evaluation(evaluation.metrics, Goal.of(learner.plan.monitoring))
+            _hear(learner, evaluation)
         if learner.step >= until:
             return
-        for change in _adjusted(learner, changes):
-            _hear(learner, change)
-        step = take_step(learner)
-        _hear(learner, step)
-        yield step
+        learner.progress.decided_step = learner.step
+        for _ in (*_made(learner, changes(learner.step)), *_changed_by_tactics(learner)):
+            pass
+        yield _stepped(learner)
 
 
 def _hear(learner: Learner, event: Event) -> None:
     """Let the tactics take note of a step, an evaluation or a change of the plan."""
-    if isinstance(event, StepEnded | EvaluationEnded | PlanAdjusted):
-        for tactic in learner.tactics:
-            tactic.hear(learner, event)
+    for tactic in learner.tactics:
+        tactic.hear(learner, event)
+
+
+def _stop_reason(learner: Learner) -> str | None:
+    return next((reason for tactic in learner.tactics if (reason := tactic.stop_reason(learner))), None)
+
+
+def _stepped(learner: Learner) -> StepEnded:
+    event = take_step(learner)
+    _hear(learner, event)
+    return event
 
 
 def _prepare(learner: Learner, splits: Sequence[str] = SPLITS) -> Iterator[Event]:
@@ -130,8 +136,12 @@ def _prepare(learner: Learner, splits: Sequence[str] = SPLITS) -> Iterator[Event
 
 def _evaluated(learner: Learner) -> Iterator[Event]:
     for event in evaluate(learner):
+        if isinstance(event, EvaluationEnded):
+            _hear(learner, event)
         yield event
-        if isinstance(event, EvaluationEnded) and not math.isfinite(loss := event.metrics["loss"]):
+        if not isinstance(event, EvaluationEnded) or _stop_reason(learner):
+            continue
+        if not math.isfinite(loss := event.metrics["loss"]):
             raise LossError(
                 f"after step {learner.step} the validation loss is {loss:g}; expected a finite number",
                 hint="an earlier step (run.at(step)), a lower learning rate, precision 'fp32', or a look at these rows",
@@ -140,20 +150,19 @@ def _evaluated(learner: Learner) -> Iterator[Event]:
             )
 
 
-def _adjusted(learner: Learner, changes: Changes) -> Iterator[PlanAdjusted | ChangeRefused]:
-    """Make the changes that people want and those of the tactics, in this order."""
-    yield from _made(learner, changes(learner.step))
-    for tactic in learner.tactics:
-        yield from _made(learner, tactic.changes(learner))
-
-
 def _made(learner: Learner, changes: Sequence[Change]) -> Iterator[PlanAdjusted | ChangeRefused]:
     for change in changes:
         try:
-            if fact := adjust(learner, change):
-                yield fact
+            if event := adjust(learner, change):
+                _hear(learner, event)
+                yield event
         except PlanError as error:  # a wish that can't be granted is no reason to end a run
             yield ChangeRefused(step=learner.step, what=error.what, hint=error.hint, scheduled=change.scheduled)
+
+
+def _changed_by_tactics(learner: Learner) -> Iterator[PlanAdjusted | ChangeRefused]:
+    for tactic in learner.tactics:
+        yield from _made(learner, tactic.changes(learner))
 
 
 def moved(learner: Learner) -> WeightsMoved:

@@ -72,7 +72,7 @@ class Progress:
         adjustments: How often the plan changed since the run began.
         trained: Names of the blocks that are or were trainable in this run.
         trainable_since: Name of each trainable parameter -> steps that had been taken when it became trainable.
-        tactics: Name of each tactic -> its state, without tensors.
+        tactics: Name of each tactic -> its state, without tensors; {} but where a checkpoint is written or read.
     """
 
     step: int = 0

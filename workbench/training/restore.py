@@ -58,7 +58,7 @@ def restore(
     Raises:
         RunError: The moments do not fit the parameters of this model.
     """
-    learner.progress = copy.deepcopy(progress)
+    learner.progress = dataclasses.replace(copy.deepcopy(progress), tactics={})
     learner.frozen = dict(frozen)
     rebuild_optimizer(learner)
     _load_moments(learner, moments)

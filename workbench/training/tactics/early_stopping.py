@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import PlanError, nearest
 from workbench.events import EvaluationEnded, Event
+from workbench.plan.choices import Plan
 from workbench.training.progress import Goal
 from workbench.training.tactics.tactic import Tactic
 
@@ -24,58 +25,50 @@ class EarlyStopping(Tactic):
 
     Attributes:
         waited: Evaluations since the last improvement.
+        value: The metric at the last evaluation; None before the first one.
     """
 
     name = "early stopping"
 
     def __init__(self) -> None:
         self.waited = 0
-        self._reason: str | None = None
+        self.value: float | None = None
 
-    def check(self, learner: "Learner") -> None:
-        """Check that the metric of the plan is one that this run measures."""
-        metric, known = Goal.of(learner.plan.monitoring).metric, learner.metric_names
-        if metric not in known and not learner.metrics:  # what a user's metrics are called shows when they are computed
+    def check(self, learner: "Learner", plan: Plan) -> None:
+        """Check that the metric of the plan is one that this run measures, and that low or high is known to be good."""
+        metric, known = plan.monitoring.stop_metric or "loss", learner.metric_names
+        if metric not in known and not learner.metrics:  # names of a user's metrics are known once they are computed
             raise PlanError(
                 f"stop_metric is {metric!r}; this run measures {', '.join(known)}", hint=nearest(metric, known)
             )
+        Goal.of(plan.monitoring)
 
     def hear(self, learner: "Learner", event: Event) -> None:
         """Count the evaluations of the validation rows that were no improvement."""
-        if not isinstance(event, EvaluationEnded) or event.split != "validation":
-            return
-        choice = learner.plan.monitoring
-        goal = Goal.of(choice)
-        value = event.metrics.get(goal.metric, math.nan)
-        self.waited = 0 if event.best else self.waited + 1
-        self._reason = None
-        if choice.stop_patience is None:
-            return
-        if not math.isfinite(value):
-            self._reason = f"stopped early: the validation {_words(goal.metric)} is {value:g}, which is not finite"
-        elif self.waited and self.waited >= choice.stop_patience:
-            self._reason = (
-                f"stopped early: the validation {_words(goal.metric)} has not improved"
-                f"{f' by more than {goal.min_delta:g}' if goal.min_delta else ''} for {_evaluations(self.waited)}, "
-                f"since step {learner.progress.best_step}"
-            )
+        if isinstance(event, EvaluationEnded) and event.split == "validation":
+            self.waited = 0 if event.best else self.waited + 1
+            self.value = event.metrics.get(Goal.of(learner.plan.monitoring).metric, math.nan)
 
     def stop_reason(self, learner: "Learner") -> str | None:
-        """Return why the run should end, in words."""
-        return self._reason
+        """Return why the run should end, in words; a fork with more patience continues."""
+        choice = learner.plan.monitoring
+        if choice.stop_patience is None or self.value is None:
+            return None
+        metric = f"the validation {(choice.stop_metric or 'loss').replace('_', ' ')}"
+        if not math.isfinite(self.value):
+            return f"stopped early: {metric} is {self.value:g}, which is not finite"
+        if self.waited < max(1, choice.stop_patience):
+            return None
+        amount = f" by more than {choice.stop_min_delta:g}" if choice.stop_min_delta else ""
+        count = "1 evaluation" if self.waited == 1 else f"{self.waited} evaluations"
+        since = f"since step {learner.progress.best_step}"
+        return f"stopped early: {metric} has not improved{amount} for {count}, {since}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the count."""
-        return {"waited": self.waited}
+        """Return the count and the last value."""
+        return {"waited": self.waited, "value": self.value}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue to count where a checkpoint was saved."""
-        self.waited, self._reason = int(state.get("waited", 0)), None
-
-
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
-
-
-def _evaluations(count: int) -> str:
-    return "1 evaluation" if count == 1 else f"{count} evaluations"
+        value = state.get("value")
+        self.waited, self.value = int(state.get("waited", 0)), None if value is None else float(value)

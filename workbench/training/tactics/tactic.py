@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from workbench.events import Event
+from workbench.plan.choices import Plan
 from workbench.tasks.examples import Examples
 
 if TYPE_CHECKING:
@@ -28,8 +29,12 @@ class Tactic:
 
     name: ClassVar[str]
 
-    def check(self, learner: "Learner") -> None:
-        """Check before the first step that the plan's fields of this tactic fit the model and the task.
+    def check(self, learner: "Learner", plan: Plan) -> None:
+        """Check that the plan's fields of this tactic fit the model and the task.
+
+        Args:
+            learner: As it is now.
+            plan: Its plan, or the one that a fork will have from here on.
 
         Raises:
             PlanError: They do not.

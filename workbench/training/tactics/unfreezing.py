@@ -38,9 +38,10 @@ class Unfreezing(Tactic):
         self.order: tuple[str, ...] = ()
         self.since = self.done = self.waited = 0
 
-    def check(self, learner: "Learner") -> None:
-        """Check that `unfreeze_to` names blocks that are there, and more of them than `trainable`."""
-        order(learner.backbone.blocks, learner.plan)
+    def check(self, learner: "Learner", plan: Plan) -> None:
+        """Check that a schedule that begins now unfreezes blocks that are there and frozen."""
+        if not self.order or plan.retention.unfreeze_to != learner.plan.retention.unfreeze_to:
+            order(learner.backbone.blocks, plan)
 
     def hear(self, learner: "Learner", event: Event) -> None:
         """Count what was unfrozen, and evaluations without improvement."""
@@ -63,7 +64,8 @@ class Unfreezing(Tactic):
         else:
             due = steps_due(learner.plan, len(self.order), self.since, learner.steps)
             count = sum(step <= learner.step for step in due) - self.done
-        return [self._change(learner, self.order[: self.done + more]) for more in range(1, count + 1)]
+        done = range(self.done + 1, min(self.done + count, len(self.order)) + 1)
+        return [self._change(learner, self.order[:number]) for number in done]
 
     def _change(self, learner: "Learner", unfrozen: Sequence[str]) -> Change:
         names = {*learner.trainable, *unfrozen}
