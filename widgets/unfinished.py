@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from workbench.runs.disk.run_folder import LIVE, Summary
+from workbench.events.run_state import UNFINISHED
+from workbench.runs.disk.run_folder import Summary
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
@@ -20,6 +21,6 @@ def unfinished(session: "Session") -> list[dict[str, str]]:
 
 
 def _state(run: Summary) -> str:
-    if run.state in LIVE:
+    if run.state in UNFINISHED:
         return f"going on elsewhere, step {run.step:,}"
     return f"{'stopped' if run.state == 'stopped' else 'broke off'} at step {run.step:,}"

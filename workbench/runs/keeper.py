@@ -16,9 +16,9 @@ from workbench.events import (
     Event,
     FrozenMoved,
     ModelSaved,
-    PlanAdjusted,
     StepEnded,
 )
+from workbench.events.run_state import RunState
 from workbench.models import fingerprints
 from workbench.runs import checkpoints
 from workbench.runs.checkpoints import Checkpoint
@@ -40,7 +40,10 @@ class Keeper:
         self.saved: dict[int, Checkpoint] = {found.step: found for found in checkpoints.all_in(self.root)}
         self._origin = origin  # without it a fork has nothing to begin from
         self._best = learner.progress.best_step
-        self._told_of = self._state()
+        self._logged = RunState()
+        progress = learner.progress
+        self._logged.step, self._logged.evaluated_step = progress.step, progress.evaluated_step
+        self._logged.adjustments = progress.adjustments
 
     @property
     def root(self) -> Path:
@@ -54,18 +57,17 @@ class Keeper:
 
     def heard(self, event: Event) -> None:
         """Know that an event is in the log: only a state that the log tells of may be saved."""
-        step, measured, adjusted = self._told_of
-        if isinstance(event, StepEnded):
-            step = event.step
-        elif isinstance(event, EvaluationEnded):
-            measured = event.step
-        elif isinstance(event, PlanAdjusted):
-            adjusted += 1
-        self._told_of = (step, measured, adjusted)
+        self._logged.note(event)
 
-    def _state(self) -> tuple[int, int | None, int]:
-        progress = self.learner.progress
-        return progress.step, progress.evaluated_step, progress.adjustments
+    @property
+    def _is_logged(self) -> bool:
+        """Whether the log tells of everything that the learner has done."""
+        log, progress = self._logged, self.learner.progress
+        return (log.step, log.evaluated_step, log.adjustments) == (
+            progress.step,
+            progress.evaluated_step,
+            progress.adjustments,
+        )
 
     def note(self, event: Event) -> Iterator[Event]:
         """Save after an evaluation, or every so many steps, each once its evaluation is over."""
@@ -80,12 +82,7 @@ class Keeper:
     def save(self) -> Iterator[Event]:
         """Save the learner as it is, unless it was; step 0 is the backbone itself and needs no file."""
         learner = self.learner
-        if (
-            not learner.is_consistent
-            or learner.step == 0
-            or learner.step in self.saved
-            or self._state() != self._told_of
-        ):
+        if not learner.is_consistent or learner.step == 0 or learner.step in self.saved or not self._is_logged:
             return
         if moved := learner.moved_though_frozen():
             yield FrozenMoved(

@@ -26,6 +26,7 @@ from workbench.events import (
     RunResumed,
     StageStarted,
 )
+from workbench.events.run_state import STOPPED_BY_USER
 from workbench.plan.choices import Plan
 from workbench.runs.build import learner_of
 from workbench.runs.checkpoints import Checkpoint, State, all_in, newest_valid, set_aside, state_of, tidy
@@ -36,8 +37,6 @@ from workbench.runs.preparation import Preparation
 from workbench.runs.replay import Changes, Replay, pending
 from workbench.training import engine
 from workbench.training.learner import Learner
-
-STOPPED = "stopped by the user"
 
 
 def run(
@@ -80,7 +79,7 @@ def _told(folder: RunFolder, preparation: Preparation, control: Control) -> Iter
             story.heard(event)
             yield event
     except (GeneratorExit, KeyboardInterrupt):
-        for event in story.ending(STOPPED):
+        for event in story.ending(STOPPED_BY_USER):
             folder.append(event)
         raise
     except Exception as error:
@@ -119,7 +118,7 @@ class _Story:
             yield from self.keeper.note(event) if self.keeper else ()
             yield from self._pause()
             if self.control.is_stopping:
-                yield from self.ending(STOPPED)
+                yield from self.ending(STOPPED_BY_USER)
                 return
 
     def heard(self, event: Event) -> None:
@@ -138,7 +137,7 @@ class _Story:
             )
         if self.keeper:
             yield from self.keeper.save()
-            if reason != STOPPED and not self.keeper.is_kept:
+            if reason != STOPPED_BY_USER and not self.keeper.is_kept:
                 raise RunError("the last weights could not be kept", hint="free some space, then run.resume()")
             yield from self.keeper.save_model()
         self.is_over = True
@@ -222,7 +221,7 @@ def _beginning(folder: RunFolder, logged: list[Event]) -> tuple["_Beginning", li
         RunError: The run is complete, or it is a fork whose beginning is broken.
     """
     last = next((event for event in reversed(logged) if isinstance(event, (RunEnded, RunFailed))), None)
-    if isinstance(last, RunEnded) and last.reason not in (STOPPED,):
+    if isinstance(last, RunEnded) and last.reason not in (STOPPED_BY_USER,):
         raise RunError(f"{folder.name} is over at step {last.step}: {last.reason}", hint="run.fork(epochs=…) to go on")
     root = folder.path / "checkpoints"
     tidy(root)
