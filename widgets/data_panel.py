@@ -44,7 +44,7 @@ class DataPanel(Panel):
             case PreparationEnded(part="data", what=what, hint=hint) if what:
                 self._problem = problem(what, hint=hint)
             case PreparationEnded(part="backbone", what=what) if what and self._lacks_label():
-                where = wording.place(self.session.plan.data.source)
+                where = wording.base_name(self.session.plan.data.source)
                 said = f"{where} has no label column, so it is used for language modelling"
                 self._problem = problem(said, hint="choose the label column here, or a backbone for language modelling")
             case PreparationEnded(part="data"):

@@ -110,7 +110,7 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
     def alarm(self, error: Exception) -> None:
         """Show an error: what happened, what to try, and the traceback."""
         what = error.what if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-        hint = error.hint if isinstance(error, WorkbenchError) else "the details below tell a developer where"
+        hint = error.hint if isinstance(error, WorkbenchError) else "the details below show where it happened"
         self._problem = problem(what, hint=hint, details="".join(traceback.format_exception(error)))
         self._is_stale = True
 

@@ -131,11 +131,11 @@ def mode(choice: Transfer) -> str:
     return f"LoRA rank {choice.lora_rank}" + ("" if choice.trainable == "all" else f", {where}")
 
 
-def place(path: str) -> str:
+def base_name(path: str) -> str:
     """Return the last part of a path.
 
     Examples:
-        >>> place("/rows/of/film.csv"), place("images/")
+        >>> base_name("/rows/of/film.csv"), base_name("images/")
         ('film.csv', 'images')
     """
     return path.rstrip("/").rsplit("/", 1)[-1]
@@ -145,7 +145,7 @@ def title(plan: Plan) -> str:
     """Return the title of a run with this plan: data, backbone and mode."""
     from workbench.models import catalog
 
-    rows = place(plan.data.source).replace(":", ": ")
+    rows = base_name(plan.data.source).replace(":", ": ")
     backbone = catalog.find(plan.baseline.backbone)
     return " · ".join((rows, backbone.title if backbone else plan.baseline.backbone, mode(plan.transfer)))
 
