@@ -18,9 +18,9 @@ import form
 import torch
 
 from workbench.plan.choices import Plan
+from workbench.runs.build import make_learner, trial_of
 from workbench.runs.preparation import Preparation
 from workbench.speed.settings.trials import choose_settings
-from workbench.training.build import build, trial_of
 from workbench.training.learner import Learner
 from workbench.training.optimizer import build_optimizer
 from workbench.training.settings import Settings, attention_of, convolved
@@ -44,7 +44,7 @@ class Stepper:
         preparation = Preparation()
         train, validation = preparation.examples(plan)
         fixed = plan.change(precision="fp32")
-        self.plan, self.learner = plan, build(preparation.own_backbone(plan), train, validation, fixed)
+        self.plan, self.learner = plan, make_learner(preparation.own_backbone(plan), train, validation, fixed)
         self.trial = trial_of(self.learner)
         self.batch = self.trial.batch(self.trial.middling(min(ROWS, plan.tuning.batch_size)))
 
@@ -61,7 +61,7 @@ class Stepper:
 
 def optimizers(learner: Learner, repetitions: int) -> tuple[float, float]:
     """Return the median seconds of a step of the fused and of the plain AdamW."""
-    for parameter in learner.learning.values():
+    for parameter in learner.trainable_parameters.values():
         parameter.grad = torch.zeros_like(parameter)
     made = {fused: build_optimizer(learner.model, learner.plan.tuning, fused=fused) for fused in (True, False)}
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from workbench.models import Backbone, blocks
 from workbench.plan.choices import Plan
+from workbench.runs.build import make_learner
 from workbench.tasks.examples import Examples
 from workbench.training import engine
-from workbench.training.build import build
 from workbench.training.learner import Learner
 from workbench.training.optimizer import build_optimizer
 from workbench.training.schedule import learning_rate
@@ -37,7 +37,7 @@ def learner(steps: int) -> Learner:
 
     examples = Examples(items, [16] * len(items), [label for _, label in items], collate)
     backbone = Backbone("tiny", model, None, "text-classification", blocks.find(model))
-    return build(backbone, examples, examples, PLAN.change(max_steps=steps, epochs=1000))
+    return make_learner(backbone, examples, examples, PLAN.change(max_steps=steps, epochs=1000))
 
 
 def ours(steps: int) -> tuple[float, float]:

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from workbench.events import StepEnded
 from workbench.models import Backbone, blocks
 from workbench.plan.choices import Plan
+from workbench.runs.build import make_learner
 from workbench.runs.preparation import Preparation
 from workbench.runs.run import run
 from workbench.tasks.examples import Examples
-from workbench.training.build import build
 from workbench.training.learner import Learner
 from workbench.training.optimizer import build_optimizer
 
@@ -82,7 +82,7 @@ def ours(steps: int, *, cache: str) -> float:
 def bare(steps: int, *, cache: str) -> float:
     """Return the median seconds of forward, backward and optimizer alone; with the cache, of the head alone."""
     ready = Ready()
-    made: Learner = build(ready.own_backbone(PLAN), ready.rows, ready.rows, PLAN)
+    made: Learner = make_learner(ready.own_backbone(PLAN), ready.rows, ready.rows, PLAN)
     optimizer, batch = build_optimizer(made.model, PLAN.tuning), ready.rows.batch(range(PLAN.tuning.batch_size))
     made.enter_training()
     with torch.no_grad():

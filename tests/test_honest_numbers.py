@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from workbench import models, packs
 from workbench.plan.choices import Data, Plan
+from workbench.runs import build
 from workbench.seeding import seeded
-from workbench.tasks import TABLE
+from workbench.tasks import TABLE, cross_entropy
 from workbench.tasks.examples import IGNORED
-from workbench.training import build, engine, evaluate, learner
+from workbench.training import engine, evaluate, learner
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +73,7 @@ def made(case, **changes):
             head = backbone.model.lm_head
             head.weight = torch.nn.Parameter(torch.randn_like(head.weight))
         encoded = [TABLE[backbone.task].encode(part, backbone, plan.data) for part in (train, validation)]
-        built = build.build(backbone, *encoded, plan.change(evaluation_rows=10**6))
+        built = build.make_learner(backbone, *encoded, plan.change(evaluation_rows=10**6))
         for name, parameter in built.model.named_parameters():  # far enough from zero to tell classes and words apart
             parameter.add_(0.3 * torch.randn_like(parameter)) if "norm" not in name.lower() else None
     return built, train, validation
@@ -195,7 +196,7 @@ def test_a_sliding_window_scores_each_token_once_in_its_own_context(overlap):
     examples = TABLE["language-modeling"].encode(Dataset.from_dict({"text": [text]}), backbone, choice)
     tokens = backbone.preprocessor(text)["input_ids"]
     assert len(tokens) > 5 * LIMIT
-    built = build.build(backbone, examples, examples, PLAN.change(batch_size=3, evaluation_rows=1000))
+    built = build.make_learner(backbone, examples, examples, PLAN.change(batch_size=3, evaluation_rows=1000))
     *_, ended = evaluate.evaluate(built)
     with torch.no_grad():
         nats = [nats.item() for nats, _, _ in sliding(built.model, tokens, overlap)]
@@ -219,13 +220,13 @@ def test_a_label_that_is_no_target_costs_nothing_in_a_batch_either(kind):
     batch = built.train.batch([0, 1, 2])
     built.model.eval()
     with torch.no_grad():
-        expected = learner.summed_nats(*learner.score(built, built.train.batch([0, 2]))).item()
+        expected = cross_entropy.summed(*learner.score(built, built.train.batch([0, 2]))).item()
         batch["labels"][1] = IGNORED
         logits, targets = learner.score(built, batch)
         assert (len(logits), len(targets)) == (2, 2)
-        assert learner.summed_nats(logits, targets).item() == pytest.approx(expected, abs=1e-5)
+        assert cross_entropy.summed(logits, targets).item() == pytest.approx(expected, abs=1e-5)
         batch["labels"][:] = IGNORED
-        assert learner.summed_nats(*learner.score(built, batch)).item() == 0
+        assert cross_entropy.summed(*learner.score(built, batch)).item() == 0
 
 
 @pytest.mark.slow
@@ -235,7 +236,7 @@ def test_the_loss_over_a_vocabulary_of_49_152_words_is_exact_too():
     backbone = models.load("smollm2-135m", task="language-modeling")
     texts = ["The quality of mercy is not strained; it droppeth as the gentle rain from heaven. " * 2, "We saw a film."]
     examples = TABLE["language-modeling"].encode(Dataset.from_dict({"text": texts}), backbone, Data(max_length=LIMIT))
-    built = build.build(backbone, examples, examples, PLAN.change(trainable="last 1"))
+    built = build.make_learner(backbone, examples, examples, PLAN.change(trainable="last 1"))
     built.model.eval()
     with torch.no_grad():
         tokens = [backbone.preprocessor(text)["input_ids"] for text in texts]

@@ -3,8 +3,8 @@
 import tiny
 
 from workbench.plan.choices import Data, Plan
+from workbench.runs import build
 from workbench.tasks import TABLE
-from workbench.training import build
 
 PLAN = Plan().change(trainable="all", batch_size=8, max_steps=4, epochs=10, precision="fp32", evaluate_every=2)
 
@@ -14,7 +14,7 @@ def make(kind="bert", plan=PLAN, count=40, **options):
     task = TABLE[backbone.task]
     train = task.encode(tiny.rows(kind, count), backbone, Data(max_length=10))
     validation = task.encode(tiny.rows(kind, 13), backbone, Data(max_length=10))
-    return build.build(backbone, train, validation, plan)
+    return build.make_learner(backbone, train, validation, plan)
 
 
 def weights(model):

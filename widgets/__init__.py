@@ -1,6 +1,6 @@
-"""The panels: views of a `workbench.Session`, one panel a file; each can be displayed alone.
+"""The panels: views of a `workbench.Session`. Each panel is one file and can be displayed alone.
 
-The names are loaded on first use, so that importing one panel does not load them all.
+Names are imported on first use, so that importing one panel does not import all.
 """
 
 import importlib
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from widgets.run_panel import RunPanel as RunPanel
     from widgets.workbench_panel import Workbench as Workbench
 
-_HOME = {  # public name -> module it lives in
+_HOME = {  # public name -> its module
     "BackbonePanel": "widgets.backbone_panel",
     "CurvesPanel": "widgets.curves_panel",
     "DataPanel": "widgets.data_panel",

@@ -1,4 +1,4 @@
-"""BackbonePanel: which pretrained model everything starts from, and the facts about it."""
+"""BackbonePanel: the choice of the pretrained model, and facts about it."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,13 @@ ORIGINS = {"pack": "offline pack", "hub": "from a model hub"}
 
 
 class BackbonePanel(Panel):
-    """A field for the backbone: the catalog, packs first, or any hub id or local folder that is typed."""
+    """A field for the backbone: it lists the catalog, packs first, and accepts any hub id or local folder."""
 
     _esm = page("fields.js", "backbone.js")
     kinds = frozenset({PlanChanged, PreparationEnded})
 
     def __init__(self, session: "Session") -> None:
-        self._is_waiting = False  # the data can't be read, and the head depends on its classes
+        self._is_waiting = False  # True if the data can't be read: the head needs their classes
         super().__init__(session)
         prepare(session)
 
@@ -31,7 +31,7 @@ class BackbonePanel(Panel):
         return {"choose": self._choose}
 
     def note(self, event: Event) -> None:
-        """Show what loading came to; a new choice takes the old error away."""
+        """Show an error of loading; clear it if the backbone was loaded or another one is chosen."""
         match event:
             case PreparationEnded(part="data", what=what):
                 self._is_waiting = bool(what)

@@ -1,10 +1,11 @@
-"""Carries what happens in a session's worker threads to its panels, four times a second; nothing else knows threads.
+"""Passes the events of a session from its worker threads to its panels, four times a second.
 
-A session has one pump: it notes each event as it is published (an append, nothing more), and a daemon thread hands
-the notes to the panels and lets each of them redraw once. So training pays the same few milliseconds a second at any
-speed. The thread sleeps while nothing happens and ends when the last panel is closed.
+A session has one pump. It appends each published event to a queue, and a daemon thread passes the queued events to the
+panels and lets each of them redraw once. So the cost for training is a few milliseconds per second at any speed. The
+thread sleeps while there are no events, and ends when the last panel is closed. No other module of the panels uses
+threads.
 
-Left out on purpose: what a panel shows (the panels), and what training does (`workbench`).
+Left out: what a panel shows (the panels), and training (`workbench`).
 """
 
 import threading
@@ -20,51 +21,51 @@ if TYPE_CHECKING:
     from workbench.session.session import Session
 
 INTERVAL = 0.25  # seconds between two updates of the panels
-TICK = 1.0  # seconds until a panel with a clock on it is looked at again though nothing happened
+TICK = 1.0  # seconds between two updates of a panel that shows a running time, without events
 
 
 class View(Protocol):
-    """What the pump asks of a panel."""
+    """The interface of a panel to the pump."""
 
     session: "Session"
-    kinds: frozenset[type[Event]]  # the events it wants to be shown
+    kinds: frozenset[type[Event]]  # the kinds of event that it handles
 
     def show(self, event: Event) -> None:
-        """Take note of an event."""
+        """Handle an event."""
 
     def refresh(self) -> None:
-        """Redraw if anything changed."""
+        """Redraw if the view may have changed."""
 
     def alarm(self, error: Exception) -> None:
-        """Keep an error to be shown at the next redraw."""
+        """Show an error at the next redraw."""
 
     @property
     def is_seen(self) -> bool:
-        """Whether anybody can be looking at it."""
+        """Whether a page may display the panel."""
 
     @property
     def is_ticking(self) -> bool:
-        """Whether what it shows changes with the clock alone."""
+        """Whether the view changes with the clock alone."""
 
 
 class Pump:
-    """Hands the events of one session to its panels."""
+    """Passes the events of one session to its panels."""
 
     def __init__(self) -> None:
         self._views: list[View] = []
-        self._heard: deque[Event] = deque()
-        self._shown: dict[int, dict[int, Event]] = {}  # what a view was shown when it came, and may hear of again
+        self._queue: deque[Event] = deque()
+        self._shown: dict[int, dict[int, Event]] = {}  # id of a view -> past events that it got when it joined
         self._wake = threading.Event()
-        self._turning = threading.RLock()  # one turn at a time; callbacks of buttons never wait for it
+        self._lock = threading.RLock()  # one update at a time; callbacks of buttons never wait for it
         self._unsubscribe: Callable[[], None] | None = None  # None: no thread is running
 
     def join(self, view: View) -> None:
-        """Show `view` what already happened in the latest run, and everything from now on."""
-        with self._turning:
+        """Show `view` the past events of the latest run, and all events from now on."""
+        with self._lock:
             if self._unsubscribe is None:
-                self._unsubscribe = view.session.subscribe(self._hear)
+                self._unsubscribe = view.session.subscribe(self._receive)
                 threading.Thread(target=self._run, name="panels", daemon=True).start()
-            self.turn()
+            self.update()
             past = list(view.session.run.events) if view.session.run else []
             self._shown[id(view)] = {id(event): event for event in past}
             _show(view, past)
@@ -73,53 +74,53 @@ class Pump:
         self.wake()
 
     def leave(self, view: View) -> None:
-        """Show `view` nothing more."""
-        with self._turning:
+        """Stop showing events to `view`."""
+        with self._lock:
             self._views = [other for other in self._views if other is not view]
             self._shown.pop(id(view), None)
         self.wake()
 
     def wake(self) -> None:
-        """Have the panels looked at as soon as may be."""
+        """Update the panels as soon as possible."""
         self._wake.set()
 
-    def turn(self) -> None:
-        """Hand out what was heard and let each panel that can be seen redraw."""
-        with self._turning:
-            events = [self._heard.popleft() for _ in range(len(self._heard))]
+    def update(self) -> None:
+        """Pass the queued events to the panels, and let each panel that is displayed redraw."""
+        with self._lock:
+            events = [self._queue.popleft() for _ in range(len(self._queue))]
             for view in self._views:
                 _show(view, self._new(view, events))
                 if view.is_seen:
                     view.refresh()
 
     def _new(self, view: View, events: list[Event]) -> list[Event]:
-        """Leave out what `view` was shown when it came; but where another run is chosen, all of its events follow."""
+        """Return the events that `view` did not get when it joined; all events of a newly chosen run are new."""
         shown = self._shown.get(id(view), {})
-        chosen = next((place for place, event in enumerate(events) if isinstance(event, RunChosen)), len(events))
+        chosen = next((index for index, event in enumerate(events) if isinstance(event, RunChosen)), len(events))
         new = [event for event in events[:chosen] if id(event) not in shown]
         if chosen < len(events):
             self._shown.pop(id(view), None)
         return [*new, *events[chosen:]]
 
-    def _hear(self, event: Event) -> None:
-        self._heard.append(event)
-        if not self._wake.is_set():  # cheaper than setting it at each of thousands of steps a second
+    def _receive(self, event: Event) -> None:
+        self._queue.append(event)
+        if not self._wake.is_set():  # cheaper than `set` at thousands of steps per second
             self._wake.set()
 
     def _run(self) -> None:
         while not self._is_over():
             self._wake.wait(TICK if any(view.is_ticking for view in self._views) else None)
             self._wake.clear()
-            self.turn()
+            self.update()
             time.sleep(INTERVAL)
 
     def _is_over(self) -> bool:
-        with self._turning:
+        with self._lock:
             if self._views or self._unsubscribe is None:
                 return False
             self._unsubscribe()
             self._unsubscribe = None
-            self._heard.clear()
+            self._queue.clear()
             return True
 
 
@@ -127,26 +128,26 @@ _PUMPS: "weakref.WeakKeyDictionary[Session, Pump]" = weakref.WeakKeyDictionary()
 
 
 def join(view: View) -> None:
-    """Keep `view` up to date with its session until it leaves."""
+    """Update `view` with the events of its session until `leave`."""
     _PUMPS.setdefault(view.session, Pump()).join(view)
 
 
 def leave(view: View) -> None:
-    """Let go of `view`; its session's thread ends with the last one."""
+    """Stop updating `view`; the thread of its session ends with its last view."""
     if view.session in _PUMPS:
         _PUMPS[view.session].leave(view)
 
 
 def wake(view: View) -> None:
-    """Have `view` redraw soon."""
+    """Let `view` redraw soon."""
     if view.session in _PUMPS:
         _PUMPS[view.session].wake()
 
 
 def guarded(view: View, action: Callable[..., None]) -> Callable[..., None]:
-    """Return `action` as a callback that never raises: its error shows in `view`, which then redraws.
+    """Return `action` as a callback that never raises: `view` shows its error and redraws.
 
-    Jupyter may call it on the main thread or on a subshell's, and would lose the error in either.
+    Jupyter may call it on the main thread or in a subshell, and would lose the error in both cases.
     """
 
     def call(*args: Any, **kwargs: Any) -> None:
@@ -162,12 +163,12 @@ def guarded(view: View, action: Callable[..., None]) -> Callable[..., None]:
 def background(
     view: View, work: Callable[[], Any], *, then: Callable[[Any], None], failed: Callable[[Exception], None]
 ) -> None:
-    """Do `work` on a thread of its own and hand what it returns to `then`, or its error to `failed`; then redraw.
+    """Run `work` in its own thread, pass its result to `then` or its error to `failed`, and redraw.
 
-    Both are called on that thread; an error of theirs shows in `view`.
+    Both are called in that thread; `view` shows an error of theirs.
     """
 
-    def carry_out() -> None:
+    def execute() -> None:
         try:
             result = work()
         except Exception as error:
@@ -175,7 +176,7 @@ def background(
         else:
             then(result)
 
-    threading.Thread(target=guarded(view, carry_out), name="panels-work", daemon=True).start()
+    threading.Thread(target=guarded(view, execute), name="panels-work", daemon=True).start()
 
 
 def _show(view: View, events: list[Event]) -> None:
@@ -183,5 +184,5 @@ def _show(view: View, events: list[Event]) -> None:
         for event in events:
             if type(event) in view.kinds:
                 view.show(event)
-    except Exception as error:  # one panel's mistake must not stop the others
+    except Exception as error:  # an error in one panel must not stop the others
         view.alarm(error)

@@ -1,4 +1,4 @@
-"""Cached: whether a run computes its frozen blocks once or at each step, where what they gave is, and why."""
+"""Cached: whether a run caches the activations of its frozen blocks, where they are stored, or why it does not."""
 
 from collections import Counter
 
@@ -9,14 +9,14 @@ KINDS: frozenset[type[Event]] = frozenset({RunChosen, RunStarted, PlanAdjusted, 
 
 
 class Cached:
-    """What is known of the frozen blocks of the session's run."""
+    """What the session's run has reported about its prefix cache."""
 
     def __init__(self) -> None:
-        self._ready: dict[str, CacheReady] = {}  # split -> what is at hand of it
+        self._ready: dict[str, CacheReady] = {}  # split -> its cached activations
         self._why_not = ""
 
     def note(self, event: Event) -> None:
-        """Take in what the run says."""
+        """Remember what the run reports."""
         match event:
             case RunChosen() | RunStarted():
                 self._ready, self._why_not = {}, ""
@@ -28,39 +28,41 @@ class Cached:
                 self._ready, self._why_not = {}, what
 
     def picture(self) -> dict[str, str]:
-        """Return it in a sentence, and in a few more for who wants to know."""
+        """Return the state of the cache in one sentence, and details for the tooltip."""
         if self._why_not:
             said = f"frozen blocks are computed at each step: {self._why_not}"
             return {
                 "cached": said,
-                "cached_tip": f"{said}. The numbers are the same but for their last digits; it takes longer.",
+                "cached_tip": f"{said}. The results are equal up to rounding, but steps take longer.",
             }
         if not self._ready:
             return {"cached": "", "cached_tip": ""}
         facts = list(self._ready.values())
         budget = wording.size(max(fact.budget_bytes for fact in facts))
-        whose = "" if "train" in self._ready else " for held-out rows"  # less than an epoch uses no row twice
+        whose = (
+            "" if "train" in self._ready else " for held-out rows"
+        )  # in less than one epoch, no training row is used twice
         return {
             "cached": f"frozen blocks computed once{whose} · {_where(facts, budget)}",
-            "cached_tip": f"{_origin(facts)} The budget of memory is {budget} (more settings).",
+            "cached_tip": f"{_origin(facts)} The memory budget is {budget} (more settings).",
         }
 
 
 def _where(facts: list[CacheReady], budget: str) -> str:
-    """Return how much lies where: what exceeds the budget of memory is mapped from disk."""
-    taken: Counter[str] = Counter()
+    """Return how much is in memory and how much on disk: what exceeds the memory budget is mapped from disk."""
+    sizes: Counter[str] = Counter()
     for fact in facts:
-        taken[fact.place] += fact.size_bytes
-    inside = [f"{wording.size(taken['memory'])} of {budget} in memory"] if "memory" in taken else []
-    beyond = [f"{wording.size(taken['disk'])} mapped from disk"] if "disk" in taken else []
-    return ", ".join((*inside, *beyond))
+        sizes[fact.place] += fact.size_bytes
+    in_memory = [f"{wording.size(sizes['memory'])} of {budget} in memory"] if "memory" in sizes else []
+    on_disk = [f"{wording.size(sizes['disk'])} mapped from disk"] if "disk" in sizes else []
+    return ", ".join((*in_memory, *on_disk))
 
 
 def _origin(facts: list[CacheReady]) -> str:
     if all(fact.reused for fact in facts):
-        return "They were at hand: a run with the same data and frozen blocks had computed them before."
+        return "An earlier run with the same data and frozen blocks had computed them."
     seconds = wording.duration(sum(fact.seconds for fact in facts))
     below = next((fact.advanced_from for fact in facts if fact.advanced_from), "")
     if below:
-        return f"They were run on from {below}, where an earlier run had left off, in {seconds}."
-    return f"They were run on every row in {seconds}, and need not be run again."
+        return f"They were computed in {seconds} from the activations that an earlier run had cached at {below}."
+    return f"They were computed for every row in {seconds}, and are not computed again."

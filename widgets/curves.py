@@ -1,6 +1,6 @@
-"""Curves: what one run measured, from its events, and the run it was forked from behind it.
+"""Curves: the measurements of one run, from its events, and those of the run that it was forked from.
 
-Every number is one that the run measured. Nothing here knows widgets.
+Every number was measured by the run. This module does not depend on widgets.
 """
 
 import math
@@ -36,23 +36,23 @@ KINDS: frozenset[type[Event]] = frozenset(
 )
 METRICS = {"perplexity": "perplexity", "accuracy": "accuracy", "macro_f1": "F1 (macro)"}
 UNDRAWN = {"loss", "weighted_f1", *METRICS}
-EXTRAS = 3  # metrics of the user's own that are drawn, at most
+EXTRAS = 3  # maximum number of user metrics that are drawn
 
 
 class Curves:
-    """The curves of one run, as far as its events go.
+    """The curves of one run, up to its latest event.
 
     Attributes:
         training: Loss of each step, in nats per target.
         validation: Loss of each evaluation, in nats per target.
         rate: Learning rate of each step.
-        metrics: Each metric that is drawn, at each evaluation.
-        forked: Where it was forked from, if it was.
-        adjusted: The changes of its plan while it ran.
+        metrics: Values of each metric that is drawn, at each evaluation.
+        forked: The fork from its parent; None if the run is not a fork.
+        adjusted: The changes of its plan during the run.
     """
 
     def __init__(self) -> None:
-        self._is_over = True  # the next run begins on an empty sheet
+        self._is_over = True  # the next run starts with empty curves
         self._clear()
 
     def _clear(self) -> None:
@@ -68,7 +68,7 @@ class Curves:
         self._last_step = 0
 
     def note(self, event: Event) -> None:
-        """Put an event on the curves."""
+        """Add an event to the curves."""
         match event:
             case StepEnded(step=step, loss=loss, learning_rate=rate):
                 self.training.add(step, loss)
@@ -90,7 +90,7 @@ class Curves:
                 self._begin(event)
 
     def _begin(self, event: Event) -> None:
-        """Clear the sheet for another run; a run that is taken up again goes on where it was."""
+        """Clear the curves for a new run; a resumed run continues its curves."""
         if isinstance(event, RunChosen) or (self._is_over and not isinstance(event, RunResumed)):
             self._clear()
         self._is_over = isinstance(event, RunChosen)
@@ -100,7 +100,7 @@ class Curves:
             self.forked = event
 
     def picture(self) -> dict[str, Any]:
-        """Return the downsampled curves and what is said about them."""
+        """Return the downsampled curves with marks and words about them."""
         return {
             "steps": self._last_step if self._is_over or self._started is None else self._started.steps,
             "last_step": self._last_step,
@@ -114,7 +114,7 @@ class Curves:
         }
 
     def lines(self) -> dict[str, Any]:
-        """Return the downsampled curves alone."""
+        """Return only the downsampled curves."""
         return {
             "training": self.training.picture(),
             "validation": self.validation.picture(),
@@ -131,24 +131,24 @@ class Curves:
         }
 
     def at(self, step: int) -> list[str]:
-        """Return in words what was measured at this step, or at the latest evaluation before it."""
+        """Return the measurements at this step, or at the latest evaluation before it, in words."""
         said = []
         if (at := self.training.at(step)) is not None:
             said.append(f"training loss {at[1]:.4g}")
         if (held := self.validation.at(step)) is not None:
-            said.append(f"validation loss {held[1]:.4g}{_place(held[0], step)}")
+            said.append(f"validation loss {held[1]:.4g}{_at_step(held[0], step)}")
             for name, series in self.metrics.items():
                 if (value := series.at(step)) is not None:
-                    said.append(f"{METRICS.get(name, name.replace('_', ' '))} {value[1]:.4g}{_place(value[0], step)}")
+                    said.append(f"{METRICS.get(name, name.replace('_', ' '))} {value[1]:.4g}{_at_step(value[0], step)}")
         if (rate := self.rate.at(step)) is not None:
             said.append(f"learning rate {rate[1]:.3g}")
         return said
 
     def verdict(self) -> str:
-        """Return in words how the run is doing."""
+        """Return a judgement of the run in words."""
         bad = self.training.first_bad
         if bad is not None:
-            return f"the training loss is no number since step {bad:,}: try a lower learning rate"
+            return f"the training loss is not a number since step {bad:,}: try a lower learning rate"
         if self._best is None:
             return ""
         best = f"best validation loss {self._best['loss']:.4g} at step {self._best['step']:,.0f}"
@@ -166,7 +166,7 @@ class Curves:
 
     def _evaluated(self, event: EvaluationEnded) -> None:
         self._provisional = None
-        loss = event.metrics.get("loss", math.nan)  # a log from elsewhere may lack it
+        loss = event.metrics.get("loss", math.nan)  # a log from another program may lack it
         self.validation.add(event.step, loss)
         extras = [name for name in event.metrics if name not in UNDRAWN][:EXTRAS]
         for name in [name for name in METRICS if name in event.metrics] + extras:
@@ -184,31 +184,31 @@ class Curves:
 
 
 def of_parent(forked: RunForked, session: "Session") -> Curves:
-    """Return the curves of the run that this one was forked from, from its own first ancestor on.
+    """Return the curves of the run that this one was forked from, including those of earlier ancestors.
 
     Raises:
-        WorkbenchError: Its folder is not there any more.
+        WorkbenchError: Its folder no longer exists.
     """
     curves = Curves()
-    for event in _story(forked.parent, session):
+    for event in _events_with_ancestors(forked.parent, session):
         if isinstance(event, StepEnded | EvaluationEnded):
             curves.note(event)
     return curves
 
 
-def _story(name: str, session: "Session", *, generations: int = 20) -> list[Event]:
-    """Return the events of a run, with those of the runs that it was forked from before it."""
+def _events_with_ancestors(name: str, session: "Session", *, generations: int = 20) -> list[Event]:
+    """Return the events of a run, preceded by those of the runs that it was forked from."""
     from workbench.runs.disk import run_folder
 
-    if Path(name).name != name:  # a log may be a stranger's: look nowhere else
-        raise RunError(f"{name!r} is no name of a run")
+    if Path(name).name != name:  # a log from an unknown source must not name other folders
+        raise RunError(f"{name!r} is not the name of a run")
     known = [run for run in session.runs if run.name == name]
     root = session.run.folder.parent if session.run is not None else "runs"
     events = list(known[0].events) if known else list(run_folder.find(name, root).events())
     forked = next((event for event in events[:1] if isinstance(event, RunForked)), None)
     if forked is None or generations == 0:
         return events
-    before = _story(forked.parent, session, generations=generations - 1)
+    before = _events_with_ancestors(forked.parent, session, generations=generations - 1)
     return [event for event in before if getattr(event, "step", 0) <= forked.step] + events
 
 
@@ -216,7 +216,7 @@ def _marked(mark: PlanAdjusted) -> str:
     return f"from step {mark.step + 1:,}: {wording.change(mark.before, mark.after)}"
 
 
-def _place(at: float, step: int) -> str:
+def _at_step(at: float, step: int) -> str:
     return "" if at == step else f" at step {at:,.0f}"
 
 

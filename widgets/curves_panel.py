@@ -1,7 +1,7 @@
-"""CurvesPanel: training and validation loss as they happen, with perplexity or accuracy and F1 beneath.
+"""CurvesPanel: live curves of training and validation loss, and of perplexity or accuracy and F1 below them.
 
-Log scale and smoothing change the picture only: the raw line stays, faintly. A click on the loss is a look back at that
-step: what was measured, sample outputs of the model as it was, and a fork from there. A fork lies over its parent.
+Log scale and smoothing change only the drawing; the raw line stays visible. A click on the loss opens a box for that
+step: its measurements, sample outputs of the model at that step, and a fork from it. A fork is drawn over its parent.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ class CurvesPanel(Panel):
 
     Attributes:
         log_scale: Whether the loss is drawn on a logarithmic scale.
-        smoothing: Share of the smoothed line that is kept from step to step, 0 (off) to 0.99.
+        smoothing: Weight of the previous value in the exponential mean, 0 (off) to 0.99.
     """
 
     _esm = page("fields.js", "chart.js", "point.js", "curves.js")
@@ -38,13 +38,13 @@ class CurvesPanel(Panel):
     def __init__(self, session: "Session") -> None:
         self._curves = Curves()
         self._parent: Curves | None = None
-        self._before: Mapping[str, Any] = {}  # what the parent's plan says where the fork differs
+        self._before: Mapping[str, Any] = {}  # values of the parent's plan in the fields in which the fork differs
         self._parent_note = ""  # why the parent can't be shown
         self._point: Point | None = None
         super().__init__(session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
-        """Return what can be done at a point of the curve."""
+        """Return the actions for a point of the curve."""
         return {
             "point": self._choose,
             "leave": self._leave,
@@ -54,41 +54,41 @@ class CurvesPanel(Panel):
         }
 
     def note(self, event: Event) -> None:
-        """Put an event on the curves; another run begins on an empty sheet, a fork on that of its parent."""
+        """Add an event to the curves. A new run starts with empty curves, a fork with those of its parent."""
         self._curves.note(event)
         if isinstance(event, RunChosen):
             self._leave()
         if self._curves.forked is None and isinstance(event, RunChosen | StageStarted):
             self._parent, self._before, self._parent_note = None, {}, ""
         if isinstance(event, RunForked):
-            self._look_up(event)
+            self._read_parent(event)
 
-    def _look_up(self, forked: RunForked) -> None:
+    def _read_parent(self, forked: RunForked) -> None:
         """Read the parent's log in the background."""
         self._parent, self._before, self._parent_note = None, {}, ""
         run = self.session.run
 
         def found(parent: tuple[Curves, Mapping[str, Any]]) -> None:
-            if self._curves.forked is forked:  # and not another run by now
+            if self._curves.forked is forked:  # still the same run
                 self._parent, self._before = parent
 
-        def missed(error: Exception) -> None:
+        def failed(error: Exception) -> None:
             if self._curves.forked is forked:
-                self._parent_note = f"its parent can't be shown: {error}"
+                self._parent_note = f"the parent can't be shown: {error}"
 
-        def look() -> tuple[Curves, Mapping[str, Any]]:
+        def read() -> tuple[Curves, Mapping[str, Any]]:
             differences = run.differences if run is not None else {}
             return of_parent(forked, self.session), {name: pair[0] for name, pair in differences.items()}
 
-        self.background(look, then=found, failed=missed)
+        self.background(read, then=found, failed=failed)
 
     @property
     def is_ticking(self) -> bool:
-        """Whether time goes by in the box of a point."""
+        """Whether the box of a point shows a running time."""
         return self._point is not None and self._point.doing != ""
 
     def picture(self) -> dict[str, Any]:
-        """Return the curves, those of the parent, what differs, and the point that was clicked on."""
+        """Return the curves, those of the parent, the difference between both plans, and the selected point."""
         return {
             **self._curves.picture(),
             "parent": self._parent.lines() if self._parent else None,
@@ -97,14 +97,14 @@ class CurvesPanel(Panel):
         }
 
     def _difference(self) -> dict[str, str] | None:
-        """Return whose fork it is and what it does otherwise."""
+        """Return the parent of a fork and the changes of its plan."""
         forked = self._curves.forked
         if forked is None:
             return None
         own = next((mark for mark in self._curves.adjusted if mark.scheduled and mark.step == forked.step), None)
         changes = wording.change(own.before if own else self._before, forked.changes) or "nothing changed"
-        said = f"{changes} from step {forked.step:,}"
-        return {"parent": forked.parent, "differs": said, "note": self._parent_note}
+        differs = f"{changes} from step {forked.step:,}"
+        return {"parent": forked.parent, "differs": differs, "note": self._parent_note}
 
     def _choose(self, step: int) -> None:
         if self._point is None or self._point.step != int(step):
@@ -125,7 +125,7 @@ class CurvesPanel(Panel):
         point.begin("loading …")
 
         def look_back() -> tuple[Any, str]:
-            moment = run.at(point.step, progress=point.go_on)
+            moment = run.at(point.step, progress=point.show_progress)
             return moment.samples(SAMPLES), moment.differs
 
         self.background(look_back, then=lambda found: point.show_samples(*found), failed=point.fail)
@@ -144,5 +144,5 @@ class CurvesPanel(Panel):
 
     def _run(self) -> "Run":
         if self.session.run is None:
-            raise RunError("there is no run to look back at", hint="start one")
+            raise RunError("there is no run", hint="start one")
         return self.session.run

@@ -1,6 +1,6 @@
-"""DataPanel: where the rows come from, which columns count, how many of each class there are, and rows to look at.
+"""DataPanel: the source of the rows, the columns that are used, the number of rows per class, and example rows.
 
-What the rows hold goes to the page as plain text, whatever it looks like, and images as small pictures made here.
+The page receives the content of rows as plain text, and images as small PNGs that are made here.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,15 +22,15 @@ ROLES = {"text": "text_column", "label": "label_column", "group": "group_column"
 
 
 class DataPanel(Panel):
-    """The rows to learn from."""
+    """The training, validation and test rows."""
 
     _esm = page("fields.js", "data.js")
     _css = style("data.css")
     kinds = frozenset({PlanChanged, PreparationEnded})
 
     def __init__(self, session: "Session") -> None:
-        self._page = ("train", 0)  # split, first row of the page
-        self._summary: tuple[Any, dict[str, Any]] | None = None  # (split, what is said of it)
+        self._page = ("train", 0)  # split, first row shown
+        self._summary: tuple[Any, dict[str, Any]] | None = None  # (split, its summary)
         super().__init__(session)
         prepare(session)
 
@@ -39,14 +39,14 @@ class DataPanel(Panel):
         return {"choose": self._choose, "column": self._choose_column, "page": self._turn_to}
 
     def note(self, event: Event) -> None:
-        """Show what reading came to; a new choice takes the old error away."""
+        """Show an error of loading; clear it if the data were loaded or the plan changes."""
         match event:
             case PreparationEnded(part="data", what=what, hint=hint) if what:
                 self._problem = problem(what, hint=hint)
             case PreparationEnded(part="backbone", what=what) if what and self._lacks_label():
-                where = wording.place(self.session.plan.data.source)
-                said = f"{where} has no label column, so it is read as texts to go on writing"
-                self._problem = problem(said, hint="choose the label column here, or a backbone that writes on")
+                where = wording.base_name(self.session.plan.data.source)
+                said = f"{where} has no label column, so it is used for language modelling"
+                self._problem = problem(said, hint="choose the label column here, or a backbone for language modelling")
             case PreparationEnded(part="data"):
                 self.calm()
             case PlanChanged():
@@ -67,15 +67,15 @@ class DataPanel(Panel):
             "split": None,
         }
         if split is not None:
-            picture["split"] = {**self._said_of(split), "page": self._rows(split)}
+            picture["split"] = {**self._summary_of(split), "page": self._rows(split)}
         return picture
 
     def _lacks_label(self) -> bool:
-        """Return whether the rows were taken for language modelling only because no label was found."""
+        """Return whether the rows are used for language modelling only because no label column was found."""
         split, plan = self.session.split, self.session.plan
         return split is not None and "label" not in split.columns and plan.data.task is None and not _is_named(plan)
 
-    def _said_of(self, split: "Split") -> dict[str, Any]:
+    def _summary_of(self, split: "Split") -> dict[str, Any]:
         if self._summary is None or self._summary[0] is not split:
             self._summary, self._page = (split, _summary(split)), ("train", 0)
         return self._summary[1]
@@ -83,13 +83,13 @@ class DataPanel(Panel):
     def _rows(self, split: "Split") -> dict[str, Any]:
         part, first = self._page
         rows = split.part(part)
-        taken = range(first, min(first + PAGE_ROWS, len(rows)))
+        shown = range(first, min(first + PAGE_ROWS, len(rows)))
         return {
             "part": part,
             "first": first,
             "count": len(rows),
             "size": PAGE_ROWS,
-            "rows": [_row(rows[place], split.labels) for place in taken],
+            "rows": [_row(rows[index], split.labels) for index in shown],
         }
 
     def _choose(self, value: str) -> None:
@@ -122,7 +122,7 @@ def _summary(split: "Split") -> dict[str, Any]:
 
 
 def _columns(split: "Split") -> list[dict[str, Any]]:
-    """Return each role with the column it is read from ("" for none) and those it could be read from."""
+    """Return each role with its column ("" for none) and the columns that could be chosen."""
     roles = ["text", "label", "group"] if "text" in split.columns else ["label", "group"]
     return [
         {"role": role, "field": ROLES[role], "value": split.columns.get(role, ""), "options": list(split.available)}
@@ -138,7 +138,7 @@ def _is_named(plan: "Plan") -> bool:
 
 
 def _classes(split: "Split") -> list[dict[str, Any]]:
-    """Return the classes with their number of rows in all splits, the most frequent first; rare ones are summed up."""
+    """Return the classes with their number of rows in all splits, most frequent first; rare ones are added up."""
     if not split.labels:
         return []
     parts = split.counts().values()

@@ -1,4 +1,4 @@
-"""FreezePanel: the network as a picture of its blocks, each of which can be switched between frozen and trainable."""
+"""FreezePanel: a picture of the network, in which each block can be set to frozen or trainable."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workbench.models import Block
     from workbench.session.session import Session
 
-PRESETS: dict[str, dict[str, Any]] = {  # preset -> what it makes of the plan
+PRESETS: dict[str, dict[str, Any]] = {  # preset -> its changes of the plan
     "head": {"trainable": "head", "method": "weights"},
     "last": {"method": "weights"},
     "lora": {"trainable": "all", "method": "lora"},
@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # preset -> what it makes of the plan
 
 
 class FreezePanel(Panel):
-    """Which blocks learn, and how many parameters that makes trainable."""
+    """The trainable blocks, and the number of trainable parameters."""
 
     _esm = page("fields.js", "freeze.js")
     _css = style("freeze.css")
@@ -36,16 +36,16 @@ class FreezePanel(Panel):
     def __init__(self, session: "Session") -> None:
         self._effects = live.Effects()
         self._proof, self._cached = Proof(), Cached()
-        self._last_n = 2  # what the stepper shows while another preset is chosen
+        self._last_n = 2  # number in the stepper while another preset is chosen
         super().__init__(session)
         prepare(session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
-        """Return the actions of the picture and the presets."""
+        """Return the actions of the blocks and the presets."""
         return {"toggle": self._toggle, "preset": self._choose}
 
     def note(self, event: Event) -> None:
-        """Follow what the run proves of its blocks; forget an error that another choice has put right."""
+        """Remember what the run reports about its blocks; clear the error when the plan changes."""
         if isinstance(event, ChangeRefused) and self._effects.asked:
             self._problem = problem(event.what, hint=event.hint)
         self._effects.note(event)
@@ -55,7 +55,7 @@ class FreezePanel(Panel):
             self.calm()
 
     def picture(self) -> dict[str, Any]:
-        """Return the blocks with their state, the presets, and the counts."""
+        """Return the blocks with their state, the presets, and the numbers of parameters."""
         choice = self.session.plan.transfer
         preset = _preset(choice)
         if preset == "last" and isinstance(choice.trainable, str):
@@ -71,7 +71,7 @@ class FreezePanel(Panel):
         }
 
     def _effect(self) -> str:
-        """Return since when the run under way obeys what the picture shows."""
+        """Return when the choices in the picture take effect in the current run."""
         fields = ("backbone", "method", "lora_rank", "trainable")
         return next((said for name in fields if (said := self._effects.of(name, self.session))), "")
 
@@ -84,7 +84,7 @@ class FreezePanel(Panel):
         try:
             trainable = set(freezing.resolve(backbone.blocks, choice))
             counts = freezing.count(backbone.model, backbone.blocks, choice)
-        except PlanError as error:  # the plan does not suit this backbone: say so, and show every block as it is
+        except PlanError as error:  # the plan does not fit this backbone: show the error and all blocks
             self.alarm(error)
             blocks = [self._block(block, choice, is_trainable=False) for block in backbone.blocks]
             return {"backbone": backbone.name, "blocks": blocks, "counts": "none", "notes": []}
@@ -132,12 +132,12 @@ class FreezePanel(Panel):
         if name == "lora" and number is not None:
             changes["lora_rank"] = number
         if name == "lora" and choice.method == "lora":
-            del changes["trainable"]  # a new rank leaves the chosen blocks as they are
+            del changes["trainable"]  # a new rank does not change which blocks are trainable
         self._trainable(replace(choice, **changes), is_strict=True)
         self._effects.change(self.session, **changes)
 
     def _trainable(self, choice: Transfer, *, is_strict: bool = False) -> set[str]:
-        """Return the blocks that would learn; a choice that can't be raises PlanError if strict, else gives none."""
+        """Return the trainable blocks of a choice. If it is invalid, raise PlanError if strict, else return none."""
         from workbench.models import freezing
 
         backbone = self.session.backbone
@@ -164,7 +164,7 @@ def _preset(choice: Transfer) -> str:
 
 
 def _shortest(names: tuple[str, ...], every: list[str]) -> str | tuple[str, ...]:
-    """Return the names as a preset says them, where one does: "head", "last 2", "all"."""
+    """Return the names as a preset ("head", "last 2", "all") if there is one for them."""
     if len(names) == len(every):
         return "all"
     if list(names) != every[-len(names) :]:

@@ -1,6 +1,6 @@
-"""HyperparameterPanel: the numbers of the optimizer and the loop, each with its unit and when it takes effect.
+"""HyperparameterPanel: the settings of the optimizer and the training loop, with units and when they take effect.
 
-Ranges and units come from `workbench.plan.choices`; this file adds the words, and how a slider covers the usual values.
+Ranges and units come from `workbench.plan.choices`. This file adds the descriptions and the ranges of the sliders.
 """
 
 import typing
@@ -24,9 +24,9 @@ class Control:
 
     name: str  # field of the plan
     title: str
-    tip: str  # what it does, in words
-    none: str = ""  # what leaving it empty means
-    slider: tuple[str, tuple[float, ...]] | None = None  # ("log" | "linear", (low, high)) or ("list", its stops)
+    tip: str  # description
+    none: str = ""  # meaning of an empty field
+    slider: tuple[str, tuple[float, ...]] | None = None  # ("log" | "linear", (low, high)) or ("list", values)
     options: tuple[str, ...] = ()
 
 
@@ -35,20 +35,20 @@ FIRST = (
     Control(
         "learning_rate",
         "learning rate",
-        "How far a step moves the weights, after warm-up.",
+        "Learning rate of the optimizer after warm-up.",
         slider=("log", (1e-6, 1e-1)),
     ),
-    Control("batch_size", "batch size", "Rows that are looked at together.", slider=("list", POWERS)),
+    Control("batch_size", "batch size", "Rows per batch.", slider=("list", POWERS)),
     Control(
         "epochs",
         "epochs",
-        "How often every row is learnt from.",
+        "Number of passes over the training rows.",
         slider=("list", (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)),
     ),
     Control(
         "dropout",
         "dropout",
-        "Share of activations left out at random while training, against overfitting.",
+        "Share of activations set to zero at random in training, against overfitting.",
         none="model's own",
         slider=("linear", (0.0, 0.6)),
     ),
@@ -57,53 +57,57 @@ MORE = (
     Control("schedule", "schedule", "How the learning rate falls after warm-up.", options=typing.get_args(Schedule)),
     Control("warmup_fraction", "warm-up", "Share of the steps in which the learning rate rises from zero."),
     Control("weight_decay", "weight decay", "Pulls weight matrices towards zero."),
-    Control("clip_norm", "clip gradient", "Longer gradients are cut to this length.", none="off"),
+    Control("clip_norm", "clip gradient", "A gradient with a larger norm is scaled down to it.", none="off"),
     Control("accumulation_steps", "accumulate", "Batches whose gradients are summed for one step."),
     Control(
         "precision",
         "precision",
-        "Number format of the arithmetic; auto tries both for a moment and takes bf16 where it is a tenth faster.",
+        "Number format of the arithmetic; auto times both and uses bf16 if it is at least a tenth faster.",
         options=typing.get_args(Precision),
     ),
     Control(
         "batching",
         "batches",
-        "Rows of like length together, so that little is padding; or at random.",
+        "Groups rows of similar length, so that little is padding; or a random order.",
         options=typing.get_args(Batching),
     ),
     Control(
         "batch_tokens",
         "token budget",
-        "As many rows a batch as stay within so many tokens, padding included.",
+        "As many rows per batch as fit into so many tokens, including padding.",
         none="by batch size",
     ),
     Control(
         "packing",
         "packing",
-        "Language models: short texts end to end in one row in place of padding, where the model can read them so.",
+        "Language models: puts several short texts into one row to avoid padding, if the model supports it.",
         options=typing.get_args(Switch),
     ),
     Control(
         "prefix_cache",
         "frozen blocks once",
-        "Computes what the frozen lowest blocks give once and keeps it, for all epochs, evaluations and runs.",
+        "Caches the activations of the frozen lowest blocks for all epochs, evaluations and runs.",
         options=typing.get_args(Switch),
     ),
     Control(
         "cache_memory_mb",
         "cache in memory",
-        "What frozen blocks gave is held in memory up to here, and mapped from disk beyond.",
+        "Cached activations are held in memory up to this size, and mapped from disk beyond it.",
         none="¼ of free",
     ),
     Control("max_steps", "at most", "Ends the run after so many steps.", none="by epochs"),
     Control("seed", "seed", "The same seed gives the same run."),
-    Control("evaluate_every", "evaluate every", "How often held-out rows are measured.", none="10 × a run"),
-    Control("checkpoint_every", "checkpoint", "How often the run is kept, to resume it.", none="each evaluation"),
-    Control("keep_last", "keep last", "Checkpoints that stay on disk, beside the best one.", none="all"),
+    Control(
+        "evaluate_every", "evaluate every", "How often the model is evaluated on held-out rows.", none="10 × a run"
+    ),
+    Control(
+        "checkpoint_every", "checkpoint", "How often a checkpoint is saved, to resume the run.", none="each evaluation"
+    ),
+    Control("keep_last", "keep last", "Checkpoints that stay on disk, in addition to the best one.", none="all"),
     Control(
         "save_model",
         "save model",
-        "Whose weights are written at the end, for use without this panel.",
+        "Which weights are saved as a model at the end, for use without this panel.",
         options=typing.get_args(SaveModel),
     ),
 )
@@ -117,10 +121,10 @@ class HyperparameterPanel(Panel):
     kinds = live.KINDS | {PlanChanged}
 
     def __init__(self, session: "Session") -> None:
-        self._errors: dict[str, str] = {}  # field -> what was wrong with the value that was typed
-        self._refusals = 0  # makes the page put the kept value back
+        self._errors: dict[str, str] = {}  # field -> error in the value that was typed
+        self._refusals = 0  # a new count makes the page restore the value of the plan
         self._effects = live.Effects()
-        self._machine = ""  # how the run computes, and what was measured of that
+        self._machine = ""  # settings of the computation, and the timings that led to them
         super().__init__(session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
@@ -128,7 +132,7 @@ class HyperparameterPanel(Panel):
         return {"change": self._change}
 
     def note(self, event: Event) -> None:
-        """Know since when a change holds, and forget an error that another value has put right."""
+        """Update since when changes are in effect; clear the error of a field that has a new value."""
         if isinstance(event, ChangeRefused):
             self._errors |= dict.fromkeys(self._effects.asked, event.what)
         self._effects.note(event)
@@ -167,7 +171,7 @@ class HyperparameterPanel(Panel):
         }
 
     def _change(self, name: str, value: Any) -> None:
-        """Change one field; a value that can't be is said at the field, and the earlier one kept."""
+        """Change one field of the plan. An invalid value shows an error at the field, and the plan is not changed."""
         if name not in {control.name for control in (*FIRST, *MORE)}:
             raise PlanError(f"the panel has no field {name!r}")
         self._errors.pop(name, None)

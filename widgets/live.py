@@ -1,7 +1,7 @@
-"""Changes that a run under way obeys too: they go to the plan and to the run, and it is said since when they hold.
+"""Applies changes to the plan and to the current run, and reports when each one takes effect.
 
-A panel shows the plan, which is what the next run will do. `Effects` says, field by field, how the run under way
-differs from it: not yet ("from the next step"), not any more ("since step 121"), or until its end ("at the next run").
+A panel shows the plan of the next run. For each field, `Effects` reports how the current run differs from it: it will
+adopt the value ("from the next step"), it adopted the value ("since step 121"), or it can't ("at the next run").
 """
 
 from typing import TYPE_CHECKING, Any
@@ -34,17 +34,17 @@ class Effects:
     """When the changes of a panel take effect.
 
     Attributes:
-        is_live: Whether a run is under way, so that there is anything to say.
-        asked: Fields that the run was asked to change and has not answered for.
+        is_live: Whether a run is in progress.
+        asked: Fields that the run was asked to change; it has not answered yet.
     """
 
     def __init__(self) -> None:
         self.is_live = False
         self.asked: set[str] = set()
-        self._since: dict[str, tuple[int, Any]] = {}  # field -> the first step that obeyed, and the value
+        self._since: dict[str, tuple[int, Any]] = {}  # field -> the first step with the value, and the value
 
     def note(self, event: Event) -> None:
-        """Take in what the run says."""
+        """Update from an event of the run."""
         match event:
             case RunChosen():
                 self.is_live, self.asked, self._since = False, set(), {}
@@ -59,21 +59,21 @@ class Effects:
                 self.asked = set()
 
     def change(self, session: "Session", **changes: Any) -> None:
-        """Change the plan, and the run under way where it can obey.
+        """Change the plan, and the current run where that is possible.
 
         Raises:
-            PlanError: A value that can't be; neither hears of it.
-            WorkbenchError: The run refuses; the plan has the change, for the next run.
+            PlanError: A value is invalid; neither plan nor run is changed.
+            WorkbenchError: The run refuses the change; the plan has it, for the next run.
         """
         plan, run = session.change(**changes), session.run
         if run is None or run.is_over:
             return
-        if obeyed := {name: value for name, value in changes.items() if _can_obey(name, run.plan, plan)}:
-            run.change(**obeyed)
-            self.asked |= set(obeyed)
+        if live := {name: value for name, value in changes.items() if _is_applicable(name, run.plan, plan)}:
+            run.change(**live)
+            self.asked |= set(live)
 
     def of(self, name: str, session: "Session") -> str:
-        """Return from when, or since when, the plan's value of this field holds in the run under way."""
+        """Return when the plan's value of this field takes effect in the current run, or since when it does."""
         if not self.is_live or session.run is None:
             return ""
         wanted = session.plan.flat()[name]
@@ -85,8 +85,8 @@ class Effects:
         return f"{wording.value_of(name, value)} since step {step:,}" if step else LATER
 
 
-def _can_obey(name: str, running: "Plan", wanted: "Plan") -> bool:
-    """Whether a run of one plan can take this field of another: blocks mean the same in the same network only."""
+def _is_applicable(name: str, running: "Plan", wanted: "Plan") -> bool:
+    """Whether a run can adopt this field from another plan; block names apply only to the same network."""
     if name == "trainable":
         same = running.baseline.backbone == wanted.baseline.backbone
         return same and running.transfer.method == wanted.transfer.method

@@ -1,11 +1,10 @@
-"""Panel: what all panels share. A panel is a picture of its session, drawn by one anywidget.
+"""Panel: the base class of all panels. A panel is a view of its session, drawn by one anywidget.
 
-Python describes what is to be seen as one synced trait, `state`; the page draws it and sends back which of the panel's
-few actions was asked for. So a reload of the page finds everything in the kernel, and a panel holds no choice of its
-own: those live in `session.plan`. The page builds text nodes only (panel.js), so that nothing found in data is ever
-taken for HTML.
+Python describes the view as one synced trait, `state`. The page draws it and sends back which action of the panel the
+user requested. So nothing is lost when the page is reloaded, and a panel stores no choices: they are in
+`session.plan`. The page creates text nodes only (panel.js), so that text from data is never interpreted as HTML.
 
-Left out on purpose: threads (bridge.py) and the appearance (panel.css).
+Left out: threads (bridge.py) and styles (panel.css).
 """
 
 import traceback
@@ -30,34 +29,34 @@ _PREPARED: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
 def page(*scripts: str) -> str:
-    """Return the JavaScript module of a panel: what all share, then its own; the last script has the export."""
+    """Return the JavaScript module of a panel: panel.js and the given scripts; the last one has the export."""
     return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("panel.js", *scripts))
 
 
 def style(*sheets: str) -> str:
-    """Return the style sheet of a panel: what all share, then its own."""
+    """Return the style sheet of a panel: panel.css and the given sheets."""
     return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("panel.css", *sheets))
 
 
 def prepare(session: "Session") -> None:
-    """Have the session load its data and backbone, unless a panel asked for that before."""
+    """Let the session load its data and backbone, unless a panel has requested that before."""
     if session not in _PREPARED:
         _PREPARED.add(session)
         session.prepare()
 
 
 def problem(what: str, *, hint: str = "", details: str = "") -> dict[str, str]:
-    """Return an error as the page shows it: what happened, what to try, and the folded traceback."""
+    """Return an error for the page: what happened, what to try, and the traceback."""
     return {"what": what, "hint": hint, "details": details}
 
 
 class Panel(anywidget.AnyWidget):  # type: ignore[misc]
-    """Base of the panels; displayable alone, and live from its construction until `close`.
+    """Base class of the panels. A panel can be displayed alone and is updated until `close`.
 
     Attributes:
-        session: What it shows and changes.
-        kinds: The kinds of event it takes note of.
-        state: What is to be seen, as JSON-ready data (and bytes, for curves).
+        session: The session that it shows and changes.
+        kinds: The kinds of event that it handles.
+        state: The view as JSON-ready data (and bytes, for curves).
     """
 
     _css = style()
@@ -69,8 +68,8 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         self.session = session
         self._problem: dict[str, str] | None = None
         self._picture: dict[str, Any] = {}
-        self._viewers: set[str] | None = None  # pages it is open in; None: it was never opened
-        self._heard: deque[str] = deque(maxlen=64)  # numbers of the page's latest messages
+        self._viewers: set[str] | None = None  # pages that display the panel; None: it was never displayed
+        self._received: deque[str] = deque(maxlen=64)  # ids of the latest messages from the page
         self._is_stale = True
         self._actions: dict[str, Callable[..., None]] = {
             "seen": self._note_viewer,
@@ -82,26 +81,26 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         bridge.join(self)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
-        """Return what the page may ask for: name -> method."""
+        """Return the actions that the page may request: name -> method."""
         return {}
 
     def picture(self) -> dict[str, Any]:
-        """Return what is to be seen now."""
+        """Return the current view."""
         raise NotImplementedError
 
     def note(self, event: Event) -> None:
-        """Take an event in, if the panel remembers anything of it."""
+        """Update the panel's own data from an event."""
 
     def show(self, event: Event) -> None:
-        """Take note of an event, live or from a stored log; it is seen at the next `refresh`."""
+        """Handle an event, live or from a stored log; the view changes at the next `refresh`."""
         self.note(event)
         self._is_stale = True
 
     def refresh(self) -> None:
-        """Send what changed to the page, if anything did."""
+        """Send the view to the page if it may have changed."""
         if not (self._is_stale or self.is_ticking):
             return
-        self._is_stale = False  # first, so that what happens meanwhile is not lost
+        self._is_stale = False  # before drawing, so that an event meanwhile is not lost
         try:
             self._picture = self.picture()
         except Exception as error:
@@ -109,14 +108,14 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         self.state = {**self._picture, "problem": self._problem}
 
     def alarm(self, error: Exception) -> None:
-        """Show an error: what happened, what to try, and where it came from."""
+        """Show an error: what happened, what to try, and the traceback."""
         what = error.what if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-        hint = error.hint if isinstance(error, WorkbenchError) else "the details below tell a developer where"
+        hint = error.hint if isinstance(error, WorkbenchError) else "the details below show where it happened"
         self._problem = problem(what, hint=hint, details="".join(traceback.format_exception(error)))
         self._is_stale = True
 
     def calm(self) -> None:
-        """Take the error away."""
+        """Clear the error."""
         self._problem = None
         self._is_stale = True
 
@@ -127,9 +126,9 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         then: Callable[[Any], None] | None = None,
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Do `work`, which takes a while, aside; hand its result to `then` or its error to `failed`, and redraw.
+        """Run `work` in a background thread, pass its result to `then` or its error to `failed`, and redraw.
 
-        Without a `failed`, the error shows in the panel.
+        Without `failed`, the panel shows the error.
         """
 
         def done(answer: Callable[[Any], None] | None) -> Callable[[Any], None]:
@@ -144,16 +143,16 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
 
     @property
     def is_seen(self) -> bool:
-        """Whether a page can be showing it: until every page that did has closed it."""
+        """Whether a page may display the panel: True until all pages that displayed it have closed it."""
         return self._viewers is None or bool(self._viewers)
 
     @property
     def is_ticking(self) -> bool:
-        """Whether what it shows changes with the clock alone."""
+        """Whether the view changes with the clock alone."""
         return False
 
     def close(self) -> None:
-        """Take the panel away for good."""
+        """Close the panel for good."""
         bridge.leave(self)
         super().close()
 
@@ -162,9 +161,9 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         name, number = arguments.pop("do", None), arguments.pop("id", None)
         if number is not None:
             self.send({"heard": number})
-            if number in self._heard:  # the page sends a message again until it knows that it was heard
+            if number in self._received:  # the page repeats a message until it is acknowledged
                 return
-            self._heard.append(number)
+            self._received.append(number)
         if name in self._actions:
             self._actions[name](**arguments)
             self._is_stale = True

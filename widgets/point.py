@@ -1,6 +1,6 @@
-"""Point: a moment of a run that was clicked on, with what was measured there, its samples, and a fork from it.
+"""Point: a selected step of a run, with its measurements, sample outputs, and the form of a fork.
 
-It holds what the box beside the curves shows. What takes a while is done aside by the panel.
+It has the content of the box next to the curves. The panel does slow work in the background.
 """
 
 import time
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from widgets.curves import Curves
     from workbench.session.session import Session
 
-SAMPLES = 6  # rows
+SAMPLES = 6  # number of sample rows
 
 
 @dataclass
@@ -24,13 +24,13 @@ class Point:
     """One step of a run.
 
     Attributes:
-        step: Steps that had been taken.
-        choices: The fields that a fork may change, as the run had them at this step.
-        layers: Which blocks could learn in a fork: words -> value of the plan.
-        doing: What is being done aside, in words.
-        since: When that began, in seconds of the monotonic clock.
+        step: Number of completed steps.
+        choices: Values at this step of the fields that a fork may change.
+        layers: Choices of trainable blocks for a fork: words -> value of the plan.
+        doing: Description of the work in the background; "" if there is none.
+        since: Start of that work, in seconds of the monotonic clock.
         samples: The table of sample outputs.
-        problem: What went wrong.
+        problem: The error to show.
     """
 
     step: int
@@ -42,11 +42,11 @@ class Point:
     problem: dict[str, str] | None = None
 
     def begin(self, doing: str) -> None:
-        """Say that something is being done from now on."""
+        """Show that work in the background has begun."""
         self.doing, self.since, self.problem = doing, time.monotonic(), None
 
     def fail(self, error: Exception) -> None:
-        """Say what went wrong, in place of what was being done."""
+        """Show an error instead of the work in the background."""
         is_known = isinstance(error, WorkbenchError)
         self.doing = ""
         self.problem = problem(
@@ -55,32 +55,32 @@ class Point:
             details="" if is_known else wording.traceback_of(error),
         )
 
-    def go_on(self, done: int, steps: int) -> None:
-        """Say how far the replay is."""
+    def show_progress(self, done: int, steps: int) -> None:
+        """Show the progress of the replay."""
         self.doing = f"replaying step {done:,} of {steps:,} …"
 
     def show_samples(self, table: Any, differs: str = "") -> None:
-        """Show a frame of sample outputs, its cells as text and small pictures, and what the replay gave otherwise."""
+        """Show a data frame of sample outputs as text and small images, and a warning if the replay diverged."""
         self.doing = ""
         if differs:
-            self.problem = problem("the steps were repeated and gave other numbers", hint=f"beware: {differs}")
+            self.problem = problem("the replay of the steps gave other numbers", hint=f"beware: {differs}")
         rows = [[cells.cell(value) for value in row] for row in table.itertuples(index=False)]
         self.samples = {"columns": [str(name).replace("_", " ") for name in table.columns], "rows": rows}
 
     def changes(self, learning_rate: Any, layers: str) -> dict[str, Any]:
-        """Return what a fork with these choices does otherwise than its parent did at this step.
+        """Return the fields in which a fork with these choices differs from its parent at this step.
 
         Raises:
-            PlanError: A value that can't be.
+            PlanError: A value is invalid.
         """
         if layers not in self.layers:
             raise PlanError(f"layers is {layers!r}; expected one of {', '.join(self.layers)}")
         wanted = {"learning_rate": learning_rate, "trainable": self.layers[layers]}
-        Plan().change(**wanted)  # says what is wrong with them
+        Plan().change(**wanted)  # raises if a value is invalid
         return {name: value for name, value in wanted.items() if value != self.choices[name]}
 
     def picture(self, curves: "Curves") -> dict[str, Any]:
-        """Return what the box shows."""
+        """Return the content of the box."""
         seconds = time.monotonic() - self.since
         return {
             "step": self.step,
@@ -95,18 +95,18 @@ class Point:
 
 
 def point_at(step: int, curves: "Curves", session: "Session") -> Point:
-    """Return the point at a step of the session's run, with the choices that held there."""
+    """Return the point at a step of the session's run, with the values of the plan at that step."""
     run = session.run
     plan = run.plan if run is not None else session.plan
     choices = {name: plan.flat()[name] for name in ("learning_rate", "trainable")}
-    for mark in reversed(curves.adjusted):  # the plan of a run has its later changes in it
+    for mark in reversed(curves.adjusted):  # undo later changes, which the plan of the run includes
         if mark.step > step:
             choices |= {name: value for name, value in mark.before.items() if name in choices}
     return Point(step, choices, _layers(choices["trainable"], session))
 
 
 def _layers(present: Any, session: "Session") -> dict[str, Any]:
-    """Return which blocks could learn, in words: the presets that this network has, and what does at present."""
+    """Return the choices of trainable blocks in words: the presets for this network, and the current choice."""
     backbone = session.backbone
     blocks = sum(block.kind == "block" for block in backbone.blocks) if backbone is not None else 4
     values = ["head", *(f"last {number}" for number in range(1, blocks)), "all"]

@@ -1,4 +1,4 @@
-"""Proof: what a run has shown of its blocks: how far each has moved, and that what is frozen has not."""
+"""Proof: what a run has measured of its blocks: how far each has moved, and that frozen ones have not changed."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from widgets import wording
 from workbench.events import CheckpointSaved, Event, FrozenMoved, RunChosen, WeightsMoved
 
 KINDS: frozenset[type[Event]] = frozenset({RunChosen, WeightsMoved, FrozenMoved, CheckpointSaved})
-NAMED = 3  # tensors that are named, at most
+NAMED = 3  # maximum number of tensors that are named
 
 
 class Proof:
-    """What is known of the blocks of the session's run."""
+    """What the session's run has measured of its blocks."""
 
     def __init__(self) -> None:
         self._clear()
@@ -21,7 +21,7 @@ class Proof:
         self._verified: CheckpointSaved | None = None
 
     def note(self, event: Event) -> None:
-        """Take in a measurement."""
+        """Remember a measurement."""
         match event:
             case RunChosen():
                 self._clear()
@@ -33,16 +33,16 @@ class Proof:
                 self._verified = event
 
     def moved(self, block: str) -> dict[str, Any] | None:
-        """Return how far a block has moved: in words, and as a share of the one that moved most; None if unmeasured."""
+        """Return how far a block moved, in words and relative to the one that moved most; None if not measured."""
         if self._moved is None:
             return None
         by_block = self._moved.by_block
-        share = by_block.get(block, 0.0)  # frozen all along
+        share = by_block.get(block, 0.0)  # 0 for a block that was never trained
         return {"words": wording.percent(share), "part": share / (max(by_block.values(), default=0.0) or 1.0)}
 
     def picture(self) -> dict[str, str]:
-        """Return the badge, green or red."""
-        return {"verified": "" if self._broken else self._verdict(), "broken": self._accusation()}
+        """Return the text of the green or the red badge."""
+        return {"verified": "" if self._broken else self._verdict(), "broken": self._warning()}
 
     def _verdict(self) -> str:
         event = self._verified
@@ -50,7 +50,7 @@ class Proof:
             return ""
         return f"frozen parts verified at step {event.step:,} ({wording.plural(event.frozen_tensors, 'tensor')})"
 
-    def _accusation(self) -> str:
+    def _warning(self) -> str:
         event = self._broken
         if event is None:
             return ""

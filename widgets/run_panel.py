@@ -1,11 +1,11 @@
-"""RunPanel: Start, Pause, Resume and Stop, how far the run is, its state in words, and what it leaves on disk."""
+"""RunPanel: Start, Pause, Resume and Stop, the progress and state of the run, and the files that it writes."""
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from widgets import kept, wording
+from widgets import saved_files, wording
 from widgets.panel import Panel, page, problem, style
 from widgets.unfinished import unfinished
 from workbench.events import (
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from workbench.session.session import Session
 
 LIVE = ("preparing", "training", "paused")
-SILENT = 5.0  # seconds without news until that is said
+SILENT = 5.0  # seconds without an event after which the panel says so
 PLACES = {"kernel": "this notebook", "process": "its own process", "elsewhere": "another notebook"}
 PLACE_TIP = (
-    "This notebook: quickest to begin, and over when the kernel is restarted. "
-    "Its own process: goes on when the kernel is restarted or the notebook is closed. Takes effect at the next run."
+    "This notebook: starts fastest, and ends when the kernel is restarted. Its own process: "
+    "continues when the kernel is restarted or the notebook is closed. Takes effect at the next run."
 )
 
 
 class RunPanel(Panel):
-    """The buttons of the session's run, its progress, and what it is doing.
+    """The buttons, the progress and the state of the session's run.
 
     Attributes:
         words: The state in words: "training · step 120 of 400 · 41 s left".
@@ -48,27 +48,27 @@ class RunPanel(Panel):
 
     _esm = page("fields.js", "run.js")
     _css = style("run.css")
-    kinds = kept.KINDS | frozenset(
+    kinds = saved_files.KINDS | frozenset(
         {PlanChanged, StageStarted, RunStarted, StepEnded, EvaluationProgressed, EvaluationEnded}
         | {RunPaused, RunResumed, RunEnded, RunFailed, RunChosen, CacheProgressed, CacheReady, CacheRefused}
     )
 
     def __init__(self, session: "Session") -> None:
-        self._kept = kept.Kept()
+        self._saved = saved_files.SavedFiles()
         self._unfinished: list[dict[str, str]] = []
-        self._rest()
+        self._reset()
         super().__init__(session)
-        self._look_around()
+        self._find_unfinished()
 
-    def _rest(self) -> None:
+    def _reset(self) -> None:
         """Forget the run that was shown."""
         self._phase = "ready"  # ready | preparing | training | paused | ended | failed
         self._step = self._steps = 0
-        self._measuring = ""  # what an evaluation under way has done so far, in words
-        self._has_halted = False  # it obeyed Stop and is saving its model
-        self._asked = ""  # what was asked for and nothing has been heard of yet: "starting", "resuming"
-        self._said = "ready to start"
-        self._left, self._looked_at = "", -math.inf  # time left in words, and the second it was estimated
+        self._measuring = ""  # progress of an evaluation or of filling the cache, in words
+        self._has_stopped = False  # it has stopped training and is saving its model
+        self._pending = ""  # a request without an answer yet: "starting", "resuming"
+        self._words = "ready to start"
+        self._left, self._estimated_at = "", -math.inf  # time left in words, and when it was estimated, in seconds
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the buttons and fields."""
@@ -76,26 +76,26 @@ class RunPanel(Panel):
         return {**buttons, "place": self._choose_place, "watch": self._watch, "seen": self._open}
 
     def note(self, event: Event) -> None:
-        """Follow the run from event to event."""
-        self._kept.note(event)
+        """Update the phase, the progress and the words from an event."""
+        self._saved.note(event)
         match event:
             case StepEnded(step=step):
                 self._step, self._measuring = step, ""
             case EvaluationProgressed(split=split, rows_done=done, rows=rows):
-                self._measuring = f"measuring {done:,} of {rows:,} {split} rows"
+                self._measuring = f"evaluating {done:,} of {rows:,} {split} rows"
             case CacheProgressed(rows_done=done, rows=rows, seconds_left=seconds):
                 left = "" if seconds is None else f" · {wording.duration(seconds)} left"
                 self._measuring = f"computing the frozen blocks once, {done:,} of {rows:,} rows{left}"
             case EvaluationEnded() | CacheReady() | CacheRefused():
                 self._measuring = ""
             case CheckpointSaved():
-                self._has_halted = self._wish == "stopping"
+                self._has_stopped = self._wish == "stopping"
             case RunChosen():
-                self._rest()
+                self._reset()
                 self._problem = None
             case StageStarted(stage=stage):
                 if self._phase not in LIVE:
-                    self._rest()
+                    self._reset()
                 self._enter("preparing", f"preparing · {stage}")
                 self._problem = None
             case RunStarted(steps=steps, first_step=first):
@@ -109,36 +109,36 @@ class RunPanel(Panel):
             case RunEnded():
                 self._enter("ended", _ending(event))
             case RunFailed(step=step):
-                self._enter("failed", f"broken off at step {step:,}")
+                self._enter("failed", f"failed at step {step:,}")
                 self._problem = _failure(event)
         if isinstance(event, RunEnded | RunFailed | RunChosen):
-            self._look_around()
+            self._find_unfinished()
 
     @property
     def words(self) -> str:
-        """What the run is doing."""
-        if self._asked:
-            return f"{self._asked} …"
+        """The state of the run in words."""
+        if self._pending:
+            return f"{self._pending} …"
         if self._wish:
-            is_saving = self._has_halted and self._wish == "stopping"
+            is_saving = self._has_stopped and self._wish == "stopping"
             return f"stopped by you at step {self._step:,} · saving the model …" if is_saving else f"{self._wish} …"
         silence = self._silence()
         if self._phase != "training":
-            return f"{self._said}{f' · {silence}' if silence else ''}"
-        if self._is_over:  # its log does not say so: whatever carried it out was killed
-            return f"broken off at step {self._step:,}"
+            return f"{self._words}{f' · {silence}' if silence else ''}"
+        if self._is_over:  # the log has no end, because the process of the run was killed
+            return f"failed at step {self._step:,}"
         doing = silence or self._measuring or self._time_left()
         return " · ".join(part for part in ("training", f"step {self._step:,} of {self._steps:,}", doing) if part)
 
     @property
     def is_ticking(self) -> bool:
-        """Whether time goes by in it."""
+        """Whether the words change with the clock alone."""
         return self._phase in ("preparing", "training")
 
     def picture(self) -> dict[str, Any]:
-        """Return the buttons that act, the progress, the words, and what is on disk."""
+        """Return which buttons are enabled, the progress, the words, and the files on disk."""
         is_live, wish = self._phase in LIVE and not self._is_over, self._wish
-        is_idle = not is_live and not self._asked
+        is_idle = not is_live and not self._pending
         run = self.session.run
         return {
             "title": wording.title(self.session.plan),
@@ -150,54 +150,54 @@ class RunPanel(Panel):
             "can_stop": is_live and wish != "stopping",
             "can_resume": is_idle and run is not None and run.state in ("stopped", "failed"),
             "place": self._place(is_live=is_live),
-            "kept": self._kept.picture(run),
+            "kept": self._saved.picture(run),
             "unfinished": self._unfinished if is_idle else [],
         }
 
     def _place(self, *, is_live: bool) -> dict[str, Any]:
-        """Return where the next run will be carried out, or where this one is."""
+        """Return where the next run will execute, or where the current one does."""
         run = self.session.run
         value = run.where if is_live and run is not None else self.session.where
         options = [place for place in PLACES if place != "elsewhere" or value == place]
         choices = [{"value": place, "title": PLACES[place]} for place in options]
         return {"value": value, "options": choices, "tip": PLACE_TIP, "can_change": not is_live}
 
-    def _enter(self, phase: str, said: str) -> None:
-        self._phase, self._said, self._asked, self._measuring, self._has_halted = phase, said, "", "", False
+    def _enter(self, phase: str, words: str) -> None:
+        self._phase, self._words, self._pending, self._measuring, self._has_stopped = phase, words, "", "", False
 
     @property
     def _is_over(self) -> bool:
-        """Whether the handle knows that nothing more will come, whatever the log says."""
+        """Whether the run has ended, even if its log has no end."""
         return self.session.run is not None and self.session.run.is_over
 
     @property
     def _wish(self) -> str | None:
-        """What was asked of the run and is not true yet: "pausing", "stopping" or nothing."""
+        """A request that the run has not fulfilled yet: "pausing", "stopping" or None."""
         return self.session.run.wish if self.session.run is not None and self._phase in LIVE else None
 
     def _silence(self) -> str:
-        """Return for how long nothing has been heard of a run that should be busy, if that is long."""
+        """Return for how long a busy run has sent no event, in words; "" if that is not long."""
         run = self.session.run
         if run is None or run.is_over or self._phase not in ("preparing", "training") or run.seconds_silent < SILENT:
             return ""
         return f"no news for {wording.duration(run.seconds_silent)}{', still alive' if run.is_alive else ''}"
 
     def _time_left(self) -> str:
-        """Return the time left in words, looked up once a second at most: it is an estimate from every step so far."""
+        """Return the time left in words. It is estimated from all steps so far, so at most once a second."""
         run, now = self.session.run, time.monotonic()
-        if now - self._looked_at >= 1:
+        if now - self._estimated_at >= 1:
             seconds = run.seconds_left if run is not None and run.state == "running" else None
             self._left = "" if seconds is None else f"{wording.duration(seconds)} left"
-            self._looked_at = now
+            self._estimated_at = now
         return self._left
 
     def _start(self) -> None:
         self.calm()
-        self._asked = "starting"
+        self._pending = "starting"
         try:
             self.session.start()
         except Exception:
-            self._asked = ""
+            self._pending = ""
             raise
 
     def _pause(self) -> None:
@@ -212,8 +212,8 @@ class RunPanel(Panel):
             run.resume()
             return
         self.calm()
-        self._asked = "resuming"
-        self.background(run.resume, failed=self._disappoint)
+        self._pending = "resuming"
+        self.background(run.resume, failed=self._give_up)
 
     def _stop(self) -> None:
         if self.session.run is not None:
@@ -224,19 +224,19 @@ class RunPanel(Panel):
 
     def _watch(self, name: str) -> None:
         self.calm()
-        self._asked = "looking"
-        self.background(lambda: self.session.attach(name), failed=self._disappoint)
+        self._pending = "attaching"
+        self.background(lambda: self.session.attach(name), failed=self._give_up)
 
-    def _disappoint(self, error: Exception) -> None:
-        self._asked = ""
+    def _give_up(self, error: Exception) -> None:
+        self._pending = ""
         self.alarm(error)
 
     def _open(self, viewer: str) -> None:
         self._note_viewer(viewer)
-        self._look_around()
+        self._find_unfinished()
 
-    def _look_around(self) -> None:
-        """Read in the background which runs are unfinished."""
+    def _find_unfinished(self) -> None:
+        """Find the unfinished runs in the background."""
         self.background(lambda: unfinished(self.session), then=self._list, failed=lambda error: self._list([]))
 
     def _list(self, found: list[dict[str, str]]) -> None:

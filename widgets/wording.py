@@ -1,4 +1,4 @@
-"""Numbers and choices in the words that panels show; nothing here knows widgets."""
+"""Formats numbers and choices as panels show them. This module does not depend on widgets."""
 
 import traceback
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
 
 
 def count(number: int) -> str:
-    """Return a count with three digits that matter.
+    """Return a count with three significant digits.
 
     Examples:
         >>> count(770), count(148_320), count(22_713_216), count(1_235_814_400)
@@ -24,7 +24,7 @@ def count(number: int) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """Return a count with its noun.
+    """Return a count with its noun, in the plural if needed.
 
     Examples:
         >>> plural(1, "row"), plural(7_412, "row"), plural(2, "class")
@@ -35,7 +35,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def size(number: int) -> str:
-    """Return a number of bytes.
+    """Return a number of bytes with its unit.
 
     Examples:
         >>> size(512), size(48_200), size(1_840_000), size(2_500_000_000)
@@ -48,7 +48,7 @@ def size(number: int) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share with two digits that matter.
+    """Return a share in per cent with two significant digits.
 
     Examples:
         >>> percent(0), percent(0.00004), percent(0.0132), percent(0.125), percent(1.5)
@@ -61,7 +61,7 @@ def percent(share: float) -> str:
 
 
 def change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Return what changed of a plan, field by field.
+    """Return the changes of a plan, field by field.
 
     Examples:
         >>> change({"learning_rate": 1e-3, "trainable": "head"}, {"learning_rate": 1e-4, "trainable": "all"})
@@ -76,7 +76,7 @@ def change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def field(name: str) -> str:
-    """Return the name of a field of the plan as panels call it.
+    """Return the name of a field of the plan as panels show it.
 
     Examples:
         >>> field("learning_rate"), field("trainable")
@@ -86,7 +86,7 @@ def field(name: str) -> str:
 
 
 def value_of(name: str, value: Any) -> str:
-    """Return a value of a field of the plan.
+    """Return a value of a field of the plan as panels show it.
 
     Examples:
         >>> value_of("learning_rate", 3e-5), value_of("trainable", ["block 1"]), value_of("evaluate_every", None)
@@ -100,7 +100,7 @@ def value_of(name: str, value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span as a person would say it.
+    """Return a time span in seconds, minutes or hours.
 
     Examples:
         >>> duration(0.4), duration(41), duration(200), duration(3_900)
@@ -115,7 +115,7 @@ def duration(seconds: float) -> str:
 
 
 def mode(choice: Transfer) -> str:
-    """Return which blocks learn, and how.
+    """Return which blocks are trainable, and the method.
 
     Examples:
         >>> mode(Transfer()), mode(Transfer(trainable="last 2")), mode(Transfer(trainable="all", method="lora"))
@@ -131,25 +131,25 @@ def mode(choice: Transfer) -> str:
     return f"LoRA rank {choice.lora_rank}" + ("" if choice.trainable == "all" else f", {where}")
 
 
-def place(path: str) -> str:
+def base_name(path: str) -> str:
     """Return the last part of a path.
 
     Examples:
-        >>> place("/rows/of/film.csv"), place("images/")
+        >>> base_name("/rows/of/film.csv"), base_name("images/")
         ('film.csv', 'images')
     """
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def title(plan: Plan) -> str:
-    """Return what a run of this plan is about: data, backbone, mode."""
+    """Return the title of a run with this plan: data, backbone and mode."""
     from workbench.models import catalog
 
-    rows = place(plan.data.source).replace(":", ": ")
+    rows = base_name(plan.data.source).replace(":", ": ")
     backbone = catalog.find(plan.baseline.backbone)
     return " · ".join((rows, backbone.title if backbone else plan.baseline.backbone, mode(plan.transfer)))
 
 
 def traceback_of(error: Exception) -> str:
-    """Return where an error came from, for a developer."""
+    """Return the traceback of an error."""
     return "".join(traceback.format_exception(error))

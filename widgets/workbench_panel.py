@@ -1,4 +1,4 @@
-"""Workbench: the whole panel on one screen, choices on the left and curves on the right."""
+"""Workbench: all panels on one screen, with choices on the left and curves on the right."""
 
 from typing import TYPE_CHECKING
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class Workbench(ipw.Box):  # type: ignore[misc]
-    """Every panel of a session together.
+    """All panels of a session together.
 
     Args:
-        session: What to work on; a new one if left out.
-        plan: What a new session begins with; not to be given with `session`.
+        session: The session; a new one if None.
+        plan: The plan of a new session; not allowed together with `session`.
 
     Attributes:
-        session: What it shows and changes.
-        panels: The panels in it, by class name.
+        session: The session that it shows and changes.
+        panels: Its panels by class name.
 
     Raises:
-        TypeError: Both a session and a plan were given.
+        TypeError: Both a session and a plan are given.
     """
 
     def __init__(self, session: "Session | None" = None, *, plan: Plan | None = None) -> None:
-        self.panels: dict[str, Panel] = {}  # first: `close` is called even for one that was never finished
+        self.panels: dict[str, Panel] = {}  # set first, because `close` is called even if this constructor fails
         if session is not None and plan is not None:
             raise TypeError("Workbench got a session and a plan; the session has a plan of its own")
         if session is None:
@@ -50,7 +50,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
         self.add_class("fw-workbench")
 
     def close(self) -> None:
-        """Take the whole panel away for good."""
+        """Close all panels for good."""
         for panel in self.panels.values():
             panel.close()
         super().close()

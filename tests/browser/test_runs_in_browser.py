@@ -102,7 +102,7 @@ def test_a_killed_run_says_so_and_goes_on_where_it_was(panel):
     alert = page.locator(".fw-run [role=alert] .fw-what")
     alert.wait_for(timeout=20_000)
     assert "SIGKILL" in alert.inner_text()
-    says(panel, "broken off at step")
+    says(panel, "failed at step")
     broken, drawn = step(panel), points(panel)
     assert drawn == broken  # each step is a point
     press(panel, "Resume")

@@ -53,7 +53,7 @@ def put_back(learner, root):
     """Put the newest checkpoint back in every way there is; nothing on disk changes by that."""
     before = contents(root.parent)
     checkpoint = checkpoints.at(root, 2)
-    found = outcome(lambda: checkpoints.restore(learner, checkpoint) or "restored")
+    found = outcome(lambda: checkpoints.load(learner, checkpoint) or "restored")
     assert found == "restored" or isinstance(found, RunError)
     outcome(lambda: checkpoints.state_of(checkpoint))
     outcome(lambda: checkpoints.verified(checkpoint))
@@ -148,7 +148,7 @@ def test_tensors_of_another_kind_are_refused_though_the_manifest_fits(learner, r
     folder = root / "step-000002"
     save_file(other(load_file(folder / name), how), folder / name)
     sealed(folder)
-    assert "step-000002" in said(lambda: checkpoints.restore(learner, checkpoints.at(root, 2)))
+    assert "step-000002" in said(lambda: checkpoints.load(learner, checkpoints.at(root, 2)))
 
 
 @examples(30)
@@ -203,7 +203,7 @@ def test_what_was_not_damaged_is_put_back_to_the_bit(written):
     fresh, steps = make("bert", PLAN), make("bert", PLAN)
     for _ in range(2):
         engine.take_step(steps)
-    checkpoints.restore(fresh, checkpoints.at(written, 2))
+    checkpoints.load(fresh, checkpoints.at(written, 2))
     ends = weights(fresh.model), weights(steps.model)
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 

@@ -13,10 +13,10 @@ from torch import nn
 from workbench.models import copy_on_write as twins
 from workbench.models.fingerprints import fingerprint
 from workbench.plan.choices import Plan
+from workbench.runs.build import make_learner
 from workbench.runs.preparation import Preparation
 from workbench.tasks import TABLE
 from workbench.training import engine
-from workbench.training.build import build
 from workbench.training.settings import Settings
 
 SHARED = torch._C._is_cow_tensor
@@ -91,7 +91,7 @@ def test_training_leaves_the_pristine_weights_alone_and_what_is_frozen_is_not_co
     before = state(first.model)
     own = twins.twin(first, first.model)
     train, validation = (TABLE[own.task].encode(tiny.rows(kind, count), own, plan.data) for count in (24, 8))
-    learner = build(own, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    learner = make_learner(own, train, validation, plan, settings=Settings().obeying(plan.tuning))
     list(engine.train(learner))
     assert is_same(first.model, before)
     for name, parameter in learner.model.named_parameters():

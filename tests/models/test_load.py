@@ -68,7 +68,7 @@ class TestHead:
         first.preprocessor.save_pretrained(tmp_path / "trained")
         again = models.load(str(tmp_path / "trained"), task="text-classification", labels=TWO, seed=2)
         assert torch.equal(head_of(first), head_of(again))
-        assert any("comes with the checkpoint" in note for note in again.notes)
+        assert any("comes from the checkpoint" in note for note in again.notes)
 
     def test_a_trained_head_for_other_classes_is_made_anew(self, bert, tmp_path):
         first = models.load(str(bert), task="text-classification", labels=TWO, seed=1)
@@ -217,7 +217,7 @@ class TestOffline:
             models.load("minlm-l6", task="text-classification", labels=TWO)
 
     def test_neither_folder_nor_id(self):
-        with pytest.raises(BackboneError, match="no such folder, and not a hub id"):
+        with pytest.raises(BackboneError, match="neither a folder nor a hub id"):
             models.load("./nowhere/at/all", task="text-classification", labels=TWO)
 
     def test_what_the_cache_holds_is_used_without_asking(self, bert, monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ from workbench.runs import checkpoints
 from workbench.runs.checkpoints import Checkpoint
 from workbench.runs.disk.checkpoint_files import FILES
 from workbench.training import engine
+from workbench.training.restore import progress_of
 
 LONG = PLAN.change(max_steps=8, accumulation_steps=2, dropout=0.2, evaluate_every=3, batch_size=5)
 
@@ -30,13 +31,13 @@ def test_a_run_put_back_goes_on_as_if_nothing_had_happened(tmp_path, kind, stop_
             break
     saved = checkpoints.save(broken, tmp_path)
     again = make(kind, LONG)
-    checkpoints.restore(again, saved)
+    checkpoints.load(again, saved)
     rest = told(engine.train(again))
     heard = expected.index(event) + 1
     assert rest == expected[heard:]
     ends = weights(unbroken.model), weights(again.model)
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-    assert (again.best_step, again.best_loss) == (unbroken.best_step, unbroken.best_loss)
+    assert progress_of(again) == progress_of(unbroken)
 
 
 def test_only_what_can_differ_from_the_backbone_is_kept(tmp_path):
@@ -74,12 +75,12 @@ def test_a_broken_checkpoint_is_refused(saved, name, damage):
         "remove": file.unlink,
     }[damage]()
     with pytest.raises(RunError, match="step-000001"):
-        checkpoints.restore(make("bert", PLAN), saved)
+        checkpoints.load(make("bert", PLAN), saved)
 
 
 def test_a_checkpoint_of_another_model_is_refused(saved):
     with pytest.raises(RunError, match="do not fit"):
-        checkpoints.restore(make("bert", PLAN.change(trainable="head")), saved)
+        checkpoints.load(make("bert", PLAN.change(trainable="head")), saved)
 
 
 def test_a_manifest_can_not_point_outside(saved):

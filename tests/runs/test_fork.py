@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from tiny_runs import ADJUSTMENTS, LONG, assert_same, carried_out, ends, facts
-from tiny_runs import a_tiny_backbone_by_that_name  # noqa: F401
+from tiny_runs import (
+    ADJUSTMENTS,
+    LONG,
+    a_tiny_backbone_by_that_name,  # noqa: F401
+    assert_same,
+    carried_out,
+    ends,
+    facts,
+)
 
 from workbench import run
 from workbench.errors import PlanError, RunError

@@ -7,8 +7,10 @@ import tiny
 import torch
 import transformers
 from tiny_learner import weights
-from tiny_runs import LONG
-from tiny_runs import a_tiny_backbone_by_that_name  # noqa: F401
+from tiny_runs import (
+    LONG,
+    a_tiny_backbone_by_that_name,  # noqa: F401
+)
 
 from workbench import run
 from workbench.errors import LossError, RunError
@@ -215,7 +217,7 @@ def test_a_checkpoint_that_somebody_deletes_ends_nothing(tmp_path):
 
 
 def test_a_validation_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "summed_nats", lambda logits, targets: logits.sum() * math.nan)
+    monkeypatch.setattr(evaluate.cross_entropy, "summed", lambda logits, targets: logits.sum() * math.nan)
     story = run(PLAN, table=tiny.frame(), runs=tmp_path)
     with pytest.raises(LossError, match="after step 0 the validation loss is nan"):
         list(story)

@@ -5,12 +5,18 @@ import json
 import pytest
 import tiny
 import torch
-from tiny_runs import LONG, assert_same, carried_out, gone_on
-from tiny_runs import a_tiny_backbone_by_that_name  # noqa: F401
+from tiny_runs import (
+    LONG,
+    a_tiny_backbone_by_that_name,  # noqa: F401
+    assert_same,
+    carried_out,
+    gone_on,
+)
 
 from workbench.events import RunStarted, StepEnded
 from workbench.plan.choices import Plan
 from workbench.runs import checkpoints
+from workbench.runs.build import make_learner
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import copy_of, save_model, to_save
 from workbench.runs.fork import fork
@@ -20,7 +26,6 @@ from workbench.runs.run import run
 from workbench.speed.settings import trials
 from workbench.tasks import TABLE
 from workbench.training import engine
-from workbench.training.build import build
 from workbench.training.device import idle_notes
 from workbench.training.settings import Settings
 
@@ -109,7 +114,7 @@ def test_nonsense_in_a_run_folder_is_measured_anew(first, nonsense):
 def images(settings, plan):
     backbone = tiny.backbone("resnet")
     examples = TABLE[backbone.task].encode(tiny.rows("resnet"), backbone, plan.data)
-    return build(backbone, examples, examples, plan, settings=settings)
+    return make_learner(backbone, examples, examples, plan, settings=settings)
 
 
 @pytest.mark.parametrize("method", ["weights", "lora"])
@@ -125,7 +130,7 @@ def test_channels_last_is_in_no_file_and_goes_on_to_the_same_bits(tmp_path, meth
         engine.take_step(broken)
     checkpoint = checkpoints.save(broken, tmp_path)
     again = images(settings, plan)
-    checkpoints.restore(again, checkpoint)
+    checkpoints.load(again, checkpoint)
     for _ in range(3):
         engine.take_step(again)
     mine, theirs = whole.model.state_dict(), again.model.state_dict()

@@ -3,8 +3,12 @@ import shutil
 import pytest
 import tiny
 import torch
-from tiny_runs import ADJUSTMENTS, LONG, carried_out
-from tiny_runs import a_tiny_backbone_by_that_name  # noqa: F401
+from tiny_runs import (
+    ADJUSTMENTS,
+    LONG,
+    a_tiny_backbone_by_that_name,  # noqa: F401
+    carried_out,
+)
 
 from workbench import run
 from workbench.errors import RunError

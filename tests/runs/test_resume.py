@@ -1,6 +1,5 @@
 """A run that was broken off, stopped or killed goes on as if nothing had happened: same weights and log, to the bit."""
 
-from tiny_runs import LONG, ADJUSTMENTS, carried_out, assert_same, gone_on
 import contextlib
 import errno
 import random
@@ -9,9 +8,7 @@ import threading
 
 import pytest
 import tiny
-import torch
-from safetensors.torch import load_file
-from tiny_runs import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
+from tiny_runs import ADJUSTMENTS, LONG, PLAN, a_tiny_backbone_by_that_name, assert_same, carried_out, gone_on  # noqa: F401
 
 from workbench import run
 from workbench.errors import RunError
@@ -34,15 +31,6 @@ from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.replay import FACTS
 
 
-
-
-
-
-
-
-
-
-
 def snapshots(plan, tmp_path, count, **options):
     """Carry out a run and copy its folder, as a crash would leave it, at so many random events."""
     whole = carried_out(plan, tmp_path / "whole", **options)
@@ -57,8 +45,6 @@ def snapshots(plan, tmp_path, count, **options):
     again = carried_out(plan, tmp_path / "again", at_event=copy, **options)
     assert_same(whole, again)
     return whole, [RunFolder(path) for path in taken]
-
-
 
 
 @pytest.mark.slow

@@ -1,21 +1,17 @@
-from tiny_runs import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
 import threading
 
 import pytest
 import tiny
 import torch
+from tiny_runs import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
 
-from workbench import models, run
+from workbench import run
 from workbench.errors import DataError, RunError
 from workbench.events import CheckpointSaved, EvaluationEnded, RunEnded, RunFailed, StageStarted, StepEnded
-from workbench.plan.choices import Plan
 from workbench.runs import checkpoints
 from workbench.runs.disk.run_folder import RunFolder, list_runs
 from workbench.runs.run import Control
 from workbench.training import engine
-
-
-
 
 
 def test_the_whole_story_is_in_the_log_before_it_is_told(tmp_path):

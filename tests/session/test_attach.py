@@ -23,7 +23,7 @@ from workbench.runs.disk import control, process, run_folder
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.session.session import Session
 from workbench.session.workers import follow
-from workbench.session.workers.follow import Story
+from workbench.session.workers.follow import LogReader
 from workbench.session.workers.post_mortem import Watch
 
 pytestmark = pytest.mark.slow
@@ -128,7 +128,7 @@ def test_two_who_see_it_die_write_one_failure_and_both_tell_it(folder):
 def test_who_comes_second_to_the_dead_reads_what_the_first_one_wrote(folder):
     carrier = Carrier(folder)
     carrier.tell(STARTED, step(1))
-    stories = [Story(folder), Story(folder)]
+    stories = [LogReader(folder), LogReader(folder)]
     for story in stories:
         story.read()
     carrier.die()
@@ -250,7 +250,7 @@ def test_wishes_go_through_the_folder_and_are_seen_by_all_who_are_attached(folde
     assert control.wishes_size(folder.path) == size  # nobody would hear
 
 
-def test_a_run_that_is_carried_out_elsewhere_is_not_taken_up_too(folder):
+def test_a_run_that_is_executed_out_elsewhere_is_not_taken_up_too(folder):
     carrier = Carrier(folder)
     carrier.tell(STARTED, RunEnded(step=0, reason="stopped by the user"))
     carrier.die()

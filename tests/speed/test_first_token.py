@@ -12,11 +12,11 @@ from torch import nn
 from workbench.events import EvaluationEnded, StepEnded
 from workbench.models import blocks
 from workbench.plan.choices import Plan
+from workbench.runs.build import make_learner
 from workbench.speed import first_token
 from workbench.speed.prefix_cache import store
 from workbench.tasks import TABLE
 from workbench.training import engine
-from workbench.training.build import build
 from workbench.training.learner import score
 from workbench.training.settings import Settings
 
@@ -41,7 +41,9 @@ def find(model, shapes=((2, 5), (1, 9))):
 def make(kind, plan=PLAN, **options):
     backbone = tiny.backbone(kind, **options)
     train, validation = (TABLE[backbone.task].encode(tiny.rows(kind, count), backbone, plan.data) for count in (40, 14))
-    return build(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    made = make_learner(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    list(made.shortcuts[0].prepare(made, ()))
+    return made
 
 
 def numbers(learner):
@@ -89,8 +91,8 @@ def test_a_run_tells_the_same_narrowed(kind, trainable, cache, monkeypatch, tmp_
     store._MEMORY.clear()
     plan = PLAN.change(trainable=trainable, prefix_cache=cache)
     narrowed, whole = make(kind, plan), make(kind, plan)
-    assert narrowed.narrowing is not None
-    whole.narrowing = None
+    assert narrowed.shortcuts[0].narrowing is not None
+    whole.shortcuts[0].narrowing = None
     assert torch.allclose(numbers(narrowed), numbers(whole), rtol=0, atol=1e-5)
     for (name, one), other in zip(narrowed.model.state_dict().items(), whole.model.state_dict().values(), strict=True):
         assert torch.allclose(one, other, atol=2e-4), name
@@ -137,7 +139,8 @@ def test_with_the_cache_and_without_it_is_the_same_draw():
 @pytest.mark.parametrize("kind", CAUSAL)
 @pytest.mark.parametrize("task", ["text-classification", "language-modeling"])
 def test_what_reads_other_places_is_computed_whole(kind, task):
-    assert make(kind, task=task).narrowing is None
+    made = make(kind, task=task)
+    assert made.shortcuts[0].narrowing is None
 
 
 class Pooled(nn.Module):

@@ -26,12 +26,12 @@ CHOICES = st.builds(
 
 def batches(lengths, choice, number=0):
     order = batching.epoch(lengths, choice, number)
-    count = batching.windows_in(lengths, choice)
-    windows = [order.window(position, choice.accumulation_steps) for position in range(count)]
-    assert all(windows)
-    assert order.window(count, choice.accumulation_steps) == []
-    assert all(len(window) == choice.accumulation_steps for window in windows[:-1])
-    return list(itertools.chain(*windows))
+    count = batching.steps_per_epoch(lengths, choice)
+    steps = [order.batches_of_step(position, choice.accumulation_steps) for position in range(count)]
+    assert all(steps)
+    assert order.batches_of_step(count, choice.accumulation_steps) == []
+    assert all(len(step) == choice.accumulation_steps for step in steps[:-1])
+    return list(itertools.chain(*steps))
 
 
 def waste(lengths, found):
@@ -44,7 +44,7 @@ def drawn(count=3000):
 
 
 @given(LENGTHS, CHOICES, st.integers(0, 5))
-def test_every_example_comes_once_an_epoch_and_the_number_of_windows_stays(lengths, choice, number):
+def test_every_example_comes_once_an_epoch_and_the_number_of_steps_stays(lengths, choice, number):
     found = batches(lengths, choice, number)
     assert sorted(itertools.chain(*found)) == list(range(len(lengths)))
     assert found == batches(lengths, choice, number)
@@ -87,7 +87,7 @@ def test_batches_by_length_waste_little_and_differ_from_epoch_to_epoch(changes, 
     assert max(halves) / min(halves) < 1.4
 
 
-def test_a_chunk_is_fifty_windows_of_the_random_order():
+def test_a_chunk_is_fifty_steps_of_the_random_order():
     lengths, choice = drawn(), Tuning(batch_size=4, accumulation_steps=2)
     order = batching.epoch(lengths, dataclasses.replace(choice, batching="shuffled"), 0).indices.tolist()
     place = {index: number // (50 * 8) for number, index in enumerate(order)}
@@ -102,7 +102,7 @@ def test_examples_remember_their_order_and_know_when_it_changes():
     first = examples.window(choice, 0, 1)
     for number in range(9):
         assert len(examples.window(choice, number, 4)) == 1
-    assert len(examples._known) < 6
+    assert len(examples._orders) < 6
     assert examples.window(choice, 0, 1) == first
     assert examples.window(dataclasses.replace(choice, seed=1), 0, 1) != first
     tokens = dataclasses.replace(choice, batch_tokens=40)

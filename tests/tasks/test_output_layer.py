@@ -67,7 +67,7 @@ def test_nats_and_gradient_are_those_of_all_the_logits(name, monkeypatch):
     monkeypatch.setattr(cross_entropy, "LOGITS", 60 * 7)  # seven targets at a time
     made, some = model(name), batch()
     agree(made, some)
-    assert (made in output_layer._FINISHING) == (name in SCALED)
+    assert (made in output_layer._CHANGES_LOGITS) == (name in SCALED)
     logits, truth = TASK.score(made, some)
     is_target = some["labels"] != IGNORED
     whole = made(input_ids=some["input_ids"], attention_mask=some["attention_mask"]).logits

@@ -33,7 +33,7 @@ CONFIGS = {
         bos_token_id=1,
     ),
 }
-UNFIT = {"bloom": "takes no positions", "recurrent-gemma": "differently|can't take"}
+UNFIT = {"bloom": "takes no position ids", "recurrent-gemma": "differently|does not accept"}
 
 
 def model(name, **options):
@@ -95,7 +95,7 @@ def test_a_model_that_cannot_is_found_out_and_gets_padding(name):
 def test_attention_that_does_not_reach_over_a_window_is_refused():
     made = model("mistral")
     made.config.sliding_window = 8
-    assert "reaches back 8 tokens, and there are windows of 12" in TASK.pack(examples(), made).notes[-1]
+    assert "reaches back 8 tokens, and the longest window has 12" in TASK.pack(examples(), made).notes[-1]
     made.config.sliding_window = 12
     assert TASK.pack(examples(), made).notes == ()
 

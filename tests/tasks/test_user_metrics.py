@@ -104,7 +104,7 @@ def test_a_name_that_no_hub_can_be_asked_for_says_what_works_offline(tmp_path, m
 
 def test_what_is_no_metric_is_refused():
     for given in (3, [3], [None], [len], [torch.nn.Linear], ["accuracy", 0.5]):
-        with pytest.raises(RunError, match=r"is no metric; expected an evaluate\.Metric object or a name"):
+        with pytest.raises(RunError, match=r"is not a metric; expected an evaluate\.Metric object or a name"):
             resolve(given)
 
 
@@ -141,7 +141,7 @@ def test_single_numbers_are_taken_and_nothing_else():
 
 @pytest.mark.parametrize("result", [None, {}, {"each": [0.5, 0.5]}, {"text": "good"}])
 def test_a_metric_without_a_number_is_refused(result):
-    with pytest.raises(RunError, match=r"the metric 'fixed' gave .*; expected a number under a name"):
+    with pytest.raises(RunError, match=r"the metric 'fixed' returned .*; expected a number under a name"):
         added({}, [Fixed(result)], PREDICTIONS, REFERENCES)
 
 

@@ -7,7 +7,8 @@ from workbench.errors import PlanError
 from workbench.events import PlanAdjusted, StepEnded
 from workbench.plan.choices import LIVE_FIELDS
 from workbench.training import engine
-from workbench.training.adjust import Change, adjust, check
+from workbench.training.adjust import adjust
+from workbench.training.change import Change, check
 from workbench.training.schedule import joining
 
 LONG = PLAN.change(max_steps=40, trainable="head", weight_decay=0.5, learning_rate=0.05)
@@ -82,7 +83,7 @@ def test_a_block_that_rests_for_a_while_joins_again():
     steps(made, 1)
     assert moved(before, made) >= {name for name in own(made, "block 2") if name.endswith("weight")}
     assert {group["joined"] for group in made.optimizer.param_groups} == {0, 6}
-    assert made.learnt == ("block 2", "head")
+    assert made.progress.trained == ("block 2", "head")
 
 
 def test_adapters_begin_and_cease_to_learn():

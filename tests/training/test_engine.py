@@ -10,8 +10,10 @@ from torch.nn import functional as F
 
 from workbench.errors import LossError, RunError
 from workbench.events import EvaluationEnded, RunEnded, RunStarted, StepEnded
+from workbench.tasks import cross_entropy
 from workbench.tasks.examples import IGNORED
 from workbench.training import engine, evaluate, learner
+from workbench.training.tactics import Tactic
 
 
 def brute_force_nats(learner, examples):
@@ -58,7 +60,7 @@ def test_validation_loss_is_the_brute_force_count_whatever_the_batch_size(kind, 
 def test_accumulation_changes_neither_loss_nor_gradient(kind, batch_size, accumulation_steps):
     made = make(kind, PLAN.change(batch_size=batch_size, accumulation_steps=accumulation_steps, clip_norm=None))
     whole = made.train.batch(list(range(len(made.train))))
-    (learner.summed_nats(*learner.score(made, whole)) / (whole["labels"] != -100).sum()).backward()
+    (cross_entropy.summed(*learner.score(made, whole)) / (whole["labels"] != -100).sum()).backward()
     expected = [p.grad.clone() for p in made.model.parameters() if p.grad is not None]
     step = engine.take_step(made)
     found = [p.grad for p in made.model.parameters() if p.grad is not None]
@@ -115,9 +117,9 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time():
     epochs = []
     for _ in range(2):
         seen = []
-        for _ in range(made.windows_per_epoch):
-            seen += [index for batch in engine._window(made) for index in batch]
-            made.step += 1
+        for _ in range(made.steps_per_epoch):
+            seen += [index for _, batch in engine._window(made) for index in batch]
+            made.progress.step += 1
         epochs.append(seen)
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
     assert epochs[0] != epochs[1]
@@ -126,14 +128,14 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time():
 @pytest.mark.parametrize("changes", [{}, {"batch_tokens": 30}, {"batching": "shuffled"}])
 def test_a_window_depends_on_the_step_alone(changes):
     made = make("bert", PLAN.change(batch_size=5, accumulation_steps=2, max_steps=None, epochs=3, **changes))
-    assert made.steps == 3 * made.windows_per_epoch
+    assert made.steps == 3 * made.steps_per_epoch
     steps, known = range(made.steps), {}
     for step in steps:
-        made.step = step
-        known[step] = engine._window(made)
+        made.progress.step = step
+        known[step] = [indices for _, indices in engine._window(made)]
     for step in reversed(steps):
-        made.step, made.train = step, dataclasses.replace(made.train)  # one that remembers no order
-        assert engine._window(made) == known[step]
+        made.progress.step, made.train = step, dataclasses.replace(made.train)  # one that remembers no order
+        assert [indices for _, indices in engine._window(made)] == known[step]
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "resnet"])
@@ -192,15 +194,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights():
 
 
 def test_a_penalty_moves_the_weights_and_is_not_in_the_logged_loss():
-    class TowardsZero:
-        def penalty(self, model):
-            return 100 * sum(p.square().sum() for p in model.classifier.parameters())
+    class TowardsZero(Tactic):
+        name = "towards zero"
 
-        def stop_reason(self, event):
-            return "enough" if isinstance(event, StepEnded) and event.step == 2 else None
+        def penalty(self, learner):
+            return 100 * sum(p.square().sum() for p in learner.model.classifier.parameters())
+
+        def stop_reason(self, learner):
+            return "enough" if learner.step == 2 else None
 
     plain, pulled = make(), make()
-    plain_events, pulled_events = list(engine.train(plain)), list(engine.train(pulled, tactics=[TowardsZero()]))
+    pulled.tactics = (TowardsZero(),)
+    plain_events, pulled_events = list(engine.train(plain)), list(engine.train(pulled))
     first = [next(e for e in events if isinstance(e, StepEnded)).loss for events in (plain_events, pulled_events)]
     assert first[0] == first[1]
     assert pulled_events[-1].reason == "enough"
@@ -269,7 +274,7 @@ def test_dropout_that_no_trainable_block_has_is_said():
 
 def test_float_noise_adds_no_step():
     made = make("bert", PLAN.change(batch_size=4, epochs=0.7, max_steps=None))
-    assert (made.windows_per_epoch, made.steps) == (10, 7)
+    assert (made.steps_per_epoch, made.steps) == (10, 7)
 
 
 @pytest.mark.slow

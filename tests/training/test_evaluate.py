@@ -9,9 +9,10 @@ from sklearn.metrics import matthews_corrcoef
 
 from workbench.errors import RunError
 from workbench.plan.choices import Data, Plan
+from workbench.runs import build
 from workbench.tasks import TABLE
 from workbench.tasks.user_metrics import resolve
-from workbench.training import build, engine, evaluate, learner
+from workbench.training import engine, evaluate, learner
 
 PLAN = Plan().change(trainable="all", batch_size=4, precision="fp32", max_steps=2)
 
@@ -33,7 +34,7 @@ def made(kind="bert", plan=PLAN, metrics=(), count=12, **options):
         TABLE[backbone.task].encode(tiny.rows(kind, rows), backbone, Data(max_length=10, **options))
         for rows in (count, 9)
     )
-    return build.build(backbone, train, validation, plan, metrics=resolve(metrics))
+    return build.make_learner(backbone, train, validation, plan, metrics=resolve(metrics))
 
 
 def bits(model):

@@ -31,7 +31,7 @@ def test_what_is_at_hand_is_said_with_its_size_and_the_budget():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"reused": True}, "were at hand"), ({"advanced_from": "block 5"}, "run on from block 5"), ({}, "on every row")],
+    [({"reused": True}, "An earlier run"), ({"advanced_from": "block 5"}, "cached at block 5"), ({}, "for every row")],
 )
 def test_where_it_came_from_is_said(changes, words):
     assert words in said(CacheReady(split="train", **FACT, **changes))["cached_tip"]

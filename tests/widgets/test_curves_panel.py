@@ -114,7 +114,7 @@ def test_a_loss_that_is_no_number_is_told_and_not_drawn(opened):
     )
     state = shown(panel, *log[:6], bad)
     assert floats(state["training"]["x"]).tolist() == [1, 2]
-    assert state["verdict"] == "the training loss is no number since step 3: try a lower learning rate"
+    assert state["verdict"] == "the training loss is not a number since step 3: try a lower learning rate"
 
 
 def test_view_settings_live_in_the_kernel(opened):
@@ -315,7 +315,7 @@ def test_a_parent_whose_folder_is_gone_is_told(opened):
     panel = opened(CurvesPanel, session)
     session.shown(RunForked(parent="gone", step=3, changes={}))
     assert until(lambda: panel.state["fork"] is not None and panel.state["fork"]["note"] != "")
-    assert "its parent can't be shown: there is no run 'gone'" in panel.state["fork"]["note"]
+    assert "the parent can't be shown: there is no run 'gone'" in panel.state["fork"]["note"]
     assert panel.state["problem"] is None
 
 
@@ -332,13 +332,13 @@ def test_a_parent_is_looked_for_beside_the_run_only(opened, name):
     panel = opened(CurvesPanel, session)
     session.shown(RunForked(parent=name, step=3, changes={}))
     assert until(lambda: panel.state["fork"] is not None and panel.state["fork"]["note"] != "")
-    assert "is no name of a run" in panel.state["fork"]["note"]
+    assert "is not the name of a run" in panel.state["fork"]["note"]
 
 
 def test_a_replay_tells_how_far_it_is_and_what_came_out_otherwise():
     point = Point(3, {}, {})
     point.begin("loading …")
-    point.go_on(2, 30)
+    point.show_progress(2, 30)
     assert point.doing == "replaying step 2 of 30 …"
     point.show_samples(pd.DataFrame({"text": ["fine"]}), "step 2 gave loss 0.5; the log has 0.6")
     assert point.doing == ""

@@ -89,14 +89,14 @@ def test_an_evaluation_under_way_is_told(opened):
     progress = next(event for event in fakes.log(20) if type(event).__name__ == "EvaluationProgressed")
     events = fakes.log(20)
     state = shown(opened(RunPanel), *events[: events.index(progress) + 1])
-    assert state["words"] == "training · step 10 of 20 · measuring 120 of 400 validation rows"
+    assert state["words"] == "training · step 10 of 20 · evaluating 120 of 400 validation rows"
 
 
 def test_a_run_that_broke_off_says_why(opened):
     failure = RunFailed(step=7, what="the loss is nan at step 7", hint="try a lower learning rate", traceback="Trace")
     state = shown(opened(RunPanel), *fakes.log(60)[:10], failure)
     assert state["phase"] == "failed"
-    assert state["words"] == "broken off at step 7"
+    assert state["words"] == "failed at step 7"
     assert state["problem"] == {
         "what": "the loss is nan at step 7",
         "hint": "try a lower learning rate",
@@ -250,8 +250,8 @@ def test_what_could_not_be_kept_or_repeated_is_a_warning_once_a_kind(opened):
     refused = CheckpointRefused(step=30, what="weights.safetensors is cut off")
     other = ReplayDiverged(step=31, what="loss 0.5, logged 0.6")
     assert shown(panel, full, again, refused, other)["kept"]["warnings"] == [
-        "No checkpoint at step 20: no space left on device. Try: free some space. Training goes on.",
-        "The checkpoint of step 30 was passed over: weights.safetensors is cut off.",
+        "No checkpoint at step 20: no space left on device. Try: free some space. Training continues.",
+        "The checkpoint of step 30 was skipped: weights.safetensors is cut off.",
         "Repeating step 31 gave other numbers than before: loss 0.5, logged 0.6.",
     ]
     assert len(shown(panel, saved(40))["kept"]["warnings"]) == 2  # there is room again
@@ -266,13 +266,13 @@ def test_unfinished_runs_are_offered_until_one_is_under_way(opened, press, tmp_p
     panel = opened(RunPanel, session)
     assert until(lambda: len(panel.state["unfinished"]) == 2)
     assert [entry["title"] for entry in panel.state["unfinished"]] == [
-        f"{broken.name}: broke off at step {broken.step}",
+        f"{broken.name}: failed at step {broken.step}",
         f"{stopped.name}: stopped at step 60",
     ]
     session.left = [dataclasses.replace(broken, state="running")]
     press(panel, "seen", viewer="a")  # a page that opens looks again
     assert until(
-        lambda: panel.state["unfinished"][0]["title"] == f"{broken.name}: going on elsewhere, step {broken.step}"
+        lambda: panel.state["unfinished"][0]["title"] == f"{broken.name}: running elsewhere, step {broken.step}"
     )
     assert len(panel.state["unfinished"]) == 1
     press(panel, "watch", name=broken.name)
@@ -287,7 +287,7 @@ def test_a_run_of_ones_own_that_goes_on_behind_a_fork_can_be_gone_back_to(opened
     panel = opened(RunPanel, session)
     parent = session.shown(*fakes.log(60)[:30])
     parent.fork(3).tell(STOPPED)
-    offered = [{"value": "fake", "title": f"fake: going on here, step {parent.step}"}]
+    offered = [{"value": "fake", "title": f"fake: running here, step {parent.step}"}]
     assert until(lambda: panel.state["unfinished"] == offered)
 
 
@@ -315,7 +315,7 @@ def test_a_run_whose_log_has_no_end_is_not_taken_for_live(opened):
     session.shown(*fakes.log(60)[:30]).state = "failed"
     panel._is_stale = True
     assert until(lambda: panel.state["phase"] == "failed")
-    assert panel.state["words"] == f"broken off at step {session.run.step}"
+    assert panel.state["words"] == f"failed at step {session.run.step}"
     assert buttons(panel.state) == ["start", "resume"]
 
 

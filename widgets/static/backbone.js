@@ -1,4 +1,4 @@
-// One field for the backbone and a line of facts about it.
+// The field for the backbone, and a line of facts about it.
 export default panel("backbone", "Backbone", (body, { send }) => {
   const field = combobox({ label: "Backbone", choose: (value) => send("choose", { value }) });
   const facts = h("p", { class: "fw-facts" });

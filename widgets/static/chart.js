@@ -1,7 +1,7 @@
-// A chart: axes with well-chosen ticks, lines, levels and dots, as SVG.
+// An SVG chart: axes with round ticks, lines, horizontal levels and dots.
 const EDGE = { left: 52, right: 14, top: 10, bottom: 24 };
 
-// Steps of 1, 2 or 5 times a power of ten, about `wanted` of them.
+// Returns about `wanted` ticks at a distance of 1, 2 or 5 times a power of ten.
 function tickStep(low, high, wanted) {
   const rough = (high - low) / wanted || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -33,7 +33,7 @@ function span(values, isLog, wanted, limits) {
   const pad = (high - low || Math.abs(high) || 1) * 0.06;
   low -= pad;
   high += pad;
-  for (let i = 0; i < 2; i++) { // whole ticks, so that the picture stands still while points come in; twice, since wider is coarser
+  for (let i = 0; i < 2; i++) { // round to ticks, so that the axis rarely moves while points arrive; twice, since a wider range has coarser ticks
     const step = tickStep(low, high, wanted);
     [low, high] = [Math.floor(low / step + 1e-9) * step, Math.ceil(high / step - 1e-9) * step];
   }
@@ -43,7 +43,7 @@ function span(values, isLog, wanted, limits) {
 class Chart {
   constructor(title, unit, height) {
     this.height = height;
-    this.wanted = height > 160 ? 5 : 3; // ticks
+    this.wanted = height > 160 ? 5 : 3; // number of ticks
     this.title = s("title", {}, title);
     this.grid = s("g", { class: "fw-grid-lines" });
     this.lines = s("g", {});
@@ -86,18 +86,18 @@ class Chart {
       y1: this.y(value), y2: this.y(value) }));
   }
 
-  // A small mark on the step axis, with its words as a title.
+  // Draws a small mark on the step axis, with its words as a title.
   mark(step, words) {
     const [x, y] = [this.x(step), this.height - EDGE.bottom];
     this.lines.append(s("path", { class: "fw-mark", d: `M${x - 4.5} ${y + 8}L${x + 4.5} ${y + 8}L${x} ${y}Z` }, s("title", {}, words)));
   }
 
-  // The step that is looked at in the box.
+  // Marks the step that the box shows.
   chosen(step) {
     this.lines.append(s("line", { class: "fw-chosen", x1: this.x(step), x2: this.x(step), y1: EDGE.top, y2: this.height - EDGE.bottom }));
   }
 
-  // What each kind of line means: [kind, words].
+  // Draws the legend from pairs [kind of line, words].
   explain(entries) {
     const shown = entries.filter(Boolean);
     const key = JSON.stringify(shown);

@@ -1,4 +1,4 @@
-// The curves: loss above, the metrics of the task beneath, the user's own below them, one crosshair through all.
+// The curves: the loss, below it the metrics of the task, and below them user metrics, with one crosshair.
 const HEIGHTS = { loss: 268, metric: 148, other: 128 };
 
 function floats(view) {
@@ -10,7 +10,7 @@ function floats(view) {
 
 const points = (x, y) => { const ys = floats(y); return floats(x).map((value, i) => [value, ys[i]]); };
 
-// Exponential mean over steps with its start corrected; a bucket of n steps counts as n.
+// Exponential mean over steps with bias correction; a bucket of n steps has weight n.
 function smooth(line, share, bucket) {
   const keep = share ** bucket;
   let sum = 0;
@@ -113,7 +113,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     const isPerplexity = metrics.length > 0 && metrics[0].name === "perplexity";
     const before = metrics.map((m) => ancestor(m.name)?.line ?? []);
     const values = [...metrics.map((m) => m.line), ...before].flat().map(([, y]) => y);
-    // A baseline perplexity far above the curve would press it flat: it is told in the legend instead.
+    // A baseline perplexity far above the curve would flatten it, so only the legend shows it.
     const levels = metrics.map((m) => m.baseline).filter((level) => level != null && (!isPerplexity || level <= 2 * Math.max(...values)));
     const isLog = isPerplexity && logBox.checked;
     metric.scale(width, data.steps, span([...values, ...levels], isLog, metric.wanted, isPerplexity ? [0, Infinity] : [0, 1]), isLog);
@@ -127,7 +127,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     });
   }
 
-  // The user's own metrics have a chart of their own, since nothing is known of their range.
+  // User metrics have a separate chart, because their range is unknown.
   function drawOthers(width) {
     other.root.hidden = data.others.length === 0;
     if (other.root.hidden) return;
@@ -186,7 +186,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     for (const chart of all) chart.cursor.setAttribute("visibility", "hidden");
   }
 
-  // The measured step nearest to a place; evaluations before the first step count too.
+  // Returns the measured step nearest to a position; evaluations before the first step count, too.
   function stepAt(x) {
     const known = [...data.raw, ...data.held].map(([step]) => step);
     if (known.length === 0) return null;
@@ -210,11 +210,11 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     if (event.key === "Enter" && cursor != null) send("point", { step: cursor });
     if (!by || known.length === 0) return;
     event.preventDefault();
-    const place = (cursor == null ? (by < 0 ? known.length : -1) : known.indexOf(cursor)) + by; // from the end it came from
+    const place = (cursor == null ? (by < 0 ? known.length : -1) : known.indexOf(cursor)) + by; // without a cursor, start from the end
     point(known[Math.max(0, Math.min(known.length - 1, place))]);
   });
 
-  // Drawn at most once a frame, and not at all while the page is hidden.
+  // Draws at most once per frame, and not while the page is hidden.
   const later = () => { pending ||= requestAnimationFrame(() => { pending = 0; draw(model.get("smoothing")); }); };
   const settings = () => {
     logBox.checked = model.get("log_scale");

@@ -1,4 +1,4 @@
-// The source of the rows, the columns that count, the classes as bars, and rows to look at.
+// The source of the rows, the columns that are used, the classes as bars, and example rows.
 const PARTS = ["train", "validation", "test"];
 
 export default panel("data", "Data", (body, { send }) => {

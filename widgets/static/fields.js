@@ -1,6 +1,6 @@
 // Fields that several panels use: the combobox, the drop-down, and the list of notes.
 
-// A field where one of some options can be chosen, or anything typed. Each option is {value, title, facts}.
+// A field with a list of options that also accepts any text. Each option is {value, title, facts}.
 function combobox({ label, choose }) {
   const list = freshId();
   const id = freshId();
@@ -96,7 +96,7 @@ function combobox({ label, choose }) {
   };
 }
 
-// What the user should know: the first note in a line, the others a click away.
+// Notes for the user: the first one in a line, the others after a click.
 function noteList() {
   const root = h("details", { class: "fw-notes", hidden: true });
   let shown = "";
@@ -113,7 +113,7 @@ function noteList() {
   };
 }
 
-// A drop-down of plain words; each option is {value, title}.
+// A drop-down list; each option is {value, title}.
 function dropdown({ label, choose, tip }) {
   const id = freshId();
   const select = h("select", { id, class: "fw-input", title: tip, onchange: () => choose(select.value) });

@@ -1,4 +1,4 @@
-// The network as a row of blocks from input to output, wrapped where it is long. A block is a switch.
+// The network as a row of blocks from input to output, wrapped if it is long. A click on a block freezes or unfreezes it.
 const PRESETS = [["head", "head only"], ["last", "last"], ["lora", "LoRA"], ["full", "full"]];
 
 function snowflake(x, y, r) {
@@ -11,9 +11,9 @@ function snowflake(x, y, r) {
 
 const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block /, "");
 
-const STRIP = 15; // pixels beneath each block, for how far it has moved
+const STRIP = 15; // height in pixels of the strip below each block that shows how far it has moved
 
-// Where each block stands: [x, y, width, height] and the height of it all.
+// Returns the position of each block as [x, y, width, height], and the total height.
 function layout(blocks, room) {
   const isDense = blocks.length > 14;
   const gap = isDense ? 5 : 8;
@@ -90,7 +90,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
     const adapter = s("rect", { class: "fw-adapter", x: x + width - 7, y: y + 3, width: 4, height: height - 6, rx: 2 });
     const flake = snowflake(x + width / 2, y + (isDense ? 9 : 10), isDense ? 3.5 : 4);
     const hint = s("title", {});
-    const under = y + height / 2 + tall / 2; // the strip is at one height, however high its block
+    const under = y + height / 2 + tall / 2; // all strips are at the same height, whatever the heights of the blocks
     const track = s("rect", { class: "fw-moved-track", x, y: under + 2, width, height: 2 });
     const bar = s("rect", { class: "fw-moved-bar", x, y: under + 2, height: 2, width: 0 });
     const moved = s("text", { class: "fw-moved", x: x + width / 2, y: under + 14 });
@@ -159,7 +159,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       }
       notes.update(state.notes);
       adapterKey.hidden = state.preset !== "lora";
-      movedKey.style.visibility = blocks.some((block) => block.moved) ? "" : "hidden"; // its place is kept
+      movedKey.style.visibility = blocks.some((block) => block.moved) ? "" : "hidden"; // hidden without a change of the layout
       setText(verified, state.verified ? `✓ ${state.verified}` : "");
       setText(cached, state.cached);
       setAttribute(cached, "title", state.cached_tip);

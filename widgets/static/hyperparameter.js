@@ -1,4 +1,4 @@
-// Each hyperparameter as a slider with a number field beside it, or a plain field.
+// Each setting as a slider with a number field, or as a plain field.
 
 // Slider position (0 to 1000) <-> value, for the three kinds of slider.
 const SCALES = {
@@ -45,7 +45,7 @@ function numberField(spec, send) {
     root: h("div", { class: `fw-setting${slider ? " fw-with-slider" : ""}`, title: spec.tip }, label, slider?.root, input, unit, tip, error),
     update(next, count, isRunning) {
       if (dot) dot.hidden = !isRunning;
-      setText(unit, next.effect || spec.unit); // a change says since when it holds, in place of the unit
+      setText(unit, next.effect || spec.unit); // after a change, show when it takes effect instead of the unit
       unit.classList.toggle("fw-effect", next.effect !== "");
       if (document.activeElement !== input || count !== refusals) input.value = asTyped(next.value);
       refusals = count;
@@ -61,7 +61,7 @@ function rangeFor(spec, input, change) {
   const root = h("input", { type: "range", min: 0, max: 1000, step: scale.step, "aria-label": `${spec.title}, slider` });
   const say = (value) => root.setAttribute("aria-valuetext", value == null ? spec.none : inWords(value));
   let isHeld = false;
-  root.addEventListener("input", () => { // the number follows the hand; the plan changes on release
+  root.addEventListener("input", () => { // the number follows the slider; the plan changes on release
     isHeld = true;
     input.value = asTyped(scale.value(Number(root.value)));
     say(scale.value(Number(root.value)));

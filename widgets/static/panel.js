@@ -1,4 +1,4 @@
-// What every panel shares: making elements, and the loop from the kernel's `state` to the page and back.
+// Shared by all panels: creating elements, drawing the kernel's `state`, and sending actions to the kernel.
 // Text reaches the page through text nodes and attributes only; nothing is ever parsed as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -26,7 +26,7 @@ function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// A number as people read it: 32, 0.001, 5e-5, 1,234.
+// Formats a number for reading: 32, 0.001, 5e-5, 1,234.
 function inWords(value, digits = 4) {
   if (value == null) return "";
   if (!Number.isFinite(value)) return String(value);
@@ -38,10 +38,10 @@ function inWords(value, digits = 4) {
   return String(Number(value.toPrecision(digits)));
 }
 
-// The same number as it is typed: no thousands separators.
+// Formats a number for an input field: without thousands separators.
 const asTyped = (value) => (typeof value === "number" ? inWords(value, 6).replaceAll(",", "") : (value ?? ""));
 
-// What was typed, as a number where it is one; the kernel says what is wrong with the rest.
+// Parses input as a number; other text is sent unchanged, and the kernel reports the error.
 function typed(text) {
   const trimmed = text.trim();
   if (trimmed === "") return null;
@@ -70,19 +70,19 @@ function problemBox(send) {
   return { box, update };
 }
 
-// A key pressed in a panel is the panel's: arrows move its sliders, not the notebook's cells. Ctrl+S and the like pass.
+// Keeps keys that are pressed in a panel from the notebook, so that arrows move sliders and not cells. Ctrl+S etc. pass.
 function keepKey(event) {
   if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
 }
 
-// Sends what a person asked for until the kernel says that it heard: just after a reload a message can get lost on the
-// way. The kernel acts on the first copy only. Says so when there is no answer for long.
+// Sends an action repeatedly until the kernel acknowledges it, because a message can get lost just after a reload. The
+// kernel acts on the first copy only. If there is no answer for long, the panel says so.
 function messenger(model) {
   const waiting = new Map(); // id -> { message, tries, timer }
   const silence = h("p", { class: "fw-silence", role: "status" });
   const post = (id) => {
     const entry = waiting.get(id);
-    try { model.send(entry.message); } catch { /* no connection: tried again like a message that got lost */ }
+    try { model.send(entry.message); } catch { /* no connection: sent again like a lost message */ }
     if (++entry.tries > 4) setText(silence, "No answer from the kernel: it is busy, or it was restarted (then run this cell again).");
     entry.timer = setTimeout(post, Math.min(800 * entry.tries, 8000), id);
   };

@@ -1,4 +1,4 @@
-// The box of a point that was clicked on: what was measured there, sample outputs, and a fork from there.
+// The box of a selected step: its measurements, sample outputs, and the form for a fork.
 function pointBox(send) {
   const step = h("b", {});
   const facts = h("span", { class: "fw-point-facts" });
@@ -10,7 +10,7 @@ function pointBox(send) {
   const doing = h("span", { class: "fw-doing", role: "status" });
   const rateId = freshId();
   const rate = h("input", { id: rateId, class: "fw-input fw-number", type: "text", inputmode: "decimal", autocomplete: "off" });
-  const layers = dropdown({ label: "layers", tip: "which layers learn in the fork", choose: () => {} });
+  const layers = dropdown({ label: "layers", tip: "layers that are trainable in the fork", choose: () => {} });
   const select = layers.root.querySelector("select");
   const start = () => send("fork", { learning_rate: typed(rate.value), layers: select.value });
   const form = h("div", { id: formId, class: "fw-fork-form", role: "group", "aria-label": "a fork from this step", hidden: true },
@@ -30,7 +30,7 @@ function pointBox(send) {
   };
   const cell = (value) => h("td", {}, value.image
     ? h("img", { src: value.image, alt: "" }) : h("div", { class: value.text.length > 24 ? "fw-sample" : "fw-sample fw-short", title: value.text }, value.text));
-  let shown = null; // the step that the form was filled in for
+  let shown = null; // the step for which the form was filled in
   let tabled = "";
 
   function fill(point) {
@@ -59,7 +59,7 @@ function pointBox(send) {
       root.hidden = point == null;
       if (point == null) {
         shown = null;
-        return hadFocus; // the caller has it then
+        return hadFocus; // the caller then sets the focus
       }
       fill(point);
       facts.replaceChildren(...point.facts.map((words) => h("span", {}, words)));

@@ -1,4 +1,4 @@
-// The buttons of a run, its progress, its state in words, and what it leaves on disk.
+// The buttons of a run, its progress, its state in words, and the files that it writes.
 function modelLine() {
   const where = h("span", { class: "fw-model-place" });
   const code = h("code", { class: "fw-code", tabindex: 0, "aria-label": "code that loads the model" });
@@ -6,7 +6,7 @@ function modelLine() {
   const root = h("span", { class: "fw-model", hidden: true }, where, code, copy);
   let timer = 0;
   async function take() {
-    try { await navigator.clipboard.writeText(code.textContent); } catch { // not allowed here: it is at least marked
+    try { await navigator.clipboard.writeText(code.textContent); } catch { // not allowed here: select the code instead
       code.classList.add("fw-shown");
       getSelection().selectAllChildren(code);
       return;
@@ -29,10 +29,10 @@ function modelLine() {
   };
 }
 
-// The runs that broke off or go on elsewhere, and the button that takes one up.
+// The unfinished runs, and the button that opens one of them.
 function chooser(send) {
   let value = "";
-  const field = dropdown({ label: "unfinished", tip: "runs that broke off, were stopped, or go on elsewhere", choose: (name) => { value = name; } });
+  const field = dropdown({ label: "unfinished", tip: "runs that failed, were stopped, or run elsewhere", choose: (name) => { value = name; } });
   const watch = h("button", { type: "button", class: "fw-button fw-small", onclick: () => send("watch", { name: value }) }, "Watch");
   const root = h("span", { class: "fw-unfinished", hidden: true }, field.root, watch);
   return {
@@ -56,7 +56,7 @@ export default panel("run", "Run", (body, { send }) => {
   const stop = button("Stop", () => "stop");
   const title = h("span", { class: "fw-run-title" });
   const words = h("span", { class: "fw-run-words" });
-  const spoken = h("span", { class: "fw-spoken", role: "status" }); // the phase alone: not every step
+  const spoken = h("span", { class: "fw-spoken", role: "status" }); // screen readers announce only the phase, not every step
   const percent = h("span", { class: "fw-run-percent" });
   const fill = h("span", { class: "fw-progress-fill" });
   const bar = h("div", { class: "fw-progress", role: "progressbar", "aria-label": "progress of the run",
@@ -78,7 +78,7 @@ export default panel("run", "Run", (body, { send }) => {
     warnings,
     spoken,
   );
-  // A button that stops acting hands its focus to one that does, so that the keyboard never falls out of the panel.
+  // A button that is disabled passes its focus to an enabled one, so that the keyboard focus stays in the panel.
   const enable = (...pairs) => {
     const focused = pairs.find(([node]) => node === document.activeElement);
     for (const [node, acts] of pairs) if (acts) node.disabled = false;

@@ -153,6 +153,7 @@ class PlanAdjusted(Event):
     before: Mapping[str, Any]  # field of the plan -> value
     after: Mapping[str, Any]
     scheduled: bool = False  # it was known when the run began: a fork's own changes, and those its parent made later
+    by: str = ""  # name of the tactic that made it; "" for a person
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""Practice 1: the pretrained model that everything starts from: which there are, how to load one, what it is made of.
+"""The pretrained models (backbones): which ones exist, how to load one, and which blocks it consists of.
 
-Importing this costs milliseconds; torch and transformers come with the first `load`.
+Importing this package takes milliseconds; torch and transformers are imported by the first `load`.
 """
 
 from workbench.models.blocks import Block as Block

@@ -1,6 +1,6 @@
-"""The table of backbones worth starting from: offline packs first, then models of the hub by family.
+"""The table of recommended backbones: offline packs first, then models of the hub by family.
 
-Left out: everything else on the hub, which loads by its id in the same field.
+Left out: all other models of the hub; they load by their id.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,18 @@ APACHE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class Entry:
-    """A backbone and what one wants to know before choosing it.
+    """A backbone, and the facts needed to choose it.
 
     Attributes:
         name: Short name, as in a plan.
-        title: Name for people.
-        family: The architecture's name.
+        title: Name that is shown.
+        family: Name of the architecture.
         kind: "decoder" (predicts the next token), "encoder" (reads both directions) or "vision".
-        parameters: Scalars in the published network: language models without a task's head, vision models with theirs.
-        size_mb: Download, in 10^6 bytes.
-        licence: SPDX identifier, or the licence's name where there is none.
-        origin: "pack" (works offline once fetched) or "hub".
+        parameters: Number of parameters of the published network: without a head for language models, with the
+            classifier for vision models.
+        size_mb: Size of the download, in 10^6 bytes.
+        licence: SPDX identifier, or the name of the licence if it has none.
+        origin: "pack" (works offline after the download) or "hub".
         identifier: Name of the pack, or id on the hub.
     """
 
@@ -112,5 +113,5 @@ TABLE: tuple[Entry, ...] = (
 
 
 def find(name: str) -> Entry | None:
-    """Return the entry of that name or hub id, or None."""
+    """Return the entry with that name or hub id, or None."""
     return next((entry for entry in TABLE if name in (entry.name, entry.identifier)), None)

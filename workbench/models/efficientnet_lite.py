@@ -1,10 +1,11 @@
 """EfficientNet-Lite as an ordinary transformers image classifier, and the conversion of its published weights.
 
-The network is that of Tan and Le (arXiv 1905.11946) with the three changes of the Lite variants: no squeeze-and-excite,
-ReLU6 in place of swish, and a stem, a head and outer stages that do not grow with width and depth. Importing this
-module registers it with the Auto classes, so a saved folder loads by `AutoModelForImageClassification`.
+The network is that of Tan and Le (arXiv 1905.11946) with the three changes of the Lite variants: it has no
+squeeze-and-excite, it uses ReLU6 instead of swish, and its stem, head and outer stages do not grow with width and
+depth. Importing this module registers it with the Auto classes, so `AutoModelForImageClassification` loads a saved
+folder.
 
-Left out: names of the ImageNet classes (the weights come without them).
+Left out: names of the ImageNet classes, which the published weights do not include.
 """
 
 import math
@@ -40,7 +41,7 @@ STAGES = (  # repeats, kernel size, stride, expansion, channels out: table 1 of 
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[misc]
-    """What an EfficientNet-Lite is built from; the defaults are Lite0.
+    """Configuration of an EfficientNet-Lite; the defaults are those of Lite0.
 
     Lite1 to Lite4 differ in (width, depth, image_size, dropout): (1.0, 1.1, 240, 0.2), (1.1, 1.2, 260, 0.3),
     (1.2, 1.4, 280, 0.3), (1.4, 1.8, 300, 0.3).
@@ -50,21 +51,23 @@ class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[misc]
 
     num_channels: int = 3
     image_size: int = 224  # pixels a side
-    width: float = 1.0  # factor on the channels of the stages
-    depth: float = 1.0  # factor on the repeats of the inner stages
+    width: float = 1.0  # factor for the channels of the stages
+    depth: float = 1.0  # factor for the repeats of the inner stages
     stages: list[list[int]] | tuple[tuple[int, ...], ...] = STAGES
     stem_channels: int = 32
     head_channels: int = 1280
     dropout: float = 0.2  # before the classifier
-    drop_connect: float = 0.2  # probability that the last block is skipped; earlier ones in proportion
+    drop_connect: float = (
+        0.2  # upper limit of the probability of skipping a block, which grows from 0 at the first block
+    )
     batch_norm_eps: float = 1e-3
     batch_norm_momentum: float = 0.01  # weight of the new batch
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded so that its output is ceil(input / stride) wide: TensorFlow's "SAME", at any image size."""
+    """A convolution with TensorFlow's "SAME" padding: its output has ceil(input / stride) pixels per side."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name it has in torch)
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch uses this name)
         """Map (batch, channels in, height, width) to (batch, channels out, ceil(height/stride), ceil(width/stride))."""
         down, right = (self._padding_of(axis, input.shape[axis + 2]) for axis in (0, 1))
         padding = (right // 2, right - right // 2, down // 2, down - down // 2)
@@ -81,7 +84,7 @@ def _convolution(config: EfficientNetLiteConfig, channels: tuple[int, int], **op
 
 
 class EfficientNetLiteBlock(nn.Module):
-    """An inverted residual: widen by 1×1, filter each channel by itself, narrow by 1×1 (arXiv 1801.04381)."""
+    """An inverted residual block: a widening 1×1, a depthwise and a narrowing 1×1 convolution (arXiv 1801.04381)."""
 
     def __init__(
         self,
@@ -108,7 +111,7 @@ class EfficientNetLiteBlock(nn.Module):
         out: Tensor = self.layers(features)
         if not self.has_shortcut:
             return out
-        if self.training and self.drop_rate:  # stochastic depth: the row takes the shortcut alone
+        if self.training and self.drop_rate:  # stochastic depth: these rows use the shortcut alone
             kept = torch.rand(len(out), 1, 1, 1, device=out.device) >= self.drop_rate
             out = out * kept / (1 - self.drop_rate)
         return features + out
@@ -132,7 +135,7 @@ def _blocks(config: EfficientNetLiteConfig) -> list[EfficientNetLiteBlock]:
 
 
 def _scaled_channels(base: int, width: float) -> int:
-    """Return base × width as a multiple of 8, never below 90 % of it (the paper's reference rounds so)."""
+    """Return base × width rounded to a multiple of 8, at least 90 % of it, as the reference implementation does."""
     if width == 1.0:
         return base
     scaled = base * width
@@ -141,7 +144,7 @@ def _scaled_channels(base: int, width: float) -> int:
 
 
 class EfficientNetLitePreTrainedModel(PreTrainedModel):  # type: ignore[misc]
-    """What both models below share: configuration and initialisation."""
+    """Base class of both models below: configuration and initialisation."""
 
     config_class = EfficientNetLiteConfig
     base_model_prefix = "efficientnet_lite"
@@ -177,7 +180,7 @@ class EfficientNetLiteModel(EfficientNetLitePreTrainedModel):
 
 
 class EfficientNetLiteForImageClassification(EfficientNetLitePreTrainedModel):
-    """The network with a linear classifier on its pooled features."""
+    """The network with dropout and a linear classifier on its pooled features."""
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__(config)
@@ -201,7 +204,7 @@ AutoModelForImageClassification.register(EfficientNetLiteConfig, EfficientNetLit
 
 
 def image_processor(config: EfficientNetLiteConfig) -> ViTImageProcessorPil:
-    """Return what turns PIL images into (x − 127) / 128 at the configured size, as the published weights want it."""
+    """Return a processor that maps PIL images to (x − 127) / 128 at the configured size, as the weights expect."""
     size = {"height": config.image_size, "width": config.image_size}
     channels = config.num_channels
     return ViTImageProcessorPil(
@@ -214,10 +217,10 @@ def convert(source: Path, target: Path) -> None:
 
     Args:
         source: The legacy `.pth` file, or a folder that holds it at any depth.
-        target: The folder to write; made if missing.
+        target: The folder to write; it is created if missing.
 
     Raises:
-        PackError: No such file, or weights that are not those of Lite0.
+        PackError: There is not exactly one such file, or its weights are not those of Lite0.
     """
     files = [source] if source.is_file() else sorted(source.rglob("*.pth"))
     if len(files) != 1:

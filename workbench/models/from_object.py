@@ -1,6 +1,7 @@
-"""A model given as an object in place of a name: copied, checked against the rows, and never changed itself.
+"""Makes a backbone from a model object instead of a name. The object is copied, checked, and never changed.
 
-Its head has to be there and to fit; what a plan's name would get (a new head, other classes) is left to the giver.
+The model needs a head that fits the task and the classes. A backbone that is loaded by name gets a new head if needed;
+a model object does not, because its head is the caller's choice.
 """
 
 import copy
@@ -14,14 +15,14 @@ from workbench.models.load import Backbone, _check_vocabulary, _ensure_padding
 from workbench.models.quiet import quiet
 from workbench.plan.choices import Task
 
-NAME = "the model given"
+NAME = "the given model"
 
 
 def pinned(model: Any, preprocessor: Any) -> tuple[Any, Any]:
-    """Return copies of a model and its preprocessor, so that what becomes of the originals changes nothing here.
+    """Return copies of a model and its preprocessor, so that later changes of the originals have no effect.
 
     Raises:
-        BackboneError: One without the other, or no transformers model.
+        BackboneError: One of them is missing, the model is not a transformers model, or it can't be copied.
     """
     if model is None and preprocessor is None:
         return None, None
@@ -29,25 +30,26 @@ def pinned(model: Any, preprocessor: Any) -> tuple[Any, Any]:
     if preprocessor is None:
         raise BackboneError(
             f"model is a {type(model).__name__} without its preprocessor",
-            hint="preprocessor=tokenizer, or the image processor that goes with it",
+            hint="preprocessor=tokenizer, or the image processor of the model",
         )
     try:
         return copy.deepcopy(model), copy.deepcopy(preprocessor)
     except Exception as error:
-        raise BackboneError(f"the model given can't be copied: {first_line(error)}", hint="save_pretrained") from error
+        raise BackboneError(f"the given model can't be copied: {first_line(error)}", hint="save_pretrained") from error
 
 
 def adopt(model: Any, preprocessor: Any, *, task: Task, labels: Sequence[str] = ()) -> Backbone:
-    """Return a backbone made of copies of a model and of its tokenizer or image processor.
+    """Return a backbone made from copies of a model and its tokenizer or image processor.
 
     Args:
         model: A transformers model with a head for `task`.
         preprocessor: Its tokenizer, or its image processor.
-        task: What its head has to be for.
+        task: Task that its head must be made for.
         labels: Names of the classes in id order; empty for language modeling.
 
     Raises:
-        BackboneError: No transformers model, no preprocessor that goes with it, or a head that does not fit.
+        BackboneError: The model is not a transformers model, its preprocessor is missing or of the wrong kind, or its
+            head does not fit the task or the classes.
     """
     import torch
 
@@ -73,10 +75,12 @@ def _check_model(model: Any) -> None:
     if not isinstance(model, PreTrainedModel):
         raise BackboneError(
             f"model is a {type(model).__name__}; expected a transformers model",
-            hint="AutoModelForSequenceClassification.from_pretrained(…), or a name as backbone=",
+            hint="AutoModelForSequenceClassification.from_pretrained(…), or backbone= with a name",
         )
     if getattr(model, "is_quantized", False):
-        raise BackboneError("the weights of the model given are quantized and can't be trained", hint="the original")
+        raise BackboneError(
+            "the weights of the given model are quantized and can't be trained", hint="the model before quantization"
+        )
 
 
 def _check_kinds(model: Any, preprocessor: Any, task: Task) -> None:
@@ -95,7 +99,7 @@ def _check_kinds(model: Any, preprocessor: Any, task: Task) -> None:
 
 
 def _check_head(model: Any, preprocessor: Any, task: Task, labels: Sequence[str]) -> None:
-    """Ask the model once and look at what it answers: that is what its head is for, whatever its class is called."""
+    """Run the model once: the shape of its logits shows what its head is for, whatever its class is called."""
     import torch
 
     try:
@@ -103,27 +107,29 @@ def _check_head(model: Any, preprocessor: Any, task: Task, labels: Sequence[str]
             shape = tuple(model(**_sample(preprocessor, task)).logits.shape)
     except Exception as error:
         raise BackboneError(
-            f"the model given ({type(model).__name__}) gives no logits for {task}: {first_line(error)}",
-            hint=f"a model with a head, as {BUILDERS[task]} builds it",
+            f"the given model ({type(model).__name__}) returns no logits for {task}: {first_line(error)}",
+            hint=f"a model with a head, as {BUILDERS[task]} loads it",
         ) from error
     wanted = 3 if task == "language-modeling" else 2
     if len(shape) != wanted or (labels and shape[-1] != len(labels)):
-        expected = "one logit a token of the vocabulary" if wanted == 3 else f"{len(labels)} classes ({_named(labels)})"
+        expected = (
+            "one logit per token of the vocabulary" if wanted == 3 else f"{len(labels)} classes ({_named(labels)})"
+        )
         raise BackboneError(
-            f"the head of the model given ({type(model).__name__}) gives logits of shape {shape}; "
+            f"the head of the given model ({type(model).__name__}) returns logits of shape {shape}; "
             f"the rows need {expected}",
             hint=f"{BUILDERS[task]}.from_pretrained(…{'' if wanted == 3 else f', num_labels={len(labels)}'})",
         )
 
 
 def _check_names(model: Any, labels: Sequence[str]) -> None:
-    """Refuse a head that has learnt classes of other names, or the same ones in another order."""
+    """Raise BackboneError if the head was trained for classes of other names, or for the same ones in another order."""
     had = dict(model.config.id2label or {})
     if _are_other_classes(had, labels):
         names = [str(had[key]) for key in sorted(had)]
         raise BackboneError(
-            f"the head of the model given is for the classes {_named(names)}; the rows have {_named(labels)}",
-            hint=f"if they are the same: model.config.id2label = {dict(enumerate(labels))}",
+            f"the head of the given model is for the classes {_named(names)}; the rows have {_named(labels)}",
+            hint=f"if these are the same classes: model.config.id2label = {dict(enumerate(labels))}",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a language model says, read by a person: how it goes on from a prompt."""
+"""Text generation: continues a prompt, so that a person can judge a language model."""
 
 import torch
 
@@ -7,22 +7,22 @@ from workbench.models import Backbone
 
 
 def complete(backbone: Backbone, prompt: str, *, tokens: int = 40) -> str:
-    """Return how the model goes on from `prompt` by at most `tokens` tokens, the likeliest one each time.
+    """Return the greedy continuation of `prompt`, at most `tokens` tokens long.
 
     Raises:
-        RunError: The model is no language model, or the prompt is empty.
+        RunError: The model is not a language model, or the prompt is empty or leaves no room for the tokens.
     """
     if backbone.task != "language-modeling":
         raise RunError(f"this run's task is {backbone.task}, which completes no text", hint="a language-modeling run")
     tokenizer = backbone.preprocessor
     inputs = tokenizer(prompt, return_tensors="pt").to(backbone.model.device)
     if not inputs["input_ids"].numel():
-        raise RunError("the prompt is empty", hint="a few words to go on from")
+        raise RunError("the prompt is empty", hint="a few words to continue")
     length = inputs["input_ids"].shape[1]
-    room = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None) or length + tokens
-    if not 1 <= tokens <= room - length:
+    positions = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None) or length + tokens
+    if not 1 <= tokens <= positions - length:
         raise RunError(
-            f"{tokens} tokens after a prompt of {length}; this model has room for {room}", hint="a shorter prompt"
+            f"{tokens} tokens after a prompt of {length}; this model has {positions} positions", hint="a shorter prompt"
         )
     with torch.inference_mode():
         ids = backbone.model.generate(

@@ -1,7 +1,8 @@
-"""Reads the weights of a checkpoint into a model with the head its task needs.
+"""Loads the weights of a checkpoint into a model with the head that the task needs.
 
-A head that is new or was trained for other classes starts from a seed: same seed, same bits. Left out: weights that
-fit the configuration only in part, which are refused.
+A head that is missing or was trained for other classes is initialised from a seed; the same seed gives the same bits.
+
+Left out: checkpoints that lack more than a fifth of the base model. They raise an error.
 """
 
 import math
@@ -12,12 +13,12 @@ from typing import Any
 from workbench.errors import BackboneError
 from workbench.plan.choices import Task
 
-BUILDERS: Mapping[Task, str] = {  # task -> the class of transformers that builds its models
+BUILDERS: Mapping[Task, str] = {  # task -> the class of transformers that loads its models
     "text-classification": "AutoModelForSequenceClassification",
     "language-modeling": "AutoModelForCausalLM",
     "image-classification": "AutoModelForImageClassification",
 }
-MAPPINGS: Mapping[Task, str] = {  # task -> the table of transformers that says which architectures have a head for it
+MAPPINGS: Mapping[Task, str] = {  # task -> the table of transformers that lists the architectures with a head for it
     "text-classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
     "language-modeling": "MODEL_FOR_CAUSAL_LM_MAPPING",
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
@@ -27,20 +28,20 @@ MAPPINGS: Mapping[Task, str] = {  # task -> the table of transformers that says 
 def load(
     name: str, folder: Path, config: Any, *, task: Task, labels: Sequence[str], seed: int
 ) -> tuple[Any, list[str]]:
-    """Return the model, float32 and in eval mode, and what there is to say about its head.
+    """Return the model in float32 and eval mode, and notes about its head.
 
-    A head that the checkpoint lacks is drawn from the seed; so is one that was trained for other classes.
+    The head is initialised from the seed if the checkpoint lacks it or it was trained for other classes.
 
     Args:
-        name: What the user called the model, for messages.
-        folder: Where its files are.
-        config: Its configuration.
-        task: What the head is for.
+        name: Name that the user gave, for messages.
+        folder: Folder of the model's files.
+        config: Configuration of the model.
+        task: Task of the head.
         labels: Names of the classes in id order; empty for language modeling.
-        seed: Of what is drawn; the global generator is left as it was.
+        seed: Seed of a new head. The global generator is restored.
 
     Raises:
-        BackboneError: Weights that can't be read, or that do not fit the configuration.
+        BackboneError: The weights can't be read, or do not fit the configuration.
     """
     import torch
     import transformers
@@ -75,17 +76,17 @@ def load(
 
 
 def _new_names(name: str, model: Any, info: Mapping[str, Any]) -> set[str]:
-    """Return the parameters that the checkpoint lacks.
+    """Return the names of the parameters that the checkpoint lacks.
 
     Raises:
-        BackboneError: More than a head is lacking, so these are not this model's weights.
+        BackboneError: More than a fifth of the base model is missing, so the weights are those of another model.
     """
     mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
     new = {*info["missing_keys"], *mismatched}
-    body = f"{model.base_model_prefix}."
+    base = f"{model.base_model_prefix}."
     sizes = {key: tensor.numel() for key, tensor in model.state_dict().items()}
-    lacking = sum(sizes.get(key, 0) for key in new if key.startswith(body))
-    if lacking > 0.2 * math.fsum(size for key, size in sizes.items() if key.startswith(body)):
+    missing = sum(sizes.get(key, 0) for key in new if key.startswith(base))
+    if missing > 0.2 * math.fsum(size for key, size in sizes.items() if key.startswith(base)):
         raise BackboneError(
             f"the weights of {name} do not fit its config.json: {len(new)} tensors are missing or of another shape, "
             f"such as {min(new)}",
@@ -95,13 +96,13 @@ def _new_names(name: str, model: Any, info: Mapping[str, Any]) -> set[str]:
 
 
 def _are_other_classes(had: Mapping[int, str], labels: Sequence[str]) -> bool:
-    """Whether a head of the right size was trained for classes of other names; names like LABEL_0 say nothing."""
+    """Whether a head of the right size was trained for classes of other names; names like LABEL_0 don't count."""
     names = [had[key] for key in sorted(had)]
     return names != list(labels) and not all(str(name).startswith("LABEL_") for name in names)
 
 
 def _renew_head(model: Any) -> set[str]:
-    """Initialise everything outside the base model again; return the names of its parameters."""
+    """Initialise all modules outside the base model again; return the names of their parameters."""
     head = [module for module in model.children() if module is not model.base_model]
     parameters = {id(parameter) for module in head for parameter in module.parameters()}
     for module in (inner for part in head for inner in part.modules()):
@@ -113,13 +114,13 @@ def _renew_head(model: Any) -> set[str]:
 
 def _head_notes(new: Iterable[str], task: Task) -> list[str]:
     if not new:
-        return [] if task == "language-modeling" else ["the head comes with the checkpoint and has learnt already"]
+        return [] if task == "language-modeling" else ["the head comes from the checkpoint and is already trained"]
     names = sorted(new)
     listed = f"{', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
-    return [f"the head is new, so it has not learnt anything yet ({listed})"]
+    return [f"the head is new and untrained ({listed})"]
 
 
 def first_line(error: Exception) -> str:
-    """Return what an exception says in one line, with its class."""
+    """Return the class of an exception and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -1,7 +1,9 @@
 """Finds the folder of a backbone: an offline pack, a local folder, or a repository of the model hub.
 
-What is in the hub's cache already is used as it is, with no call to the network. Otherwise the hub is asked once, with
-a short timeout, and then downloads only configuration, tokenizer and weights. Left out: code files of a repository.
+A model in the local cache of the hub is used without a network call. Otherwise the hub is asked once for the list of
+files, with a short timeout, and only configuration, tokenizer and weights are downloaded.
+
+Left out: code files of a repository.
 """
 
 import json
@@ -11,20 +13,20 @@ from pathlib import Path
 from workbench.errors import BackboneError, nearest
 from workbench.models import catalog
 
-TIMEOUT_S = 5.0  # to learn whether the hub can be reached
+TIMEOUT_S = 5.0  # seconds to wait for the hub to answer
 TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
-WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # safe ones first
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the safe format first
 
 
 def locate(name: str) -> Path:
-    """Return the folder that holds the backbone `name`, fetching it if need be.
+    """Return the folder of the backbone `name`; download it if necessary.
 
     Args:
         name: A name in the catalog, a hub id, or a local folder.
 
     Raises:
-        BackboneError: Nothing of that name, or the hub can't be reached.
-        PackError: The offline pack of that name can't be fetched.
+        BackboneError: No backbone has that name, or the hub can't be reached.
+        PackError: The offline pack of that name can't be downloaded.
     """
     entry = catalog.find(name)
     if entry is not None and entry.origin == "pack":
@@ -36,7 +38,7 @@ def locate(name: str) -> Path:
         return _checked(name, folder)
     repository = name if entry is None else entry.identifier
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", repository):
-        raise BackboneError(f"no backbone {name!r}: no such folder, and not a hub id", hint=_hint(name))
+        raise BackboneError(f"no backbone {name!r}: it is neither a folder nor a hub id", hint=_hint(name))
     return _cached(repository) or _downloaded(name, repository)
 
 
@@ -49,7 +51,7 @@ def _checked(name: str, folder: Path) -> Path:
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether all weight files are there: one file, or each shard that an index names."""
+    """Whether all weight files exist: one file, or each shard that an index lists."""
     for index in folder.glob("*.index.json"):
         shards = set(json.loads(index.read_text())["weight_map"].values())
         if all((folder / shard).is_file() for shard in shards):
@@ -62,7 +64,7 @@ def _cached(repository: str) -> Path | None:
 
     try:
         folder = Path(snapshot_download(repository, local_files_only=True))
-    except Exception:  # not in the cache, whatever the reason
+    except Exception:  # any error means that the model is not in the cache
         return None
     return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
 
@@ -78,11 +80,11 @@ def _downloaded(name: str, repository: str) -> Path:
         return _checked(name, Path(snapshot_download(repository, allow_patterns=[*TEXTS, weights])))
     except GatedRepoError as error:
         raise BackboneError(
-            f"{name} is only given to those who accept its terms on its page of the model hub",
+            f"{name} can be downloaded only after accepting its terms on its page of the model hub",
             hint="accept them there, then sign in with `hf auth login`",
         ) from error
     except RepositoryNotFoundError as error:
-        raise BackboneError(f"no backbone {name!r}: not in the catalog, no such folder, and not on the hub",
+        raise BackboneError(f"no backbone {name!r}: it is not in the catalog, not a folder, and not on the hub",
                             hint=_hint(name)) from error  # fmt: skip
     except (ConnectionError, HTTPError, LocalEntryNotFoundError) as error:
         raise BackboneError(

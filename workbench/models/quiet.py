@@ -1,6 +1,6 @@
-"""A scope in which transformers prints neither progress bars nor warnings; what matters is told in notes instead.
+"""A context in which transformers prints no progress bars and no warnings; notes of the backbone report what matters.
 
-Left out: Python's own `warnings`, whose filters are shared by all threads and are the caller's to set.
+Left out: the filters of Python's `warnings`, which all threads share; the caller sets them.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers (bars, and messages below errors) and restore its settings at the end."""
+    """Silence transformers (progress bars, and messages below errors) and restore its settings at the end."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging
 

@@ -1,9 +1,10 @@
 """Finds the repeated modules of a model: the layers of a transformer, the residual blocks of a convolutional network.
 
-They are the children of the largest outermost list (`ModuleList` or `Sequential`) of composite modules that are alike,
-and of the lists that go with it (a decoder's beside an encoder's). Where those children are stages, each a chain of
-modules whose output is the next one's input, the modules inside count. Experts of a mixture run side by side and
-the convolutions of a residual layer end in a sum, so neither is a chain; and layers of one size are no stages.
+They are the children of the largest outermost list (`ModuleList` or `Sequential`) of composite modules of the same
+class, and of related lists (such as the decoder's list in an encoder-decoder). If these children are stages, the
+modules inside the stages are used. A stage contains a chain: a list of modules in which the output of one is the input
+of the next. Experts of a mixture run in parallel, and the convolutions of a residual layer end in a sum, so neither is
+a chain. Children that all have the same size are not stages.
 """
 
 from collections import Counter
@@ -15,12 +16,12 @@ from torch import nn
 
 from workbench.models.trace import Call
 
-SIDE_SHARE = 0.2  # of the largest list's scalars, that a list of other classes needs to count beside it
+SIDE_SHARE = 0.2  # minimum size of a second list of other classes, relative to the largest list
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A repeated module, the stage it is in (itself, where there are none), and when it starts."""
+    """A repeated module, the stage that contains it (or the module itself), and its position in the running order."""
 
     module: nn.Module
     stage: nn.Module
@@ -29,7 +30,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class _List:
-    owner: nn.Module  # what the list belongs to, and whose forward runs it
+    owner: nn.Module  # the module that has the list, and whose forward runs it
     children: tuple[nn.Module, ...]
 
     @property
@@ -38,14 +39,14 @@ class _List:
 
 
 class Order:
-    """When each module runs: by the trace, else by registration."""
+    """The order in which modules run: from the trace, else the order of registration."""
 
     def __init__(self, model: nn.Module, calls: Mapping[nn.Module, Call] | None) -> None:
         self.calls = calls
         self.registered = {module: index for index, module in enumerate(model.modules())}
 
     def of(self, module: nn.Module) -> int:
-        """Return when the module, or the first thing inside it, starts; -1 if it never runs."""
+        """Return the start of the module, or of the first module inside it; -1 if it never runs."""
         if self.calls is None:
             return self.registered[module]
         return min((self.calls[inner].start for inner in module.modules() if inner in self.calls), default=-1)
@@ -53,7 +54,7 @@ class Order:
     def start_around(
         self, piece: nn.Module, parents: Mapping[nn.Module, nn.Module], units: list[nn.Module]
     ) -> int | None:
-        """Return when the piece, or the smallest called module around it that holds no unit, starts; None if none."""
+        """Return the start of the piece, or of the smallest called module around it without units; None if none."""
         holders = {parent for unit in units for parent in _ancestors(unit, parents)}
         for module in (piece, *_ancestors(piece, parents)):
             if module in holders:
@@ -67,13 +68,13 @@ class Order:
         return self.calls is not None and module in self.calls and self.calls[module].count > 1
 
     def is_chain(self, owner: nn.Module, children: tuple[nn.Module, ...]) -> bool:
-        """Whether each child feeds the next, and what the last one gives leaves the owner or is read inside it."""
+        """Whether each child's output is the next one's input, and the last output is used in or after the owner."""
         calls = self.calls
         if calls is None or any(child not in calls for child in children):
             return False
         if any(not calls[a].outputs & calls[b].inputs for a, b in pairwise(children)):
             return False
-        if owner not in calls:  # a plain list does nothing of its own
+        if owner not in calls:  # a plain list has no forward of its own
             return True
         last = calls[children[-1]]
         readers = [calls[m].inputs for m in owner.modules() if m in calls and calls[m].start > last.start]
@@ -81,7 +82,7 @@ class Order:
 
 
 def find(model: nn.Module, order: Order) -> list[Unit]:
-    """Return the repeated modules in the order they run; none if the model repeats nothing."""
+    """Return the repeated modules in the order in which they run; an empty list if there are none."""
     lists = [found for found in _lists(model, model) if any(order.of(child) >= 0 for child in found.children)]
     if not lists:
         return []
@@ -89,22 +90,21 @@ def find(model: nn.Module, order: Order) -> list[Unit]:
     chosen = [found for found in lists if found is largest or _goes_with(found, largest, order)]
     chosen.sort(key=lambda found: min(order.of(child) for child in found.children))
     pairs = [(module, stage) for found in chosen for stage in found.children for module in _inside(stage, found, order)]
-    starts = accumulate(
-        (order.of(module) for module, _ in pairs), max
-    )  # one that did not run comes after its neighbour
+    # a module that did not run is placed after its neighbour
+    starts = accumulate((order.of(module) for module, _ in pairs), max)
     return [Unit(module, stage, start) for (module, stage), start in zip(pairs, starts, strict=True)]
 
 
 def _goes_with(other: _List, largest: _List, order: Order) -> bool:
     here, there = ([order.of(child) for child in found.children] for found in (largest, other))
     if min(here) < max(there) and min(there) < max(here):
-        return False  # they take turns, as patch embeddings and stages do
+        return False  # their children alternate, as patch embeddings and stages do
     is_alike = bool({type(child) for child in other.children} & {type(child) for child in largest.children})
     return is_alike or other.size >= SIDE_SHARE * largest.size
 
 
 def _inside(stage: nn.Module, found: _List, order: Order) -> tuple[nn.Module, ...]:
-    """Return the blocks in a stage, or the module itself if it is a block already."""
+    """Return the blocks in a stage, or the module itself if it is a block."""
     is_even = len(found.children) > 1 and len({_size(child) for child in found.children}) == 1
     if is_even and not isinstance(stage, (nn.ModuleList, nn.Sequential)):
         return (stage,)
@@ -113,7 +113,7 @@ def _inside(stage: nn.Module, found: _List, order: Order) -> tuple[nn.Module, ..
 
 
 def _lists(module: nn.Module, owner: nn.Module) -> Iterator[_List]:
-    """Yield each outermost list of composite modules that are alike."""
+    """Yield each outermost list of composite modules of the same class."""
     children = tuple(child for child in module.children() if _size(child))
     if isinstance(module, (nn.ModuleList, nn.Sequential)) and children:
         most = max(Counter(type(child) for child in children).values())

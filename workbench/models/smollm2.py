@@ -1,7 +1,9 @@
-"""Turns the SmolLM2 pack, one quantized GGUF file, into a standard folder that `from_pretrained` reads in no time.
+"""Converts the SmolLM2 pack, one quantized GGUF file, to a standard folder that `from_pretrained` reads quickly.
 
-The weights are dequantized to float32 once, so the model can be trained and saved. Left out on purpose: a GGUF reader
-of our own (transformers has one, over `gguf`), and any other GGUF model.
+The weights are dequantized to float32 once, so that the model can be trained and saved. transformers reads the GGUF
+file, with the library `gguf`.
+
+Left out: other GGUF models.
 """
 
 from pathlib import Path
@@ -17,10 +19,10 @@ def convert(source: Path, target: Path) -> None:
 
     Args:
         source: The GGUF file, or a folder that holds it at any depth.
-        target: The folder to write; made if missing.
+        target: The folder to write; it is created if missing.
 
     Raises:
-        PackError: `source` has not exactly one GGUF file.
+        PackError: `source` does not have exactly one GGUF file.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -33,14 +35,14 @@ def convert(source: Path, target: Path) -> None:
             str(file.parent),
             gguf_file=file.name,
             dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),  # else the weights stay quantized and can't be saved
+            quantization_config=GgufConfig(dequantize=True),  # quantized weights could not be saved
             local_files_only=True,
             trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(
             str(file.parent), gguf_file=file.name, local_files_only=True, trust_remote_code=False
         )
-        model.config._model_name_or_path = NAME  # the file carries the name of an inner training stage
+        model.config._model_name_or_path = NAME  # the file has the name of an internal training stage
         _split_digits(tokenizer)
         tokenizer.model_max_length = model.config.max_position_embeddings
         model.save_pretrained(target)
@@ -55,9 +57,10 @@ def _gguf_file(source: Path) -> Path:
 
 
 def _split_digits(tokenizer: Any) -> None:
-    """Split numbers into single digits before the merges, as SmolLM2 was trained (the file's `pre` is "smollm").
+    """Split numbers into single digits before the merges, as in the training of SmolLM2 (`pre` is "smollm").
 
-    The GGUF reader of transformers knows only GPT-2's splitting, which cuts the spaces before a number elsewhere.
+    The GGUF reader of transformers supports only the splitting of GPT-2, which treats spaces before a number
+    differently.
     """
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 

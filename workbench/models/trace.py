@@ -1,7 +1,9 @@
-"""Runs a model once on a tiny made-up input and notes which module ran when, and what went in and out of each.
+"""Runs a model once on a tiny artificial input and records the order, the inputs and the outputs of its modules.
 
-The model comes back as it was: modes, buffers, generators and hooks. Left out: gradients, and telling what an
-architecture nobody has seen wants as input; where a guess fails there is no trace, and `trace` says so with None.
+The model is not changed: training modes, buffers, random generators and hooks are restored.
+
+Left out: gradients, and inputs for architectures that need other inputs than those tried here. If none of the tried
+inputs works, `trace` returns None.
 """
 
 from collections.abc import Iterator
@@ -14,30 +16,30 @@ from torch import Tensor, nn
 
 from workbench.seeding import seeded
 
-Value = tuple[int, int]  # a tensor at one moment: its identity and its version, which in-place changes raise
+Value = tuple[int, int]  # a tensor at one moment: its id() and its version, which in-place changes increase
 
 
 @dataclass
 class Call:
-    """The first call of a module, and how many there were."""
+    """The first call of a module, and the number of its calls."""
 
-    start: int  # order in which the modules were entered
+    start: int  # position in the order in which modules were first called
     count: int = 0
     inputs: set[Value] = field(default_factory=set)
     outputs: set[Value] = field(default_factory=set)
 
 
 def trace(model: nn.Module) -> dict[nn.Module, Call] | None:
-    """Return the call of each module that took part in one forward pass, or None if no made-up input suits the model.
+    """Return the call of each module that ran in one forward pass, or None if the model accepts no artificial input.
 
     Args:
-        model: Any module; transformers' models are fed by their configuration, others by their first layer.
+        model: Any module. The input is made from the configuration of a transformers model, else from the first layer.
     """
     for inputs in _guesses(model):
         try:
             with _undisturbed(model):
                 return _record(model, inputs)
-        except Exception:  # whatever a stranger's forward raises, this input does not suit it
+        except Exception:  # a forward may raise anything at an input that it does not support
             continue
     return None
 
@@ -45,7 +47,7 @@ def trace(model: nn.Module) -> dict[nn.Module, Call] | None:
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
-    model.eval()  # dropout draws nothing, and norms leave their statistics alone
+    model.eval()  # no dropout, and batch norms do not update their statistics
     try:
         with torch.no_grad(), seeded(0):
             yield
@@ -56,7 +58,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
 
 def _record(model: nn.Module, inputs: dict[str, Tensor] | Tensor) -> dict[nn.Module, Call]:
     calls: dict[nn.Module, Call] = {}
-    alive: list[Tensor] = []  # a tensor that is freed would lend its identity to another one
+    alive: list[Tensor] = []  # keeps tensors alive, so that no id() is used twice
 
     def values(tree: Any) -> set[Value]:
         found = list(_tensors(tree))
@@ -95,19 +97,19 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def _guesses(model: nn.Module) -> Iterator[dict[str, Tensor] | Tensor]:
-    """Yield inputs that may suit the model, the most telling first."""
-    place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    """Yield inputs that the model may accept, the most likely first."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     config = getattr(model, "config", None)
     config = getattr(config, "vision_config", config)
     if getattr(model, "main_input_name", "") == "pixel_values":
         for side in _image_sides(config):
-            yield {"pixel_values": torch.zeros(1, getattr(config, "num_channels", 3), side, side, device=place)}
+            yield {"pixel_values": torch.zeros(1, getattr(config, "num_channels", 3), side, side, device=device)}
     elif getattr(model, "main_input_name", "") == "input_ids":
-        yield {"input_ids": _token_ids(config).to(place)}
-        made_up: Any = getattr(model, "dummy_inputs", {})
-        yield {name: tensor.to(place) for name, tensor in made_up.items()}
+        yield {"input_ids": _token_ids(config).to(device)}
+        dummy: Any = getattr(model, "dummy_inputs", {})
+        yield {name: tensor.to(device) for name, tensor in dummy.items()}
     else:
-        yield from (tensor.to(place) for tensor in _by_first_layer(model))
+        yield from (tensor.to(device) for tensor in _by_first_layer(model))
 
 
 def _image_sides(config: Any) -> Iterator[int]:
@@ -120,10 +122,10 @@ def _image_sides(config: Any) -> Iterator[int]:
 
 
 def _token_ids(config: Any) -> Tensor:
-    """Return (1, 6) token ids without padding that end in the end-of-text token, which some classifiers look for."""
+    """Return token ids (1, 6) without padding; the last one ends the text, as some classifiers require."""
     text = config.get_text_config()
     special = {getattr(text, f"{name}_token_id", None) for name in ("pad", "eos")}
-    size = getattr(text, "vocab_size", 256)  # models of characters have none
+    size = getattr(text, "vocab_size", 256)  # character models have none
     ids = [token for token in range(size) if token not in special][:5]
     end = getattr(text, "eos_token_id", None)
     return torch.tensor([[*ids, end if isinstance(end, int) and end < size else ids[0]]])

@@ -10,6 +10,7 @@ read back, and reading one from a stranger runs nothing.
 
 import dataclasses
 import json
+import operator
 import os
 import re
 import typing
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from workbench.errors import PlanError, nearest
-from workbench.plan.checking import in_range, known_only, typed, without_repeats
+from workbench.plan.checking import known_only, without_repeats
+from workbench.plan.fields import Choice, Touched, setting, touched_by
 from workbench.untrusted import shown
 
 Task = Literal["text-classification", "language-modeling", "image-classification"]
@@ -29,113 +31,152 @@ Switch = Literal["auto", "off"]
 Precision = Literal["auto", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 SaveModel = Literal["best", "last", "none"]
+StopMode = Literal["auto", "min", "max"]
+UnfreezeOn = Literal["steps", "plateau"]
 
 TASKS: tuple[Task, ...] = typing.get_args(Task)
 
 
-LIVE = "at the next step"  # what a run under way obeys; anything else waits for the next run
+def check_blocks(name: str, value: str | tuple[str, ...]) -> None:
+    """Check that a field names blocks as 'head', 'all', 'last 2' or a list of their names.
 
-
-def live(default: Any) -> Any:
-    """Return a dataclass field that a run under way obeys from its next step on."""
-    return field(default=default, metadata={"takes_effect": LIVE})
-
-
-def within(low: float, high: float, *, unit: str, takes_effect: str = "at the next run", default: Any) -> Any:
-    """Return a dataclass field whose value must lie in [low, high]; the unit is shown beside it in the panel."""
-    metadata = {"low": low, "high": high, "unit": unit, "takes_effect": takes_effect}
-    return field(default=default, metadata=metadata)
-
-
-class Choice:
-    """Base of the sections of a plan: checks each field's type and range when it is made."""
-
-    def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
-        for entry in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = typed(entry.name, getattr(self, entry.name), hints[entry.name])
-            object.__setattr__(self, entry.name, in_range(entry, value))
+    Raises:
+        PlanError: It does not.
+    """
+    if isinstance(value, str) and not re.fullmatch(r"head|all|last [1-9]\d{0,3}", value):
+        raise PlanError(
+            f"{name} is {shown(value)}; expected 'head', 'all', 'last 2' or a list of block names",
+            hint=nearest(value, ["head", "all", "last 1", "last 2", "last 4"]),
+        )
+    if not value:
+        raise PlanError(f"{name} is empty, so nothing would be trained", hint="'head', or name at least one block")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(Choice):
     """Practice 1: the pretrained model that everything starts from."""
 
-    backbone: str = "minilm-l6"  # name in the catalog, hub id, or local folder
+    backbone: str = setting("minilm-l6", touches=("model",))  # name in the catalog, hub id, or local folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Choice):
-    """What is learnt from: where the rows are, which columns count, and how they are split."""
+    """The rows: where they are, which columns count, and how they are split."""
 
-    source: str = "sentiment:movies"  # pack, file or folder
-    task: Task | None = None  # None: told by the columns
-    text_column: str | None = None  # None: guessed, and shown
-    label_column: str | None = None  # None: guessed, and shown
-    group_column: str | None = None  # rows of one group never land in two splits
-    max_rows: int | None = within(10, 10**9, unit="rows", default=None)  # a stratified sample; None: every row
-    max_length: int = within(4, 131_072, unit="tokens", default=128)  # longer texts are cut (or windowed)
-    window_overlap: int = within(1, 131_071, unit="tokens", default=1)  # that the next window reads again, unscored
-    image_size: int | None = within(8, 1024, unit="pixels a side", default=None)  # None: what the backbone wants
-    validation_fraction: float = within(0.01, 0.5, unit="of rows", default=0.15)
-    test_fraction: float = within(0.0, 0.5, unit="of rows", default=0.15)
-    split_seed: int = within(0, 2**31 - 1, unit="seed", default=0)
+    source: str = setting("sentiment:movies", touches=("rows",))  # pack, file or folder
+    task: Task | None = setting(None, touches=("rows",))  # None: found from the columns
+    text_column: str | None = setting(None, touches=("rows",))  # None: guessed, and shown
+    label_column: str | None = setting(None, touches=("rows",))  # None: guessed, and shown
+    group_column: str | None = setting(None, touches=("rows",))  # rows of one group never land in two splits
+    # a stratified sample; None: every row
+    max_rows: int | None = setting(None, low=10, high=10**9, unit="rows", touches=("rows",))
+    # longer texts are cut (or windowed)
+    max_length: int = setting(128, low=4, high=131_072, unit="tokens", touches=("examples",))
+    # how many tokens the next window reads again, without scoring them
+    window_overlap: int = setting(1, low=1, high=131_071, unit="tokens", touches=("examples",))
+    # None: what the backbone wants
+    image_size: int | None = setting(None, low=8, high=1024, unit="pixels a side", touches=("examples",))
+    validation_fraction: float = setting(0.15, low=0.01, high=0.5, unit="of rows", touches=("rows",))
+    test_fraction: float = setting(0.15, low=0.0, high=0.5, unit="of rows", touches=("rows",))
+    split_seed: int = setting(0, low=0, high=2**31 - 1, unit="seed", touches=("rows",))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Choice):
-    """Practice 3: which blocks learn, and whether their own weights do or low-rank adapters beside them."""
+    """Practice 3: which blocks are trainable, and whether their own weights are or low-rank adapters beside them."""
 
-    trainable: str | tuple[str, ...] = live("head")  # "head", "last 2", "all", or the names of blocks
+    # "head", "last 2", "all", or the names of blocks
+    trainable: str | tuple[str, ...] = setting("head", takes_effect="at the next step", touches=("trainable",))
     method: Method = "weights"
-    lora_rank: int = within(1, 512, unit="rank", default=8)
-    lora_alpha: float = within(0.1, 1024, unit="scale × rank", default=16.0)
-    lora_dropout: float = within(0.0, 0.9, unit="probability", default=0.0)
-    prefix_cache: Switch = "auto"  # whether what the lowest frozen blocks give is computed once and kept
-    cache_memory_mb: int | None = within(0, 10**7, unit="MB in memory", default=None)  # None: a quarter of what is free
+    lora_rank: int = setting(8, low=1, high=512, unit="rank")
+    lora_alpha: float = setting(16.0, low=0.1, high=1024, unit="scale × rank")
+    lora_dropout: float = setting(0.0, low=0.0, high=0.9, unit="probability")
+    prefix_cache: Switch = "auto"  # whether the activations of the lowest frozen blocks are computed once and kept
+    cache_memory_mb: int | None = setting(
+        None, low=0, high=10**7, unit="MB in memory"
+    )  # None: a quarter of what is free
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.trainable, str) and not re.fullmatch(r"head|all|last [1-9]\d{0,3}", self.trainable):
-            raise PlanError(
-                f"trainable is {shown(self.trainable)}; expected 'head', 'all', 'last 2' or a list of block names",
-                hint=nearest(self.trainable, ["head", "all", "last 1", "last 2", "last 4"]),
-            )
-        if not self.trainable:
-            raise PlanError("trainable is empty, so nothing would learn", hint="'head', or name at least one block")
+        check_blocks("trainable", self.trainable)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning(Choice):
     """Practice 4: the hyperparameters of the optimizer and of the loop."""
 
-    learning_rate: float = within(1e-8, 10.0, unit="per step", takes_effect=LIVE, default=1e-3)  # peak, after warm-up
-    batch_size: int = within(1, 65_536, unit="rows", default=32)
-    batch_tokens: int | None = within(1, 10**9, unit="tokens a batch", default=None)  # None: batch_size rows
-    batching: Batching = "by length"  # rows of like length together, so that little is padding; or at random
+    # peak, after warm-up
+    learning_rate: float = setting(1e-3, low=1e-8, high=10.0, unit="per step", takes_effect="at the next step")
+    batch_size: int = setting(32, low=1, high=65_536, unit="rows", takes_effect="in a fork", touches=("order",))
+    # None: batch_size rows
+    batch_tokens: int | None = setting(
+        None, low=1, high=10**9, unit="tokens a batch", takes_effect="in a fork", touches=("order",)
+    )
+    # rows of similar length together, so that there is little padding; or at random
+    batching: Batching = setting("by length", takes_effect="in a fork", touches=("order",))
     packing: Switch = "auto"  # language models: windows end to end in place of padding, each blind to the others
-    accumulation_steps: int = within(1, 4096, unit="batches a step", default=1)
-    epochs: float = within(0.001, 10_000, unit="passes over the rows", default=3.0)
-    max_steps: int | None = within(1, 10**9, unit="steps", default=None)  # at most; None: told by epochs alone
-    schedule: Schedule = "cosine"
-    warmup_fraction: float = within(0.0, 1.0, unit="of steps", default=0.06)
-    weight_decay: float = within(0.0, 1.0, unit="per step × rate", default=0.01)  # matrices only
-    clip_norm: float | None = within(1e-6, 1e6, unit="L2 norm of the gradient", default=1.0)  # None: no clipping
-    dropout: float | None = within(0.0, 0.95, unit="probability", default=None)  # None: the backbone's own
+    accumulation_steps: int = setting(
+        1, low=1, high=4096, unit="batches a step", takes_effect="in a fork", touches=("order",)
+    )
+    epochs: float = setting(3.0, low=0.001, high=10_000, unit="passes over the rows", takes_effect="in a fork")
+    # at most; None: epochs alone decide
+    max_steps: int | None = setting(None, low=1, high=10**9, unit="steps", takes_effect="in a fork")
+    schedule: Schedule = setting("cosine", takes_effect="in a fork")
+    warmup_fraction: float = setting(0.06, low=0.0, high=1.0, unit="of steps", takes_effect="in a fork")
+    # of matrices only
+    weight_decay: float = setting(
+        0.01, low=0.0, high=1.0, unit="per step × rate", takes_effect="in a fork", touches=("trainable",)
+    )
+    # None: no clipping
+    clip_norm: float | None = setting(1.0, low=1e-6, high=1e6, unit="L2 norm of the gradient", takes_effect="in a fork")
+    # None: the backbone's own
+    dropout: float | None = setting(
+        None, low=0.0, high=0.95, unit="probability", takes_effect="in a fork", touches=("trainable",)
+    )
     precision: Precision = "auto"
     device: Device = "auto"
-    seed: int = within(0, 2**31 - 1, unit="seed", default=0)
+    seed: int = setting(0, low=0, high=2**31 - 1, unit="seed", touches=("model", "order"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention(Choice):
+    """Practice 5: what keeps a model from forgetting. Progressive unfreezing: Howard & Ruder 2018, arXiv 1801.06146."""
+
+    # from `trainable` up to these blocks, one at a time from the top; None: `trainable` stays as it is
+    unfreeze_to: str | tuple[str, ...] | None = setting(None, takes_effect="in a fork")
+    # None: evenly over the first two thirds of the run
+    unfreeze_every: int | None = setting(None, low=1, high=10**9, unit="steps", takes_effect="in a fork")
+    # "plateau": whenever `stop_metric` has not improved for `unfreeze_patience` evaluations
+    unfreeze_on: UnfreezeOn = setting("steps", takes_effect="in a fork")
+    unfreeze_patience: int = setting(1, low=1, high=10**6, unit="evaluations", takes_effect="in a fork")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unfreeze_to is not None:
+            check_blocks("unfreeze_to", self.unfreeze_to)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Monitoring(Choice):
-    """Practice 6: what is measured while the run goes on, and what is kept of it."""
+    """Practice 6: what is evaluated during the run, when it stops early, and what is kept of it."""
 
-    evaluate_every: int | None = within(1, 10**9, unit="steps", takes_effect=LIVE, default=None)  # None: ten a run
-    evaluation_rows: int | None = within(1, 10**9, unit="rows", default=None)  # None: what takes about a second
-    checkpoint_every: int | None = within(1, 10**9, unit="steps", default=None)  # None: at each evaluation
-    keep_last: int | None = within(1, 10**9, unit="checkpoints", default=2)  # beside the best one; None: all
-    save_model: SaveModel = "best"  # whose weights are written at the end, as plain transformers reads them
+    # None: ten evaluations a run
+    evaluate_every: int | None = setting(None, low=1, high=10**9, unit="steps", takes_effect="at the next step")
+    evaluation_rows: int | None = setting(None, low=1, high=10**9, unit="rows")  # None: what takes about a second
+    # the best step is chosen by this metric of the validation rows; None: the loss
+    stop_metric: str | None = setting(None, takes_effect="in a fork")
+    # so many evaluations without improvement end the run; None: the run never stops early
+    stop_patience: int | None = setting(None, low=0, high=10**6, unit="evaluations", takes_effect="in a fork")
+    # an evaluation is an improvement if it beats the best one by more than this
+    stop_min_delta: float = setting(0.0, low=0.0, high=1e6, unit="of the metric", takes_effect="in a fork")
+    # whether a low or a high value is good; auto: the name of the metric tells
+    stop_mode: StopMode = setting("auto", takes_effect="in a fork")
+    # None: at each evaluation
+    checkpoint_every: int | None = setting(None, low=1, high=10**9, unit="steps", takes_effect="in a fork")
+    # besides the best one; None: all
+    keep_last: int | None = setting(2, low=1, high=10**9, unit="checkpoints", takes_effect="in a fork")
+    # whose weights are written at the end, in the form of plain transformers
+    save_model: SaveModel = setting("best", takes_effect="in a fork")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +192,7 @@ class Plan:
     data: Data = field(default_factory=Data)
     transfer: Transfer = field(default_factory=Transfer)
     tuning: Tuning = field(default_factory=Tuning)
+    retention: Retention = field(default_factory=Retention)
     monitoring: Monitoring = field(default_factory=Monitoring)
 
     def __post_init__(self) -> None:
@@ -181,6 +223,10 @@ class Plan:
         """
         places = {"source": self.data.source, "backbone": self.baseline.backbone}
         return self.change(**{name: _anchored(place) for name, place in places.items()})
+
+    def touching(self, what: Touched) -> tuple[tuple[str, Any], ...]:
+        """Return the fields that touch the rows, the model, the examples, …, each with its value here."""
+        return tuple((name, value) for name, value in self.flat().items() if what in touched_by(FIELDS[name]))
 
     def flat(self) -> dict[str, Any]:
         """Return every field by its own name, sections left out."""
@@ -229,16 +275,24 @@ def _section(name: str, kind: Any, body: Any) -> Any:
     return kind(**body)
 
 
-SECTION_OF: dict[str, str] = {  # field -> section of the plan it lives in
-    entry.name: section.name
-    for section in dataclasses.fields(Plan)
-    for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
-}
-FIELDS: dict[str, "dataclasses.Field[Any]"] = {  # field -> its dataclass field, with range and unit in .metadata
+FIELDS: dict[str, "dataclasses.Field[Any]"] = {  # name of a field -> its dataclass field, metadata included
     entry.name: entry
     for section in dataclasses.fields(Plan)
     for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
 }
-LIVE_FIELDS: tuple[str, ...] = tuple(
-    name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == LIVE
+SECTION_OF: dict[str, str] = {  # name of a field -> section of the plan it lives in
+    entry.name: section.name
+    for section in dataclasses.fields(Plan)
+    for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
+}
+LIVE_FIELDS = tuple(name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == "at the next step")
+FORK_FIELDS = (  # what a fork can change in mid-run: only steps to come depend on it
+    *LIVE_FIELDS,
+    *(name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == "in a fork"),
 )
+_ORDER = operator.attrgetter(*(name for name, entry in FIELDS.items() if "order" in touched_by(entry)))
+
+
+def order_of(choice: Tuning) -> tuple[Any, ...]:
+    """Return the values that the order of the batches depends on."""
+    return tuple(_ORDER(choice))

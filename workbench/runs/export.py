@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from workbench.models import lora
-from workbench.training.settings import lie_plainly
-from workbench.models import Backbone
+from workbench.models import Backbone, lora
 from workbench.models.quiet import quiet
 from workbench.runs.checkpoints import Checkpoint, load_weights, state_of
 from workbench.training.learner import Learner
+from workbench.training.settings import lie_plainly
 
 AUTO = {
     "text-classification": "AutoModelForSequenceClassification",
@@ -31,7 +30,7 @@ def copy_of(learner: Learner, checkpoint: Checkpoint | None = None) -> Backbone:
     twin.model = copy.deepcopy(learner.model)
     if checkpoint is not None:
         _go_back(twin, learner)
-        load_weights(twin, state_of(checkpoint).learnt, checkpoint)
+        load_weights(twin, state_of(checkpoint).progress.trained, checkpoint)
     return plain(twin)
 
 

@@ -7,15 +7,15 @@ choice that is changed stays so: what the parent did to the same choice later is
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.runs import checkpoints
-from workbench.training.adjust import FORK_FIELDS, Change, check
-from workbench.plan.choices import Plan
 from workbench.errors import PlanError
 from workbench.events import RunForked
-from workbench.training.learner import steps_in
+from workbench.plan.choices import FORK_FIELDS, Plan
+from workbench.runs import checkpoints
+from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.moment import Moment
 from workbench.runs.replay import pending, write_schedule
-from workbench.runs.disk.run_folder import RunFolder
+from workbench.training.change import Change, check, taking_over
+from workbench.training.learner import steps_in
 
 if TYPE_CHECKING:
     from workbench.runs.preparation import Preparation
@@ -40,10 +40,11 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
         plan = parent.plan().change(**changes)
         folder = RunFolder.create(plan, root)
     else:
-        learner, plan = moment.learner, _changed(moment, preparation, changes)
-        folder, adjusted = RunFolder.create(plan, root), learner.adjusted
-        learner.adjusted = 0  # the fork's log begins anew, and counts from here
-        checkpoints.save(learner, folder.path / "checkpoints")
+        learner = moment.learner
+        changes = taking_over(learner.plan, changes)
+        plan = _changed(moment, preparation, changes)
+        folder, adjusted = RunFolder.create(plan, root), learner.progress.adjustments
+        checkpoints.save(learner, folder.path / "checkpoints", adjustments=0)  # the fork's log counts from here
     fields = {name: plan.flat()[name] for name in changes}
     own = [Change(fields, step, True)] if fields and step else []
     later = [_without(change, fields) for change in pending(parent.path, parent.events(), adjusted)]
@@ -59,6 +60,8 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
 def _changed(moment: Moment, preparation: "Preparation", changes: Mapping[str, Any]) -> Plan:
     """Return the plan of the moment with the changes made, if any step is left to take with it."""
     plan = check(moment.learner.plan, changes, allowed=FORK_FIELDS)
+    for tactic in moment.learner.tactics:
+        tactic.check(moment.learner, plan)
     steps = steps_in(plan, preparation.examples(plan)[0])
     if steps <= moment.step:
         raise PlanError(

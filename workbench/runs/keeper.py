@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workbench.runs import checkpoints
-from workbench.models import fingerprints
-from workbench.runs.checkpoints import Checkpoint
 from workbench.errors import RunError
 from workbench.events import (
     CheckpointFailed,
@@ -19,11 +16,14 @@ from workbench.events import (
     Event,
     FrozenMoved,
     ModelSaved,
-    PlanAdjusted,
     StepEnded,
 )
-from workbench.training.learner import Learner
+from workbench.events.run_state import RunState
+from workbench.models import fingerprints
+from workbench.runs import checkpoints
+from workbench.runs.checkpoints import Checkpoint
 from workbench.runs.export import load_line, save_model, to_save
+from workbench.training.learner import Learner
 
 MODEL = "model"  # folder of the model that a run leaves behind
 
@@ -39,8 +39,11 @@ class Keeper:
         self.learner, self.folder = learner, folder
         self.saved: dict[int, Checkpoint] = {found.step: found for found in checkpoints.all_in(self.root)}
         self._origin = origin  # without it a fork has nothing to begin from
-        self._best = learner.best_step
-        self._told_of = self._state()
+        self._best = learner.progress.best_step
+        self._logged = RunState()
+        progress = learner.progress
+        self._logged.step, self._logged.evaluated_step = progress.step, progress.evaluated_step
+        self._logged.adjustments = progress.adjustments
 
     @property
     def root(self) -> Path:
@@ -54,17 +57,17 @@ class Keeper:
 
     def heard(self, event: Event) -> None:
         """Know that an event is in the log: only a state that the log tells of may be saved."""
-        step, measured, adjusted = self._told_of
-        if isinstance(event, StepEnded):
-            step = event.step
-        elif isinstance(event, EvaluationEnded):
-            measured = event.step
-        elif isinstance(event, PlanAdjusted):
-            adjusted += 1
-        self._told_of = (step, measured, adjusted)
+        self._logged.note(event)
 
-    def _state(self) -> tuple[int, int | None, int]:
-        return self.learner.step, self.learner.measured_step, self.learner.adjusted
+    @property
+    def _is_logged(self) -> bool:
+        """Whether the log tells of everything that the learner has done."""
+        log, progress = self._logged, self.learner.progress
+        return (log.step, log.evaluated_step, log.adjustments) == (
+            progress.step,
+            progress.evaluated_step,
+            progress.adjustments,
+        )
 
     def note(self, event: Event) -> Iterator[Event]:
         """Save after an evaluation, or every so many steps, each once its evaluation is over."""
@@ -79,10 +82,12 @@ class Keeper:
     def save(self) -> Iterator[Event]:
         """Save the learner as it is, unless it was; step 0 is the backbone itself and needs no file."""
         learner = self.learner
-        if not learner.is_whole or learner.step == 0 or learner.step in self.saved or self._state() != self._told_of:
+        if not learner.is_consistent or learner.step == 0 or learner.step in self.saved or not self._is_logged:
             return
         if moved := learner.moved_though_frozen():
-            yield FrozenMoved(step=learner.step, tensors=moved, blocks=fingerprints.where(moved, learner.backbone.blocks))
+            yield FrozenMoved(
+                step=learner.step, tensors=moved, blocks=fingerprints.where(moved, learner.backbone.blocks)
+            )
         try:
             checkpoint = checkpoints.save(learner, self.root)
         except OSError as error:
@@ -98,11 +103,11 @@ class Keeper:
         As long as no evaluation was better than the untrained model, the best one is the last.
         """
         learner, which = self.learner, self.learner.plan.monitoring.save_model
-        if which == "none" or learner.step == 0 or not learner.is_whole:
+        if which == "none" or learner.step == 0 or not learner.is_consistent:
             return
-        if which == "best" and not (learner.best_step and learner.best_step in self.saved):
+        if which == "best" and not (learner.progress.best_step and learner.progress.best_step in self.saved):
             which = "last"
-        step = learner.best_step if which == "best" and learner.best_step else learner.step
+        step = learner.progress.best_step if which == "best" and learner.progress.best_step else learner.step
         try:
             backbone = to_save(learner, None if step == learner.step else self.saved[step])
             size = save_model(backbone, self.folder / MODEL)
@@ -116,7 +121,7 @@ class Keeper:
     def _prune(self) -> None:
         """Take away what is neither the best, nor among the newest, nor what a fork began from."""
         self.saved = {step: checkpoint for step, checkpoint in self.saved.items() if checkpoint.path.is_dir()}
-        self._best = self.learner.best_step if self.learner.best_step in self.saved else self._best
+        self._best = self.learner.progress.best_step if self.learner.progress.best_step in self.saved else self._best
         count = self.learner.plan.monitoring.keep_last
         newest = sorted(self.saved)[-count:] if count else [*self.saved]
         for step in {*self.saved} - {*newest, self._best, self._origin}:
@@ -127,7 +132,7 @@ class Keeper:
             step=checkpoint.step,
             folder=f"checkpoints/{checkpoint.path.name}",
             size_bytes=checkpoint.size_bytes,
-            best=self.learner.best_step == checkpoint.step,
+            best=self.learner.progress.best_step == checkpoint.step,
             frozen_tensors=verified,
             kept=tuple(sorted(self.saved)),
             kept_bytes=sum(kept.size_bytes for kept in self.saved.values()),

@@ -11,24 +11,20 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.training import engine
-from workbench.models import generation
-from workbench.tasks import user_metrics
-from workbench.training.settings import Settings
-from workbench.training.adjust import adjust
-from workbench.models import Backbone
-from workbench.training.build import build
-from workbench.runs.checkpoints import Checkpoint, all_in, restore, state_of
-from workbench.runs.disk.control import Control
 from workbench.errors import RunError
 from workbench.events import EvaluationEnded, Event, RunForked, StepEnded
-from workbench.training.learner import Learner
-from workbench.training.evaluate import evaluate
+from workbench.models import Backbone, generation
+from workbench.runs.build import learner_of
+from workbench.runs.checkpoints import all_in
+from workbench.runs.disk.control import Control
+from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import copy_of
 from workbench.runs.preparation import Preparation
 from workbench.runs.replay import Changes, pending
 from workbench.runs.samples import samples
-from workbench.runs.disk.run_folder import RunFolder
+from workbench.training import engine
+from workbench.training.evaluate import evaluate
+from workbench.training.learner import Learner
 
 Progress = Callable[[int, int], None]  # steps repeated, and how many there are to repeat
 
@@ -110,38 +106,21 @@ class Moment:
         for checkpoint in reversed(all_in(self._folder.path / "checkpoints")):
             if checkpoint.step <= self.step:
                 with contextlib.suppress(RunError):  # broken, or taken away meanwhile by the run itself
-                    return self._built(checkpoint)
+                    return learner_of(self._folder, self._preparation, checkpoint)
         if any(isinstance(event, RunForked) and event.step for event in self._logged):
             raise RunError(
                 f"the checkpoint that {self._folder.name} began from is broken", hint="fork the parent again"
             )
-        return self._built(None)
-
-    def _built(self, checkpoint: Checkpoint | None) -> Learner:
-        state = state_of(checkpoint) if checkpoint else None
-        plan, known = state.plan if state else self._folder.plan(), self._preparation
-        train, validation = known.examples(plan)
-        metrics = user_metrics.resolve(known.metrics)
-        learnt = state.learnt if state else ()
-        settings = Settings.read(self._folder.environment().get("settings"))
-        own = known.own_backbone(plan)
-        learner = build(own, train, validation, plan, learnt=learnt, metrics=metrics, settings=settings)
-        if checkpoint is not None:
-            restore(learner, checkpoint)
-        return learner
+        return learner_of(self._folder, self._preparation)
 
     def _repeat(self, learner: Learner) -> None:
-        """Take the steps from where the learner is to this moment, with the changes that were made on the way."""
+        """Take the steps from where the learner is to this moment, with the changes that were made in between."""
         first, logged = learner.step, {event.step: event for event in self._logged if isinstance(event, StepEnded)}
-        changes = Changes(pending(self._folder.path, self._logged, learner.adjusted), Control())
-        while learner.step < self.step:
-            for change in changes(learner.step):
-                adjust(learner, change)
-            event = engine.take_step(learner)
+        known = pending(self._folder.path, self._logged, learner.progress.adjustments)
+        for event in engine.repeat(learner, self.step, self._logged, changes=Changes(known, Control())):
             if not self.differs and event != logged[event.step]:
                 self.differs = f"step {event.step} gave loss {event.loss!r}; the log has {logged[event.step].loss!r}"
             self._progress(learner.step - first, self.step - first)
-        _take_over_measures(learner, self.events)
 
 
 def _whose(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
@@ -155,12 +134,3 @@ def _whose(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
         what = f"{folder.name} began at step {fork.step} of {fork.parent}, which is not there any more"
         raise RunError(what, hint=f"a step from {fork.step} on")
     return _whose(parent, step)
-
-
-def _take_over_measures(learner: Learner, events: list[Event]) -> None:
-    """Let the learner know what was measured until now; to measure again would change nothing."""
-    for event in events:
-        if isinstance(event, EvaluationEnded) and event.split == "validation":
-            learner.measured_step = event.step
-            if event.best:
-                learner.best_step, learner.best_loss = event.step, event.metrics["loss"]

@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
-from workbench import models, data, tasks
+from workbench import data, models, tasks
+from workbench.data import Split
+from workbench.errors import RunError
 from workbench.models import Backbone, from_object
 from workbench.models.copy_on_write import settle, twin
 from workbench.plan.choices import Plan
-from workbench.data import Split
-from workbench.errors import RunError
 from workbench.tasks.examples import Examples
 
 TABLE_SOURCE = "table"  # the source of a plan whose rows were given as an object
@@ -103,7 +103,7 @@ class Preparation:
     def examples(self, plan: Plan) -> tuple[Examples, Examples]:
         """Return the training and validation examples, encoded for the backbone."""
         split, backbone = self.split(plan), self.backbone(plan)
-        choices = (plan.anchored().data, _model_of(plan, split))
+        choices = (_rows_of(plan), plan.touching("examples"), _model_of(plan, split))
         examples: tuple[Examples, Examples] = self._once(
             "examples", choices, lambda: tasks.encode(split, backbone, plan.data)
         )
@@ -156,10 +156,10 @@ class Preparation:
 
 
 def _rows_of(plan: Plan) -> Any:
-    """Return the choices that the rows depend on; how long a text may be is for the encoding."""
-    left_out = ("max_length", "window_overlap", "image_size")
-    return tuple((name, value) for name, value in vars(plan.anchored().data).items() if name not in left_out)
+    """Return the fields that the rows and their split depend on."""
+    return plan.anchored().touching("rows")
 
 
 def _model_of(plan: Plan, split: Split) -> Any:
-    return (plan.anchored().baseline, split.task, split.labels, plan.tuning.seed)
+    """Return the fields that the pretrained model depends on, and what its head depends on."""
+    return (plan.anchored().touching("model"), split.task, split.labels)

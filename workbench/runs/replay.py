@@ -12,9 +12,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.training.adjust import Change
-from workbench.runs.disk.checkpoint_files import State
-from workbench.runs.disk.control import Control
 from workbench.errors import RunError
 from workbench.events import (
     ChangeRefused,
@@ -26,6 +23,9 @@ from workbench.events import (
     StepEnded,
     WeightsMoved,
 )
+from workbench.runs.disk.checkpoint_files import State
+from workbench.runs.disk.control import Control
+from workbench.training.change import Change
 from workbench.untrusted import read_text
 
 SCHEDULE = "schedule.json"
@@ -75,9 +75,9 @@ def _after(facts: Sequence[Any], state: State | None) -> list[Any]:
     for fact in facts:
         if isinstance(fact, PlanAdjusted):
             adjusted += 1
-            is_later = adjusted > state.adjusted
+            is_later = adjusted > state.progress.adjustments
         else:
-            was_measured = isinstance(fact, StepEnded) or state.measured_step == state.step
+            was_measured = isinstance(fact, StepEnded) or state.progress.evaluated_step == state.step
             is_later = fact.step > state.step or (fact.step == state.step and not was_measured)
         found += [fact] * is_later
     return found
@@ -117,7 +117,7 @@ def pending(folder: Path, logged: Iterable[Event], adjusted: int) -> list[Change
     events = list(logged)
     made = [event for event in events if isinstance(event, PlanAdjusted)]
     used = sum(event.scheduled for event in events if isinstance(event, PlanAdjusted | ChangeRefused))
-    again = [Change(event.after, event.step, event.scheduled) for event in made[adjusted:]]
+    again = [Change(event.after, event.step, event.scheduled, logged=True) for event in made[adjusted:] if not event.by]
     return again + schedule(folder)[used:]
 
 

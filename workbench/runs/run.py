@@ -14,13 +14,6 @@ from typing import Any
 
 import torch
 
-from workbench.training import engine
-from workbench.tasks import user_metrics
-from workbench.training.settings import Settings
-from workbench.training.build import build
-from workbench.runs.checkpoints import Checkpoint, State, all_in, newest_valid, restore, set_aside, state_of, tidy
-from workbench.plan.choices import Plan
-from workbench.runs.disk.control import Control as Control
 from workbench.errors import LossError, RunError, WorkbenchError
 from workbench.events import (
     ChangeRefused,
@@ -33,13 +26,17 @@ from workbench.events import (
     RunResumed,
     StageStarted,
 )
+from workbench.events.run_state import STOPPED_BY_USER
+from workbench.plan.choices import Plan
+from workbench.runs.build import learner_of
+from workbench.runs.checkpoints import Checkpoint, State, all_in, newest_valid, set_aside, state_of, tidy
+from workbench.runs.disk.control import Control as Control
+from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.keeper import Keeper
-from workbench.training.learner import Learner
 from workbench.runs.preparation import Preparation
 from workbench.runs.replay import Changes, Replay, pending
-from workbench.runs.disk.run_folder import RunFolder
-
-STOPPED = "stopped by the user"
+from workbench.training import engine
+from workbench.training.learner import Learner
 
 
 def run(
@@ -82,7 +79,7 @@ def _told(folder: RunFolder, preparation: Preparation, control: Control) -> Iter
             story.heard(event)
             yield event
     except (GeneratorExit, KeyboardInterrupt):
-        for event in story.ending(STOPPED):
+        for event in story.ending(STOPPED_BY_USER):
             folder.append(event)
         raise
     except Exception as error:
@@ -121,7 +118,7 @@ class _Story:
             yield from self.keeper.note(event) if self.keeper else ()
             yield from self._pause()
             if self.control.is_stopping:
-                yield from self.ending(STOPPED)
+                yield from self.ending(STOPPED_BY_USER)
                 return
 
     def heard(self, event: Event) -> None:
@@ -140,7 +137,7 @@ class _Story:
             )
         if self.keeper:
             yield from self.keeper.save()
-            if reason != STOPPED and not self.keeper.is_kept:
+            if reason != STOPPED_BY_USER and not self.keeper.is_kept:
                 raise RunError("the last weights could not be kept", hint="free some space, then run.resume()")
             yield from self.keeper.save_model()
         self.is_over = True
@@ -169,7 +166,7 @@ class _Story:
         learner = self.learner = self._built()
         forked = next((event.step for event in self.logged if isinstance(event, RunForked)), None)
         self.keeper = Keeper(learner, self.folder.path, origin=forked)
-        known = pending(self.folder.path, self.logged, learner.adjusted)
+        known = pending(self.folder.path, self.logged, learner.progress.adjustments)
         yield from engine.train(learner, changes=Changes(known, self.control, since=self.replay.last_step))
 
     def _prepare(self) -> Iterator[Event]:
@@ -185,21 +182,9 @@ class _Story:
         yield StageStarted(stage=f"repeating steps {step + 1} to {until}" if until > step else beginning)
 
     def _built(self) -> Learner:
-        begin = self.begin
-        train, validation = self.preparation.examples(begin.plan)
-        learner = build(
-            self.preparation.own_backbone(begin.plan),
-            train,
-            validation,
-            begin.plan,
-            learnt=begin.state.learnt if begin.state else (),
-            metrics=user_metrics.resolve(self.preparation.metrics),
-            settings=Settings.read(self.folder.environment().get("settings")),
-        )
-        if begin.checkpoint is not None:
-            restore(learner, begin.checkpoint)
+        learner = learner_of(self.folder, self.preparation, self.begin.checkpoint)
         here = {"device": str(learner.device), "threads": torch.get_num_threads()}
-        learner.notes += self._differences(here)
+        learner.add_notes(self._differences(here))
         self.folder.note_environment(**here, settings=learner.settings.noted())
         return learner
 
@@ -236,7 +221,7 @@ def _beginning(folder: RunFolder, logged: list[Event]) -> tuple["_Beginning", li
         RunError: The run is complete, or it is a fork whose beginning is broken.
     """
     last = next((event for event in reversed(logged) if isinstance(event, (RunEnded, RunFailed))), None)
-    if isinstance(last, RunEnded) and last.reason not in (STOPPED,):
+    if isinstance(last, RunEnded) and last.reason not in (STOPPED_BY_USER,):
         raise RunError(f"{folder.name} is over at step {last.step}: {last.reason}", hint="run.fork(epochs=…) to go on")
     root = folder.path / "checkpoints"
     tidy(root)

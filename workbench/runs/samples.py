@@ -6,10 +6,10 @@ import pandas as pd
 import torch
 from datasets import Dataset
 
-from workbench.plan import choices
-from workbench.models import Backbone
 from workbench.data import Split
+from workbench.models import Backbone
 from workbench.models.generation import complete
+from workbench.plan import choices
 from workbench.tasks import TABLE
 
 WORDS = 8  # of a text that are given to a language model to go on from

@@ -8,37 +8,23 @@ run out touches its model.
 import asyncio
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, Protocol, Self
+from collections.abc import Generator, Iterator
+from typing import Any, Self
 
 from workbench.errors import PlanError, RunError, WorkbenchError
 from workbench.events import Event, RunEnded, RunFailed
+from workbench.events.run_state import STOPPED_BY_USER
 from workbench.models import freezing
 from workbench.runs.disk import control
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.fork import fork
 from workbench.runs.preparation import Preparation
-from workbench.runs.run import STOPPED, run
+from workbench.runs.run import run
 from workbench.session.record import Record
-from workbench.session.workers.follow import Story, follow
-from workbench.training import adjust
-
-
-class Home(Protocol):
-    """What a handle asks of the session it belongs to."""
-
-    def hear(self, run: "Run", event: Event) -> None:
-        """Let the run note an event, and pass it on to whoever watches."""
-
-    def begin(self, run: "Run", preparation: Preparation) -> None:
-        """Have the run carried out again, from where it broke off."""
-
-    def carry_out(self, folder: RunFolder, *, where: str | None, preparation: Preparation) -> "Run":
-        """Have the run of a folder that was made ready carried out."""
-
-    def employ(self, folder: RunFolder, preparation: Preparation) -> Callable[[], int | None]:
-        """Give the run to a worker process; return what tells how that process ended."""
+from workbench.session.slot import Slot
+from workbench.session.workers.follow import LogReader, follow
+from workbench.training import change
 
 
 class Run(Record):
@@ -54,25 +40,40 @@ class Run(Record):
         error: What broke the run off, if anything did.
     """
 
-    def __init__(self, folder: RunFolder, preparation: Preparation, *, where: str, session: Any) -> None:
+    def __init__(
+        self, folder: RunFolder, preparation: Preparation, slot: "Slot[Run]", *, where: str, session: Any = None
+    ) -> None:
         super().__init__(folder, preparation)
         self.where = where
         self.session = session
         self.error: Exception | None = None
-        self._home: Home = session
+        self._slot = slot
         self._control = Control(self.folder)
-        self._story = Story(folder)
+        self._log = LogReader(folder)
         self._thread = threading.Thread()
 
-    def carry_out(self) -> Self:
-        """Begin, or go on from where it broke off. A session does that; ask it by `start` or `resume`."""
+    def launch(self) -> Self:
+        """Show the run and execute it in the background. A session does that; ask it by `start`.
+
+        Raises:
+            RunError: What was given as an object can't be handed to another process, or the folder can't be written.
+        """
         if self.where == "process":
-            self._story.reopen()
-            self._control, self.state = Control(self.folder), "preparing"
-            return self._attend(follow(self._story, self._home.employ(self._store, self._preparation)))
-        for event in list(self._store.events())[len(self.events) :]:  # what somebody else carried out meanwhile
-            self._home.hear(self, event)
-        self.where, self.state, self._control = "kernel", "preparing", Control(self.folder)
+            self._slot.employer.ready(self._preparation.objects)
+        self._slot.choose(self.catch_up())
+        return self._execute()
+
+    def _execute(self) -> Self:
+        """Begin, or continue from the newest checkpoint."""
+        if self.where == "process":
+            self._log.state.reopen()
+            self._state.reopen()
+            self._control = Control(self.folder)
+            return self._attend(follow(self._log, self._slot.employer.employ(self._store, self._preparation.objects)))
+        for event in list(self._store.events())[len(self.events) :]:  # what another process has done meanwhile
+            self._slot.hear(self, event)
+        self._state.reopen()
+        self.where, self._control = "kernel", Control(self.folder)
         return self._attend(run(folder=self._store, preparation=self._preparation, control=self._control))
 
     def catch_up(self) -> Self:
@@ -81,18 +82,18 @@ class Run(Record):
         Raises:
             RunError: The log can't be read.
         """
-        for event in self._story.read():
+        for event in self._log.read():
             self.note(event)
         return self
 
     def follow(self) -> Self:
-        """Follow whatever carries the run out, from where `catch_up` left off. A session does that."""
-        return self._attend(follow(self._story))
+        """Follow whatever process executes the run, from where `catch_up` left off. A session does that."""
+        return self._attend(follow(self._log))
 
     @property
     def is_alive(self) -> bool:
         """Whether a living process or thread carries it out, however slow; told by its lock, not by the clock."""
-        return self._thread.is_alive() if self.where == "kernel" else self._store.is_carried
+        return self._thread.is_alive() if self.where == "kernel" else self._store.is_executed
 
     @property
     def wish(self) -> str | None:
@@ -119,18 +120,22 @@ class Run(Record):
             self._settle()
         if not self.is_over:
             return self._ask("resume")
-        ended = next((event for event in reversed(self.events) if isinstance(event, (RunEnded, RunFailed))), None)
-        if isinstance(ended, RunEnded) and ended.reason != STOPPED:
+        ended = self._state.ending
+        if isinstance(ended, RunEnded) and ended.reason != STOPPED_BY_USER:
             raise RunError(f"{self.name} is over: {ended.reason}", hint="run.fork(step, …) goes on from any step of it")
         self._settle()  # it has told of its end and may not be gone yet
-        if self.is_alive or self._store.is_carried:
+        if self.is_alive or self._store.is_executed:
             raise RunError(
                 f"{self.name} is being carried out by another process",
                 hint=f"attach({self.name!r}) to see and steer it",
             )
         self._preparation.check_objects(self.plan)
-        self._home.begin(self, self._preparation)
-        return self
+        with self._slot.turns:
+            self._slot.refuse_if_busy()
+            if self.where == "process":
+                self._slot.employer.ready(self._preparation.objects)
+            self._slot.choose(self)
+            return self._execute()
 
     def _settle(self) -> None:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
@@ -148,7 +153,7 @@ class Run(Record):
         """
         if self.is_over:
             raise PlanError(f"{self.name} is {self.state}; nothing of it can change", hint="run.fork(step, …)")
-        plan = adjust.check(self.plan, changes)
+        plan = change.check(self.plan, changes)
         if (backbone := self._preparation.current_backbone(self.plan)) is not None:
             freezing.resolve(backbone.blocks, plan.transfer)
         return self._ask("change", **{name: plan.flat()[name] for name in changes})
@@ -166,8 +171,10 @@ class Run(Record):
         """
         self._preparation.check_objects(self.plan)
         folder = fork(self._store, self._preparation, self.step if step is None else step, changes)
-        where = None if self.where == "elsewhere" else self.where
-        return self._home.carry_out(folder, preparation=self._preparation, where=where)
+        where = self.where
+        if where == "elsewhere":
+            where = self.session.where if self.session is not None else "kernel"
+        return Run(folder, self._preparation.snapshot(), self._slot, where=where, session=self.session).launch()
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait for the end, at most `timeout` seconds.
@@ -227,13 +234,13 @@ class Run(Record):
     def _live(self, story: Iterator[Event]) -> None:
         try:
             for event in story:
-                self._home.hear(self, event)
+                self._slot.hear(self, event)
         except Exception as error:
             self.error = error
             traceback.clear_frames(error.__traceback__)  # they hold the model and its optimizer
         finally:
             if not self.is_over:
-                self._home.hear(self, self._failure())
+                self._slot.hear(self, self._failure())
             self._preparation.forget("backbone", "examples")
 
     def _failure(self) -> RunFailed:

@@ -1,6 +1,6 @@
 """What a run folder and its events tell of a run, whoever carries it out: its numbers, its models, what it came from.
 
-Reads only; the handle that can also steer the run is in kernel.py.
+Reads only; the handle that can also steer the run is in handle.py.
 """
 
 import re
@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 
 from workbench.errors import RunError, WorkbenchError, nearest
-from workbench.events import CheckpointSaved, EvaluationEnded, Event, ModelSaved, PlanAdjusted, RunForked
+from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked
 from workbench.events.pace import Pace
+from workbench.events.run_state import RunState
 from workbench.models import Backbone, generation
 from workbench.plan.choices import Plan
 from workbench.runs.checkpoints import at, put_into
-from workbench.runs.disk.run_folder import LIVE, RunFolder, state_after
+from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import plain
 from workbench.runs.moment import Moment, Progress
 from workbench.runs.preparation import Preparation
@@ -33,23 +34,22 @@ class Record:
     Attributes:
         plan: What is carried out; changes made on the way are in it once they hold.
         folder: The run folder on disk.
-        state: preparing | running | paused | stopped | completed | failed
         events: Every event so far.
     """
 
     def __init__(self, folder: RunFolder, preparation: Preparation) -> None:
         self.plan = folder.plan()
         self.folder: Path = folder.path
-        self.state = "preparing"
         self.events: list[Event] = []
-        self._store, self._preparation, self._pace = folder, preparation, Pace()
+        self._store, self._preparation = folder, preparation
+        self._state, self._pace = RunState(), Pace()
         self._since = time.time()
 
     def note(self, event: Event) -> None:
         """Take one event in."""
         self.events.append(event)
         self._pace.note(event)
-        self.state = state_after(event, self.state)
+        self._state.note(event)
         if isinstance(event, PlanAdjusted):
             self.plan = self.plan.change(**event.after)
 
@@ -64,7 +64,12 @@ class Record:
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come of it."""
-        return self.state not in LIVE
+        return self._state.is_over
+
+    @property
+    def state(self) -> str:
+        """The phase of the run: preparing | running | paused | completed | stopped | failed."""
+        return self._state.phase
 
     @property
     def step(self) -> int:
@@ -94,7 +99,7 @@ class Record:
     @property
     def saved_model(self) -> ModelSaved | None:
         """The model that was last written as plain transformers reads it, if any was."""
-        return next((event for event in reversed(self.events) if isinstance(event, ModelSaved)), None)
+        return self._state.model
 
     @property
     def load_line(self) -> str | None:
@@ -108,24 +113,19 @@ class Record:
     @property
     def parent(self) -> str | None:
         """The name of the run that this one was forked from, if it was."""
-        return self._fork.parent if self._fork else None
+        return self._state.parent.parent if self._state.parent else None
 
     @property
     def differences(self) -> dict[str, tuple[Any, Any]]:
         """How the plan differs from the parent's: field -> (there, here); None stands for a parent that is gone."""
-        if (fork := self._fork) is None:
+        if (fork := self._state.parent) is None:
             return {}
-        mine = self.plan.change(**{name: value for name, value in fork.changes.items() if not self._was_changed(name)})
+        mine = self.plan.change(
+            **{name: value for name, value in fork.changes.items() if name not in self._state.changed}
+        )
         if (theirs := _final_plan(self.folder.parent, fork.parent)) is None:
             return {name: (None, mine.flat()[name]) for name in fork.changes}
         return theirs.differences(mine)
-
-    @property
-    def _fork(self) -> RunForked | None:
-        return next((event for event in self.events[:1] if isinstance(event, RunForked)), None)
-
-    def _was_changed(self, name: str) -> bool:
-        return any(isinstance(event, PlanAdjusted) and name in event.after for event in self.events)
 
     def model(self, which: str = "best") -> Any:
         """Return the model as it was at its "best" evaluation, at the "last" step kept, or as the "backbone".
@@ -188,12 +188,8 @@ class Record:
             raise RunError(f"which is {which!r}", hint=nearest(which, MOMENTS))
         if which == "backbone":
             return 0
-        measured = [
-            event for event in self.events if isinstance(event, EvaluationEnded) and event.split == "validation"
-        ]
-        best = [event.step for event in measured if event.best]
-        if which == "best" and (best or self._fork is None):
-            return best[-1] if best else 0
+        if which == "best" and (self._state.best_step is not None or self._state.parent is None):
+            return self._state.best_step or 0
         kept = [event.step for event in self.events if isinstance(event, CheckpointSaved | RunForked)]
         return max(kept, default=0)
 
@@ -212,9 +208,7 @@ def _final_plan(root: Path, name: str) -> Plan | None:
         return None
     folder = RunFolder(root / name)
     try:
-        plan = folder.plan()
-        for event in folder.events():
-            plan = plan.change(**event.after) if isinstance(event, PlanAdjusted) else plan
+        plan = folder.plan().change(**RunState(folder.events()).changed)
     except WorkbenchError:
         return None
     return plan

@@ -12,20 +12,21 @@ from typing import Any
 
 from workbench.data import Split
 from workbench.errors import RunError, nearest
-from workbench.events import Event, PlanChanged, RunChosen, RunEnded, RunFailed
+from workbench.events import Event, PlanChanged, RunEnded, RunFailed, run_state
 from workbench.events.bus import Bus
 from workbench.models import Backbone
 from workbench.models.from_object import pinned
-from workbench.plan.choices import SECTION_OF, Plan
+from workbench.plan.choices import FIELDS, Plan
+from workbench.plan.fields import touched_by
 from workbench.runs.disk import process, run_folder
 from workbench.runs.disk.run_folder import RunFolder, Summary
 from workbench.runs.preparation import Preparation
 from workbench.session.handle import Run
 from workbench.session.loader import Loader
-from workbench.session.workers.employer import Employer
+from workbench.session.slot import Slot
 
 PLACES = ("kernel", "process")  # where a run can be carried out
-UNFINISHED = (*run_folder.LIVE, "died", "failed", "stopped")
+UNFINISHED = (*run_state.UNFINISHED, "died", "failed", "stopped")
 
 
 class Session:
@@ -40,8 +41,7 @@ class Session:
         runs: Folder under which run folders are made.
 
     Attributes:
-        bus: Tells of changes of the plan, of what was loaded, and everything of `run`.
-        runs: Every run that this session started or attached to; the last one is `run`.
+        bus: Publishes changes of the plan, what was loaded, and every event of `run`.
 
     Examples:
         >>> session = Session()  # doctest: +SKIP
@@ -60,17 +60,16 @@ class Session:
         runs: Path | str = "runs",
     ) -> None:
         self.bus = Bus()
-        self.runs: list[Run] = []
+        self._slot: Slot[Run] = Slot(self.bus)
         self._root = Path(runs)
         model, preprocessor = pinned(model, preprocessor)
         self._preparation = Preparation(table, model=model, preprocessor=preprocessor, metrics=tuple(metrics))
         self._plan = self._preparation.stamped(plan or Plan())
         self._lock = threading.Lock()
-        self._turns = threading.RLock()  # one run is chosen at a time, and nothing of another is told from then on
-        self._employer = Employer()
-        weakref.finalize(self, self._employer.dismiss)
+        weakref.finalize(self, self._slot.employer.dismiss)
         self._where = "kernel"
         self._loader = Loader(self._preparation, lambda: self._plan, self.bus.publish)
+        self.bus.subscribe(self._after)
 
     @property
     def plan(self) -> Plan:
@@ -80,7 +79,12 @@ class Session:
     @property
     def run(self) -> Run | None:
         """The run that was started, attached to or taken up last."""
-        return self.runs[-1] if self.runs else None
+        return self._slot.current
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run that this session started or attached to; the last one is `run`."""
+        return list(self._slot.runs)
 
     @property
     def where(self) -> str:
@@ -116,7 +120,7 @@ class Session:
             before, self._plan = self._plan, self._plan.change(**changes)
         if changed := tuple(before.differences(self._plan)):
             self.bus.publish(PlanChanged(fields=changed))
-        if any(SECTION_OF[name] in ("baseline", "data") or name == "seed" for name in changed):
+        if any({"rows", "model", "examples"} & {*touched_by(FIELDS[name])} for name in changed):
             self._keep_warm()
             if self._loader.was_asked:
                 self.prepare()
@@ -138,24 +142,12 @@ class Session:
                 object can't be handed to another process.
         """
         place = _known_place(where or self._where)
-        with self._turns:
-            self._refuse_if_busy()
+        with self._slot.turns:
+            self._slot.refuse_if_busy()
             if place == "process":
-                self._employer.ready(self._preparation.objects)  # before there is a folder
-            return self.carry_out(RunFolder.create(self._plan, self._root), where=place)
-
-    def carry_out(self, folder: RunFolder, *, where: str | None = None, preparation: Preparation | None = None) -> Run:
-        """Carry out the run of a folder that was made ready, and return the handle on it at once.
-
-        Raises:
-            RunError: As `start`.
-        """
-        known, place = preparation or self._preparation, _known_place(where or self._where)
-        if place == "process":
-            self._employer.ready(known.objects)
-        run = Run(folder, known.snapshot(), where=place, session=self)
-        self._choose(run.catch_up())
-        return run.carry_out()
+                self._slot.employer.ready(self._preparation.objects)  # before there is a folder
+            folder = RunFolder.create(self._plan, self._root)
+            return Run(folder, self._preparation.snapshot(), self._slot, where=place, session=self).launch()
 
     def attach(self, name: str = "last", *, table: Any = None, model: Any = None, preprocessor: Any = None) -> Run:
         """Return the handle on a run that another notebook or program started, live or over.
@@ -172,14 +164,14 @@ class Session:
         folder = run_folder.find(name, self._root)
         own = next((run for run in self.runs if run.folder.resolve() == folder.path.resolve()), None)
         if own is not None and not own.is_over:
-            self._choose(own)
+            self._slot.choose(own)
             return own
         preparation = self._preparation.snapshot()
         if any(thing is not None for thing in (table, model, preprocessor)):
             preparation = self._preparation.with_objects(table, *pinned(model, preprocessor))
         where = "elsewhere" if process.noted(folder.path) is None else "process"
-        run = Run(folder, preparation, where=where, session=self)
-        self._choose(run.catch_up(), instead_of=own)
+        run = Run(folder, preparation, self._slot, where=where, session=self)
+        self._slot.choose(run.catch_up(), instead_of=own)
         return run.follow()
 
     def unfinished(self) -> list[Summary]:
@@ -187,51 +179,19 @@ class Session:
         mine = {run.name for run in self.runs if not run.is_over}
         return [row for row in run_folder.list_runs(self._root) if row.state in UNFINISHED and row.name not in mine]
 
-    def hear(self, run: Run, event: Event) -> None:
-        """Let a run note an event, and tell it on the bus if that is the run the session shows."""
-        with self._turns:
-            run.note(event)
-            if self.run is run:
-                self.bus.publish(event)
-        if isinstance(event, (RunEnded, RunFailed)):
+    def _after(self, event: Event) -> None:
+        if isinstance(event, RunEnded | RunFailed):
             self._keep_warm()
-
-    def begin(self, run: Run, preparation: Preparation) -> None:
-        """Have a run of this session carried out again, from where it broke off.
-
-        Raises:
-            RunError: As `start`.
-        """
-        with self._turns:
-            self._refuse_if_busy()
-            if run.where == "process":
-                self._employer.ready(preparation.objects)
-            self._choose(run)
-            run.carry_out()
-
-    def employ(self, folder: RunFolder, preparation: Preparation) -> Callable[[], int | None]:
-        """Give the run in `folder` to a worker process; return what tells how that process ended."""
-        return self._employer.employ(folder, preparation.objects)
-
-    def _refuse_if_busy(self) -> None:
-        if self.run is not None and not self.run.is_over:
-            raise RunError(f"{self.run.name} is still {self.run.state}", hint="stop it first, or use a Session more")
-
-    def _choose(self, run: Run, *, instead_of: Run | None = None) -> None:
-        """Show this run from now on; all it has told so far is told again, so that panels show it whole."""
-        with self._turns:
-            if self.run is not run:
-                self.runs = [other for other in self.runs if other not in (run, instead_of)] + [run]
-                for event in (RunChosen(name=run.name), *run.events):
-                    self.bus.publish(event)
 
     def _keep_warm(self) -> None:
         """Have a worker ready for the next run in a process of its own, if that is where it will be."""
         if self._where != "process":
-            self._employer.dismiss()
+            self._slot.employer.dismiss()
         elif self.run is None or self.run.is_over:
             wanted = lambda: (self._plan.anchored(), self._preparation.objects)  # noqa: E731 - as it is once it is asked for
-            threading.Thread(target=self._employer.warm, args=(wanted,), name="workbench-warmer", daemon=True).start()
+            threading.Thread(
+                target=self._slot.employer.warm, args=(wanted,), name="workbench-warmer", daemon=True
+            ).start()
 
 
 def _known_place(place: str) -> str:

@@ -21,9 +21,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_flatten, tree_map
 
+from workbench.events import Event
 from workbench.models.blocks import Block
 from workbench.seeding import seeded
 from workbench.speed.prefix_cache.prove_cut import is_close, slopes
+from workbench.speed.prefix_cache.rows import KEPT
+from workbench.tasks.examples import Batch
+from workbench.training.learner import Learner
+from workbench.training.shortcut import Shortcut
 
 Run = Callable[[], Tensor]  # runs the model on a real batch and returns its logits
 Given = tuple[tuple[Any, ...], dict[str, Any]]  # arguments of a call
@@ -46,6 +51,48 @@ class Narrowing:
         """Let the modules see the first place only within the block."""
         with _narrowed(model, self.paths):
             yield
+
+
+class FirstToken(Shortcut):
+    """Computes only the first position of the last block where the model reads no other.
+
+    Attributes:
+        narrowing: What of the last block is narrowed; None where nothing is, or as long as that is not known.
+    """
+
+    def __init__(self) -> None:
+        self.narrowing: Narrowing | None = None
+        self._is_known = False
+
+    def prepare(self, learner: Learner, splits: Sequence[str]) -> Iterator[Event]:
+        """Find out once what can be narrowed, with padding and without."""
+        if not self._is_known:
+            self.narrowing, self._is_known = _found_in(learner), True
+        yield from ()
+
+    @contextlib.contextmanager
+    def running(self, learner: Learner, batch: Batch) -> Iterator[Batch]:
+        """Narrow the last block while the model runs, unless no block runs: a cached head needs no inputs."""
+        if self.narrowing is None or not batch.keys() - {"labels", KEPT}:
+            yield batch
+            return
+        with self.narrowing.applied(learner.model):
+            yield batch
+
+
+def _found_in(learner: Learner) -> Narrowing | None:
+    if not learner.task.names_classes:
+        return None
+    model, train = learner.model.eval(), learner.train
+    lengths = train.lengths
+    short = min(range(len(train)), key=lengths.__getitem__)
+    longer = min(range(len(train)), key=lambda index: (lengths[index] == lengths[short], lengths[index]))
+    made = [learner.settings.moved(train.padded(few), learner.device) for few in ([short, longer], [longer])]
+    try:
+        runs = [lambda batch=batch: learner.task.score(model, batch)[0] for batch in made]
+        return find(model, learner.backbone.blocks, runs)
+    except Exception:  # a stranger's model may do anything when it is looked at, and can train as usual
+        return None
 
 
 @dataclass(frozen=True)

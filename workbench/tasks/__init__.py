@@ -1,6 +1,7 @@
-"""What differs between kinds of task: how rows become tensors, and which logits answer which targets.
+"""The kinds of task: how rows become tensors, and how logits are compared with targets.
 
-One file a task, one line in TABLE. The engine knows none of them: it asks for nats and their targets.
+Each task is one file and one line in TABLE. The engine knows none of them: it asks a task for the summed loss of a
+batch and the number of its targets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,31 +21,31 @@ from workbench.tasks.text_classification import TextClassification
 
 
 class Task(Protocol):
-    """A kind of task, without state."""
+    """A kind of task. It has no state."""
 
-    evaluation_rows: int  # as many validation examples as take about a second on a laptop
+    evaluation_rows: int  # default number of validation examples; they take about a second on a laptop
 
-    names_classes: bool  # whether its metrics compare predicted with true class ids
+    names_classes: bool  # whether its metrics compare predicted class ids with true ones
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
-        """Turn rows into examples that the model takes."""
+        """Convert rows into examples that the model accepts."""
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return logits (targets, classes) and the class ids they should have named (targets,)."""
+        """Return the logits (targets, classes) and the true class ids (targets,)."""
 
     def nats(self, model: Module, batch: Batch) -> tuple[Tensor, int]:
-        """Return the cross-entropy summed over the targets, a scalar in nats to go backward from, and their number."""
+        """Return the cross-entropy summed over the targets, a scalar in nats with a gradient, and the target count."""
 
     def pack(self, examples: Examples, model: Module) -> Examples:
-        """Return the examples in the layout that wastes least in training, if the model reads it as the plain one."""
+        """Return examples that pack their training batches if task and model support it, else the same examples."""
 
     def metrics(self, loss: float, predictions: Sequence[int], references: Sequence[int]) -> Mapping[str, float]:
-        """Return what people read, from the loss in nats per target and the predicted and true class ids."""
+        """Return the metrics that are shown, from the loss in nats per target and the predicted and true class ids."""
 
     def trivial(self, train: Examples, validation: Examples, config: Any) -> Mapping[str, float]:
-        """Return the metrics of the best guess that looks at no input."""
+        """Return the metrics of the best baseline that ignores its input."""
 
-    trivial_name: str  # what `trivial` does, in words
+    trivial_name: str  # description of the `trivial` baseline, shown with its metrics
 
 
 TABLE: dict[choices.Task, Task] = {

@@ -1,4 +1,4 @@
-"""What text and image classification share: one target a row, accuracy and F1, the majority class as the floor."""
+"""What text and image classification share: one target per row, accuracy and F1, and the majority-class baseline."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,23 +15,23 @@ from workbench.tasks.metrics import classification_metrics
 
 
 class Classification:
-    """One class id a row."""
+    """Prediction of one class id per row."""
 
     names_classes = True
     trivial_name = "always the most frequent class"
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return logits (targets, classes) and class ids (targets,); a row labelled IGNORED is no target."""
+        """Return logits (targets, classes) and class ids (targets,); rows labelled IGNORED are left out."""
         inputs = {name: value for name, value in batch.items() if name != "labels"}
-        return counted(output_layer.run(model, inputs), batch["labels"])
+        return select_targets(output_layer.run(model, inputs), batch["labels"])
 
     def nats(self, model: Module, batch: Batch) -> tuple[Tensor, int]:
-        """Return the summed nats of the targets, and how many there are."""
+        """Return the cross-entropy summed over the targets, in nats, and the target count."""
         logits, truth = self.score(model, batch)
         return cross_entropy.summed(logits, truth), len(truth)
 
     def pack(self, examples: Examples, model: Module) -> Examples:
-        """Return the examples: a row that is answered as a whole keeps a row of the batch to itself."""
+        """Return the examples unchanged: a model that classifies whole rows can't read packed ones."""
         return examples
 
     def metrics(self, loss: float, predictions: Sequence[int], references: Sequence[int]) -> Mapping[str, float]:
@@ -39,20 +39,22 @@ class Classification:
         return {"loss": loss, **classification_metrics(predictions, references)}
 
     def trivial(self, train: Examples, validation: Examples, config: Any) -> Mapping[str, float]:
-        """Return the metrics of naming the majority class; its loss is that of the class shares in training.
+        """Return the metrics of always predicting the majority class of the training rows.
 
-        Shares are smoothed by one row a class, so that a class that training lacks costs finite nats.
+        The loss is that of predicting the class frequencies in training. One row is added to each class, so that the
+        loss is finite for a class that is missing in training.
         """
         counts, classes = Counter(train.labels), config.num_labels
-        shares = torch.tensor([counts[label] + 1.0 for label in range(classes)], dtype=torch.float64).log()
+        log_counts = torch.tensor([counts[label] + 1.0 for label in range(classes)], dtype=torch.float64).log()
         references = [label for label in validation.labels if label != IGNORED]
-        loss = F.nll_loss((shares - shares.logsumexp(0)).expand(len(references), -1), torch.tensor(references)).item()
+        log_shares = log_counts - log_counts.logsumexp(0)  # (classes,)
+        loss = F.nll_loss(log_shares.expand(len(references), -1), torch.tensor(references)).item()
         majority = max(range(classes), key=lambda label: (counts[label], -label))
         return self.metrics(loss, [majority] * len(references), references)
 
 
-def labelled(labels: Sequence[int]) -> tuple[list[int], tuple[str, ...]]:
-    """Return the rows that have a label, and a note that counts those marked as having none (IGNORED)."""
+def rows_with_label(labels: Sequence[int]) -> tuple[list[int], tuple[str, ...]]:
+    """Return the indices of the rows that have a label, and a note with the number of rows that have none (IGNORED)."""
     kept = [row for row, label in enumerate(labels) if label != IGNORED]
     if not (lost := len(labels) - len(kept)):
         return kept, ()
@@ -60,9 +62,9 @@ def labelled(labels: Sequence[int]) -> tuple[list[int], tuple[str, ...]]:
     return kept, (f"{lost:,} of {len(labels):,} rows {verb} left out: marked {IGNORED}",)
 
 
-def counted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits and labels of the places that are targets."""
+def select_targets(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits and labels whose label is not IGNORED."""
     is_target = labels != IGNORED
-    if is_target.all():  # to choose costs as much as a head
+    if is_target.all():  # indexing would cost as much as the head itself
         return logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
     return logits[is_target], labels[is_target]

@@ -1,6 +1,6 @@
-"""Image in, one class out. Images are decoded, resized and normalised batch by batch.
+"""Image classification: one class per image. Images are decoded, resized and normalised batch by batch.
 
-Kept decoded, 500 photos of 12 megapixels would take 18 GB, and 2,000 small images at 224 pixels 1.2 GB.
+Decoded images would not fit in memory: 500 photos of 12 megapixels take 18 GB, and 2,000 images of 224 pixels 1.2 GB.
 """
 
 import functools
@@ -20,7 +20,7 @@ from workbench.errors import PlanError
 from workbench.models import Backbone
 from workbench.plan import choices
 from workbench.tasks import output_layer
-from workbench.tasks.classification import Classification, counted, labelled
+from workbench.tasks.classification import Classification, rows_with_label, select_targets
 from workbench.tasks.examples import Batch, Examples
 
 
@@ -30,13 +30,13 @@ class ImageClassification(Classification):
     evaluation_rows = 100
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
-        """Keep the numbers of the rows; pixels are made when a batch is.
+        """Keep only the row numbers; the pixels are computed when a batch is requested.
 
         Raises:
-            PlanError: The backbone can't take images of the size asked for.
+            PlanError: The backbone does not accept images of the requested size.
         """
         classes = list(rows["label"])
-        kept, notes = labelled(classes)
+        kept, notes = rows_with_label(classes)
         items = [(row, classes[row]) for row in kept]
         processor, side = backbone.preprocessor, choice.image_size
 
@@ -47,7 +47,7 @@ class ImageClassification(Classification):
                 "labels": torch.tensor([label for _, label in items]),
             }
 
-        form = functools.cache(lambda: tuple(collate(items[:1])["pixel_values"].shape[1:]))  # that of every image
+        image_shape = functools.cache(lambda: tuple(collate(items[:1])["pixel_values"].shape[1:]))  # the same for all
         examples = Examples(
             items,
             [1] * len(items),
@@ -55,50 +55,53 @@ class ImageClassification(Classification):
             collate,
             notes,
             kept,
-            outline=lambda items: _blank(items, form()),
-            content=_Content(rows, processor, side),
+            outline=lambda items: _blank(items, image_shape()),
+            content=_ContentHash(rows, processor, side),
         )
         if side is not None and len(examples):
             self._try(backbone.model, examples, side)
         return examples
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return logits (targets, classes) and class ids (targets,); position tables are stretched to other sizes."""
-        stretch = {}
+        """Return logits (targets, classes) and class ids (targets,).
+
+        Position embeddings are interpolated if the images have another size than the model was trained with.
+        """
+        options = {}
         if "interpolate_pos_encoding" in output_layer.accepted(type(model).forward):
-            stretch["interpolate_pos_encoding"] = batch["pixel_values"].shape[-1] != _trained_size(model)
-        return counted(model(pixel_values=batch["pixel_values"], **stretch).logits, batch["labels"])
+            options["interpolate_pos_encoding"] = batch["pixel_values"].shape[-1] != _trained_size(model)
+        return select_targets(model(pixel_values=batch["pixel_values"], **options).logits, batch["labels"])
 
     def _try(self, model: Module, examples: Examples, side: int) -> None:
-        model.eval()  # as it was loaded: in training mode one image would move a norm's statistics, or be refused
+        model.eval()  # in training mode a single image would change batch norm statistics, or raise an error
         try:
             with torch.no_grad():
                 self.score(model, examples.batch([0]))
-        except Exception as error:  # whatever a model raises at a size it was not made for
+        except Exception as error:  # a model may raise anything at a size that it does not support
             raise PlanError(
-                f"image_size is {side}, which this backbone can't take: {error}",
-                hint=f"image_size={_trained_size(model) or 224}, or None for the backbone's own",
+                f"image_size is {side}, which this backbone does not accept: {error}",
+                hint=f"image_size={_trained_size(model) or 224}, or None for the size of its training",
             ) from error
 
 
 def pixels(images: Sequence[Image], processor: Any, side: int | None) -> Tensor:
-    """Return normalised pixels (batch, 3, height, width): the processor's own size, or `side` × `side`."""
-    ready = {}
+    """Return normalised pixels (batch, 3, height, width) at `side` × `side`, or at the processor's size if None."""
+    options = {}
     if side is not None:
         images = [image.resize((side, side), Resampling.BICUBIC) for image in images]
-        ready = {"do_resize": False, "do_center_crop": False}
-    values: Tensor = processor(images=list(images), return_tensors="pt", **ready)["pixel_values"]
+        options = {"do_resize": False, "do_center_crop": False}
+    values: Tensor = processor(images=list(images), return_tensors="pt", **options)["pixel_values"]
     return values
 
 
-def _blank(items: Sequence[tuple[int, int]], form: tuple[int, ...]) -> Batch:
-    """Return the batch of these rows without their pixels: one black one, seen everywhere."""
+def _blank(items: Sequence[tuple[int, int]], image_shape: tuple[int, ...]) -> Batch:
+    """Return the batch of these rows with zeros for pixels; they are one number, expanded without taking memory."""
     labels = torch.tensor([label for _, label in items])
-    return {"pixel_values": torch.zeros(()).expand(len(items), *form), "labels": labels}
+    return {"pixel_values": torch.zeros(()).expand(len(items), *image_shape), "labels": labels}
 
 
-class _Content:
-    """Hashes what a row's pixels are made from: the file it came in, and the preprocessing."""
+class _ContentHash:
+    """Hashes what the pixels of a row are computed from: the image file and the preprocessing."""
 
     def __init__(self, rows: Dataset, processor: Any, side: int | None) -> None:
         self._rows = rows.with_format("arrow")

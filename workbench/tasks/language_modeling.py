@@ -1,13 +1,15 @@
 """Next-token prediction over windows of documents: a sliding window in which each token is scored once.
 
-A window repeats the last `window_overlap` tokens of the one before, to be read and not to be scored again, so that
-every token but a document's first is a target exactly once, whatever the overlap. The default of one token is the
-rule of the evaluation harnesses that leaderboards use: the shortest overlap that loses no target, and each token is
-paid for once. The first words of a window are then guessed from little, so perplexity comes out above what the model
-would reach with the whole text before it; an overlap of half of `max_length` (a "stride" of the other half) is the
-other custom, twice the work and closer to the truth. Training and validation always use the same.
+A window repeats the last `window_overlap` tokens of the previous one. The model reads them again, but they are not
+scored again. So every token except the first one of a document is a target exactly once, for any overlap.
 
-Windows are padded, or laid end to end where that is shorter (packing.py); either way each is blind to the others.
+The default overlap is one token, as in the evaluation harnesses of leaderboards: it is the shortest overlap that loses
+no target, and it repeats almost no work. The first tokens of a window are then predicted from a short context, so
+perplexity is higher than with the whole text as context. The other common choice is an overlap of half of `max_length`
+(a stride of half a window). It costs twice the work and is closer to the perplexity with the whole context. Training
+and validation always use the same overlap.
+
+Windows are padded, or packed into shared rows where that is shorter (packing.py). Attention never crosses windows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,19 +33,19 @@ class LanguageModeling:
     """Causal language modeling."""
 
     evaluation_rows = 24
-    names_classes = False  # an argmax over the vocabulary at each place would be thrown away
-    trivial_name = "token frequencies, whatever came before"
+    names_classes = False  # no metric uses the argmax over the vocabulary
+    trivial_name = "token frequencies without context"
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
         """Tokenize each document and cut it into windows of at most `choice.max_length` tokens.
 
         Raises:
-            PlanError: The overlap leaves a window no token of its own.
+            PlanError: The overlap is as long as a window, so that a window has no new token.
         """
         tokenizer, overlap = backbone.preprocessor, choice.window_overlap
         limit = _checked(longest_input(backbone, choice.max_length), overlap)
         texts = list(rows["text"])
-        # verbose=False: a document longer than the model's positions is what windows are for, no reason to warn
+        # verbose=False: no warning about documents longer than the model's positions, since windows cut them
         documents = tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"] if texts else []
         found = [(window, row) for row, ids in enumerate(documents) for window in windows(ids, limit, overlap)]
         items = [(torch.tensor(window), first) for (window, first), _ in found]
@@ -51,25 +53,28 @@ class LanguageModeling:
 
         def collate(items: Sequence[Window]) -> Batch:
             batch = text_batch([ids for ids, _ in items], tokenizer)
-            return {**batch, "labels": following(batch["input_ids"], items)}
+            return {**batch, "labels": next_token_labels(batch["input_ids"], items)}
 
         notes = _too_short(sum(len(ids) < 2 for ids in documents))
         return Examples(items, [len(ids) for ids, _ in items], labels, collate, notes, [row for _, row in found])
 
     def pack(self, examples: Examples, model: Module) -> Examples:
-        """Return examples whose batches lay windows end to end where that is shorter and this model can read them."""
+        """Return examples that pack windows into shared rows, if that is shorter and the model can read packed rows."""
         return packing.packed(examples, model)
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the logits (targets, vocabulary) of each next token, and those tokens (targets,)."""
+        """Return the logits (targets, vocabulary) at the targets, and the true next tokens (targets,)."""
         is_target = batch["labels"] != IGNORED
         return output_layer.logits(model, _inputs(batch), is_target), batch["labels"][is_target]
 
     def nats(self, model: Module, batch: Batch) -> tuple[Tensor, int]:
-        """Return the summed nats of each next token, and how many there are; never all logits at once if avoidable."""
+        """Return the summed loss of the next tokens in nats, and the target count.
+
+        The logits of all targets never exist at once, unless the model changes the output of its output layer.
+        """
         is_target = batch["labels"] != IGNORED
         truth = batch["labels"][is_target]
-        if (found := output_layer.entering(model, _inputs(batch), is_target)) is None:
+        if (found := output_layer.hidden_at_targets(model, _inputs(batch), is_target)) is None:
             return cross_entropy.summed(output_layer.logits(model, _inputs(batch), is_target), truth), len(truth)
         hidden, layer = found
         return cross_entropy.of_layer(hidden, layer.weight, layer.bias, truth), len(truth)
@@ -79,27 +84,30 @@ class LanguageModeling:
         return {"loss": loss, "perplexity": perplexity(loss)}
 
     def trivial(self, train: Examples, validation: Examples, config: Any) -> Mapping[str, float]:
-        """Return loss and perplexity of the training tokens' frequencies, smoothed by one count a word."""
+        """Return loss and perplexity of predicting the token frequencies in training, smoothed by one count each."""
         vocabulary = config.get_text_config().vocab_size
         counts = torch.bincount(_targets(train), minlength=vocabulary).double() + 1.0  # (vocabulary,)
         loss = -(counts / counts.sum()).log()[_targets(validation)].mean().item()
         return self.metrics(loss, (), ())
 
 
-def following(input_ids: Tensor, items: Sequence[Window]) -> Tensor:
-    """Return the label of each place: the token that comes next, or IGNORED if that is none of the window's targets.
+def next_token_labels(input_ids: Tensor, items: Sequence[Window]) -> Tensor:
+    """Return the label of each position: the next token, or IGNORED if that token is not a target of the window.
 
     Args:
-        input_ids: One window a row, padded on the right.  # (batch, time)
-        items: Those windows.
+        input_ids: One window per row, padded on the right.  # (batch, time)
+        items: The windows of these rows.
     """
     length, first = torch.tensor([(len(ids), first) for ids, first in items]).T.unsqueeze(-1)  # (batch, 1) each
-    place = torch.arange(1, input_ids.shape[1] + 1)  # of the token that comes next
-    return input_ids.roll(-1, 1).where((first <= place) & (place < length), IGNORED)
+    position = torch.arange(1, input_ids.shape[1] + 1)  # of the next token
+    return input_ids.roll(-1, 1).where((first <= position) & (position < length), IGNORED)
 
 
 def windows(document: Sequence[int], limit: int, overlap: int = 1) -> list[tuple[list[int], int]]:
-    """Cut a document into windows of at most `limit` tokens in which every token but the first is a target once.
+    """Cut a document into windows of at most `limit` tokens; every token but the document's first is a target once.
+
+    Returns:
+        For each window its token ids, and the index of its first target.
 
     Examples:
         >>> windows([1, 2, 3, 4, 5], 3)
@@ -114,7 +122,7 @@ def windows(document: Sequence[int], limit: int, overlap: int = 1) -> list[tuple
 
 def _checked(limit: int, overlap: int) -> int:
     if overlap >= limit:
-        what = f"window_overlap is {overlap:,} tokens and a window has {limit:,}; expected fewer, or no token is new"
+        what = f"window_overlap is {overlap:,} tokens and a window has {limit:,}; expected an overlap below that"
         raise PlanError(what, hint=f"window_overlap={limit // 2}")
     return limit
 

@@ -1,12 +1,13 @@
-"""Runs a causal language model so that its output layer sees the places that are targets, and no others.
+"""Runs a causal language model so that its output layer computes logits only at positions that are targets.
 
-Most of the work and memory of a small language model with 49,000 words is that layer. Where the model's logits are
-just what a plain linear layer gives, the layer isn't run at all: what would enter it is handed out, for
-`nats.of_layer`. Where the model does something to its logits afterwards (Gemma 2 caps them, Cohere and Granite scale
-them), it does so to the targets' logits. Which of the two it is, the model shows when it is run.
+In a small language model with a vocabulary of 49,000, this layer takes most of the time and memory. If the model
+returns the output of a plain linear layer unchanged, the layer does not run at all: `hidden_at_targets` returns its
+inputs, for `cross_entropy.of_layer`. Some models change their logits afterwards (Gemma 2 caps them, Cohere and Granite
+scale them); for those, `logits` computes the logits at the targets only. A run of the model shows which case applies.
 
-Within a call, and for its thread, the layer's forward is replaced; it is put back whatever happens. Left out:
-encoder-decoders, and layers that no `get_output_embeddings` tells of: there every place gets its logits.
+During a call the forward of the layer is replaced, for the calling thread only; it is restored even after an error.
+
+Left out: encoder-decoders, and models whose `get_output_embeddings` returns nothing. They compute all logits.
 """
 
 import functools
@@ -22,29 +23,36 @@ from torch import Tensor, nn
 
 Forward = Callable[[Tensor], Tensor]
 
-_FINISHING: "WeakSet[nn.Module]" = WeakSet()  # models known to do something to what their output layer gives
+_CHANGES_LOGITS: "WeakSet[nn.Module]" = WeakSet()  # models known to change the output of their output layer
 
 
-def entering(model: nn.Module, inputs: Mapping[str, Tensor], is_target: Tensor) -> tuple[Tensor, nn.Linear] | None:
-    """Return what would enter the output layer at the targets, and that layer; None if more than it makes the logits.
+def hidden_at_targets(
+    model: nn.Module, inputs: Mapping[str, Tensor], is_target: Tensor
+) -> tuple[Tensor, nn.Linear] | None:
+    """Return the inputs of the output layer at the targets, and the layer; None if its output is not the logits.
 
-    To find out the latter costs one run of the model, after which generators stand where they stood before.
+    The first call for a model of the latter kind costs one run of it. The random generators are restored after it.
 
     Args:
         model: A causal language model.
-        inputs: What its forward takes.
-        is_target: Which places are targets.  # (batch, time)
+        inputs: Arguments of its forward.
+        is_target: True at the positions that are targets.  # (batch, time)
 
     Returns:
-        The hidden states in the order of the places (targets, width), and the layer.
+        The hidden states in the order of the targets (targets, width), and the layer.
     """
     layer = _output_layer(model)
-    if model in _FINISHING or type(layer) is not nn.Linear or _is_watched(layer) or torch.is_inference_mode_enabled():
+    if (
+        model in _CHANGES_LOGITS
+        or type(layer) is not nn.Linear
+        or _has_hooks(layer)
+        or torch.is_inference_mode_enabled()
+    ):
         return None
     calls: list[tuple[Tensor, Tensor]] = []
 
     def forward(hidden: Tensor) -> Tensor:
-        calls.append((hidden, hidden.new_zeros(*hidden.shape[:-2], 0, layer.out_features)))  # logits of no place
+        calls.append((hidden, hidden.new_zeros(*hidden.shape[:-2], 0, layer.out_features)))  # no logits
         return calls[-1][1]
 
     generators = _generators(is_target.device)
@@ -52,9 +60,9 @@ def entering(model: nn.Module, inputs: Mapping[str, Tensor], is_target: Tensor) 
         logits = run(model, inputs)
     if len(calls) == 1 and logits is calls[0][1] and not logits._version and calls[0][0].shape[:-1] == is_target.shape:
         return calls[0][0][is_target], layer
-    _FINISHING.add(model)
-    for put_back, state in generators:
-        put_back(state)
+    _CHANGES_LOGITS.add(model)
+    for restore, state in generators:
+        restore(state)
     return None
 
 
@@ -63,30 +71,30 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor], is_target: Tensor) ->
 
     Args:
         model: A causal language model.
-        inputs: What its forward takes.
-        is_target: Which places are targets.  # (batch, time)
+        inputs: Arguments of its forward.
+        is_target: True at the positions that are targets.  # (batch, time)
 
     Returns:
-        In the order of the places.  # (targets, vocabulary)
+        The logits in the order of the targets.  # (targets, vocabulary)
     """
-    layer, chosen = _output_layer(model), []
+    layer, selected = _output_layer(model), []
     if layer is None:
         return run(model, inputs)[is_target]
-    usual: Forward = layer.forward
+    original: Forward = layer.forward
 
     def forward(hidden: Tensor) -> Tensor:
         if hidden.shape[:-1] != is_target.shape:
-            return usual(hidden)
-        chosen.append(hidden)
-        return usual(hidden[is_target].unsqueeze(0))  # (1, targets, vocabulary)
+            return original(hidden)
+        selected.append(hidden)
+        return original(hidden[is_target].unsqueeze(0))  # (1, targets, vocabulary)
 
     with _replaced(layer, forward):
         found = run(model, inputs)
-    return found[0] if chosen else found[is_target]
+    return found[0] if selected else found[is_target]
 
 
 def run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return the logits of a model, without the cache of keys and values that decoders keep for generation."""
+    """Return the logits of a model; decoders do not build their key-value cache, which only generation needs."""
     takes_cache = "use_cache" in accepted(type(model).forward)
     logits: Tensor = model(**inputs, **({"use_cache": False} if takes_cache else {})).logits
     return logits
@@ -94,7 +102,7 @@ def run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def accepted(forward: Callable[..., Any]) -> frozenset[str]:
-    """Return the names of what a forward takes."""
+    """Return the names of the parameters of a forward."""
     return frozenset(inspect.signature(forward).parameters)
 
 
@@ -103,15 +111,15 @@ def _output_layer(model: nn.Module) -> Any:
     return None if find is None else find()
 
 
-def _is_watched(layer: nn.Module) -> bool:
+def _has_hooks(layer: nn.Module) -> bool:
     return any((layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks))
 
 
 @contextmanager
 def _replaced(layer: nn.Module, forward: Forward) -> Iterator[None]:
-    """Let the layer do this within the block; other threads, whose model it may be too, see the usual one."""
-    usual, own, mine = layer.forward, vars(layer).get("forward"), threading.get_ident()
-    setattr(layer, "forward", lambda hidden: (forward if threading.get_ident() == mine else usual)(hidden))  # noqa: B010
+    """Replace the layer's forward within the block for this thread; other threads may use the model meanwhile."""
+    original, own, thread = layer.forward, vars(layer).get("forward"), threading.get_ident()
+    setattr(layer, "forward", lambda hidden: (forward if threading.get_ident() == thread else original)(hidden))  # noqa: B010
     try:
         yield
     finally:
@@ -122,7 +130,7 @@ def _replaced(layer: nn.Module, forward: Forward) -> Iterator[None]:
 
 
 def _generators(device: torch.device) -> list[tuple[Callable[[Tensor], None], Tensor]]:
-    """Return how to put back the generators that a forward pass on the device may draw from, and their states."""
+    """Return the random generators that a forward pass on the device may use: how to restore each, and its state."""
     found: list[tuple[Callable[[Tensor], None], Tensor]] = [(torch.set_rng_state, torch.get_rng_state())]
     if device.type in ("cuda", "mps"):
         module = torch.get_device_module(device)

@@ -1,4 +1,7 @@
-"""Text in, one class out. Texts longer than the limit are cut at the end, and counted; so are rows without a label."""
+"""Text classification: one class per text. Texts longer than the limit are truncated.
+
+The notes count truncated texts, texts without a token, and rows without a label.
+"""
 
 from collections.abc import Sequence
 
@@ -8,27 +11,27 @@ from torch import Tensor
 
 from workbench.models import Backbone
 from workbench.plan import choices
-from workbench.tasks.classification import Classification, labelled
+from workbench.tasks.classification import Classification, rows_with_label
 from workbench.tasks.examples import Batch, Examples, longest_input, text_batch
 
 
 class TextClassification(Classification):
-    """Sequence classification with an encoder or a decoder."""
+    """Text classification with an encoder or a decoder."""
 
     evaluation_rows = 400
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
-        """Tokenize each text once; batches are padded to their own longest text."""
+        """Tokenize each text once; each batch is padded to its longest text."""
         tokenizer = backbone.preprocessor
         limit = longest_input(backbone, choice.max_length)
         texts, classes = list(rows["text"]), list(rows["label"])
-        kept, notes = labelled(classes)
+        kept, notes = rows_with_label(classes)
         tokenized = zip(kept, _tokenize([texts[row] for row in kept], tokenizer, limit), strict=True)
-        found = [(row, sequence) for row, sequence in tokenized if sequence]  # of an empty one, padding would be scored
+        found = [(row, sequence) for row, sequence in tokenized if sequence]  # an empty text would be scored on padding
         if empty := len(kept) - len(found):
-            notes = (*notes, f"{empty:,} of {len(kept):,} texts without a single token left out")
+            notes = (*notes, f"{empty:,} of {len(kept):,} texts without any token were left out")
         if full := sum(len(sequence) == limit for _, sequence in found):
-            notes = (*notes, f"{full:,} of {len(found):,} texts reach the limit of {limit} tokens and may be cut")
+            notes = (*notes, f"{full:,} of {len(found):,} texts reach the limit of {limit} tokens and may be truncated")
 
         def collate(items: Sequence[tuple[Tensor, int]]) -> Batch:
             sequences, labels = zip(*items, strict=True)

@@ -1,8 +1,9 @@
-"""Metrics beside those of the task: any `evaluate.Metric`, as an object, by our own name, or by its name on a hub.
+"""Metrics that a user adds to those of the task: any `evaluate.Metric`, given as an object or by its name.
 
-A metric by name is a script that `evaluate` fetches and runs, so names are taken from code alone; a plan holds none,
-and reading one from a stranger runs nothing. Left out: metrics of probabilities or of generated text, for a run hands
-out class ids only.
+A metric that is given by name is a script that `evaluate` downloads and runs. So names are accepted from code only: a
+plan holds no metrics, and reading a plan from an unknown source never runs a script.
+
+Left out: metrics of probabilities or of generated text, because a run provides class ids only.
 """
 
 import math
@@ -16,17 +17,17 @@ import evaluate
 from workbench.errors import RunError
 from workbench.tasks.metrics import METRICS, OWN
 
-_ONE_AT_A_TIME = threading.Lock()  # a metric keeps what it is given until it has computed, and runs may share one
+_ONE_AT_A_TIME = threading.Lock()  # a metric object stores its inputs while it computes, and runs may share it
 
 
 def resolve(metrics: Iterable[Any] | Any = ()) -> tuple[Any, ...]:
     """Return `evaluate.Metric` objects for metrics given as objects, classes, names or folders.
 
-    Our own names ("accuracy", "macro_f1", "weighted_f1") and a folder with a metric's script need no network; any
-    other name is looked up on the hub, where `evaluate` also keeps what it fetched before.
+    The built-in names ("accuracy", "macro_f1", "weighted_f1") and a folder with a metric's script need no network. Any
+    other name is loaded from the hub, or from the cache of `evaluate` if it was downloaded before.
 
     Raises:
-        RunError: Something that is no metric, or a name that can't be loaded.
+        RunError: A given object is not a metric, or a name can't be loaded.
     """
     several = isinstance(metrics, Iterable) and not isinstance(metrics, (str, evaluate.CombinedEvaluations))
     return tuple(metric for given in (metrics if several else [metrics]) for metric in _metrics(given))
@@ -35,18 +36,18 @@ def resolve(metrics: Iterable[Any] | Any = ()) -> tuple[Any, ...]:
 def added(
     counted: Mapping[str, float], metrics: Sequence[Any], predictions: Sequence[int], references: Sequence[int]
 ) -> dict[str, float]:
-    """Return what the task counted, and the numbers that these metrics make of class ids, each under its own name.
+    """Return the task's values and those that these metrics compute from class ids, by name.
 
-    What the task counts stays as it is; a metric whose value has a name that is taken gets its own name in front. A
-    number that is not finite is left out: the metric is not defined for these rows. So is a value that is no number,
-    as long as the metric gives another that is one.
+    The values of the task are not changed. If a metric returns a value under a name that is already used, the name of
+    the metric is put in front. Values that are not finite are dropped, because the metric is undefined for these rows.
+    Values that are not numbers are dropped too, if the metric also returns a number.
 
     Raises:
-        RunError: A metric fails on class ids, or gives no number at all.
+        RunError: A metric fails on class ids, or returns no number.
     """
     found = dict(counted)
     for metric in metrics if len(references) else ():
-        if type(metric) not in METRICS:  # those are counted anyway
+        if type(metric) not in METRICS:  # the task computes those already
             for name, value in _computed(metric, predictions, references).items():
                 found[name if name not in found else f"{metric.name}_{name}"] = value
     return {name: value for name, value in found.items() if name in counted or math.isfinite(value)}
@@ -61,22 +62,22 @@ def _metrics(given: Any) -> Sequence[Any]:
         return [given]
     if isinstance(given, (str, Path)):
         return [OWN[given]() if given in OWN else _loaded(str(given))]
-    raise RunError(f"{given!r} is no metric; expected an evaluate.Metric object or a name", hint=_OFFLINE)
+    raise RunError(f"{given!r} is not a metric; expected an evaluate.Metric object or a name", hint=_OFFLINE)
 
 
 _OFFLINE = (
-    f"without a network: {', '.join(map(repr, OWN))}, a folder `name` that holds the metric's `name.py`, or an object "
-    "of your own subclass of evaluate.Metric"
+    f"these need no network: {', '.join(map(repr, OWN))}, a folder `name` with the metric's script `name.py`, or an "
+    "object of your own subclass of evaluate.Metric"
 )
 
 
 def _loaded(name: str) -> Any:
     try:
         metric = evaluate.load(name, keep_in_memory=True)
-    except Exception as error:  # a hub, a network and a stranger's script raise what they like
+    except Exception as error:  # the hub, the network or the script may raise anything
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise RunError(
-            f"the metric {name!r} can't be loaded: {reason}. It is none of ours, so a hub must be asked for it",
+            f"the metric {name!r} can't be loaded: {reason}. It is not built in, so it has to come from the hub",
             hint=_OFFLINE,
         ) from error
     if not isinstance(metric, evaluate.Metric):
@@ -88,20 +89,20 @@ def _computed(metric: Any, predictions: Sequence[int], references: Sequence[int]
     try:
         with _ONE_AT_A_TIME:
             result = metric.compute(predictions=list(predictions), references=list(references))
-    except Exception as error:  # whatever a metric raises on class ids that it was not made for
+    except Exception as error:  # a metric may raise anything if it was not made for class ids
         raise RunError(
             f"the metric {metric.name!r} can't be computed from class ids: {error}",
-            hint="a subclass of evaluate.Metric that takes predictions and references, and sets what else it needs",
+            hint="a subclass of evaluate.Metric that takes predictions and references and sets the rest itself",
         ) from error
     numbers = {name: number for name, value in (result or {}).items() if (number := _number(value)) is not None}
     if not numbers:
-        what = f"the metric {metric.name!r} gave {str(result)[:120]}; expected a number under a name"
-        raise RunError(what, hint="one average over the classes instead of a value for each")
+        what = f"the metric {metric.name!r} returned {str(result)[:120]}; expected a number under a name"
+        raise RunError(what, hint="return one average over the classes instead of a value for each class")
     return numbers
 
 
 def _number(value: Any) -> float | None:
-    """Return a single number as a float, NumPy's and torch's included; None for anything else."""
+    """Return a single number (also of NumPy or torch) as a float; None for anything else."""
     try:
         return float(value) if getattr(value, "ndim", 0) == 0 and not isinstance(value, str) else None
     except (TypeError, ValueError):

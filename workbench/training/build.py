@@ -1,25 +1,29 @@
-"""Makes a learner of what a plan names: frozen, adapted and moved to its device, its settings and narrowing found.
+"""Makes a learner of what a plan names: frozen, adapted, on its device, with its settings, tactics and shortcuts.
 
-Left out: what it learns afterwards (engine.py), and weights that are put back into it (checkpoints.py).
+What it learns afterwards is in engine.py, and how a checkpoint is put back into it in restore.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from torch import Tensor
 
 from workbench.errors import PlanError
 from workbench.models import Backbone, freezing
 from workbench.plan.choices import Plan
-from workbench.speed import first_token
-from workbench.speed.settings.trials import Trial, choose_settings
 from workbench.tasks import TABLE
-from workbench.tasks.examples import Batch, Examples
+from workbench.tasks.examples import Examples
+from workbench.training import tactics
 from workbench.training.device import choose_device, idle_notes
 from workbench.training.dropout import set_dropout
-from workbench.training.learner import Learner, counted_nats
+from workbench.training.learner import Learner
 from workbench.training.optimizer import build_optimizer
 from workbench.training.settings import Settings
+from workbench.training.shortcut import Shortcut
+
+
+def as_planned(learner: Learner) -> Settings:
+    """Return the settings that the plan asks for, in fp32 where it leaves that open."""
+    choice = learner.plan.tuning
+    return Settings(precision="fp32" if choice.precision == "auto" else choice.precision)
 
 
 def build(
@@ -28,23 +32,25 @@ def build(
     validation: Examples,
     plan: Plan,
     *,
-    learnt: Sequence[str] = (),
+    trained: Sequence[str] = (),
     metrics: tuple[Any, ...] = (),
-    settings: Settings | None = None,
+    settings: Callable[[Learner], Settings] = as_planned,
+    shortcuts: Sequence[Shortcut] = (),
 ) -> Learner:
     """Return a learner at step 0: blocks frozen, adapters in place, dropout set, model on its device.
 
     Args:
-        backbone: What learns; its model is changed in place.
-        train: What it learns from.
-        validation: What it is measured on; a sample is drawn as the plan says.
+        backbone: Its model is changed in place.
+        train: The training examples.
+        validation: The examples of evaluations; a sample is drawn as the plan says.
         plan: The choices.
-        learnt: Names of blocks that learnt before and rest now, for a run that is taken up again.
-        metrics: What is measured beside the metrics of the task.
-        settings: How the run computed before; left out, the fastest way on this machine, which a short trial finds.
+        trained: Names of blocks that were trainable before and are frozen now, for a run that is resumed.
+        metrics: What is measured besides the metrics of the task.
+        settings: Returns how this learner computes; it may try steps of it.
+        shortcuts: What makes steps cheaper, in the order in which they are prepared.
 
     Raises:
-        PlanError: The plan asks for a block, device or dropout that is not there, or there is nothing to learn from.
+        PlanError: The plan asks for a block, device or dropout that is not there, or there is nothing to train on.
     """
     if not len(train) or not len(validation):
         raise PlanError(
@@ -53,7 +59,7 @@ def build(
         )
     task, choice = TABLE[backbone.task], plan.tuning
     device = choose_device(choice.device)
-    adapted = adapt(backbone, plan, learnt=learnt)
+    adapted = adapt(backbone, plan, trained=trained)
     backbone.model.to(device)
     learner = Learner(
         backbone,
@@ -66,69 +72,33 @@ def build(
         Settings(),
         build_optimizer(backbone.model, choice),
         metrics=metrics,
+        tactics=tuple(kind() for kind in tactics.TABLE),
     )
-    learner.settings = settings.obeying(choice) if settings else choose_settings(trial_of(learner), choice)
+    learner.settings = settings(learner)
     learner.settings.lay_out(backbone.model)
-    if choice.packing == "auto":  # the mask is one for the way in which the model now attends
+    if choice.packing == "auto":  # the attention mask depends on the attention that was chosen
         learner.train = task.pack(train, backbone.model)
     found = [f"validation: {note}" for note in validation.notes]
     learner.notes = (*idle_notes(), *backbone.notes, *learner.train.notes, *found, *adapted)
     learner.optimizer = build_optimizer(backbone.model, choice, fused=learner.settings.fused)
-    learner.note_freezing(learnt)
-    learner.narrowing = _narrowing(learner)
+    learner.note_freezing(trained)
+    learner.shortcuts = tuple(shortcuts)
     return learner
 
 
-def _narrowing(learner: Learner) -> first_token.Narrowing | None:
-    """Return what of the last block need be computed for the first place only, tried with padding and without."""
-    if not learner.task.names_classes:
-        return None
-    model, train = learner.model.eval(), learner.train
-    lengths = train.lengths
-    short = min(range(len(train)), key=lengths.__getitem__)
-    longer = min(range(len(train)), key=lambda index: (lengths[index] == lengths[short], lengths[index]))
-    made = [learner.settings.moved(train.padded(few), learner.device) for few in ([short, longer], [longer])]
-    try:
-        runs = [lambda batch=batch: learner.task.score(model, batch)[0] for batch in made]
-        return first_token.find(model, learner.backbone.blocks, runs)
-    except Exception:  # whatever a stranger's model does when it is looked at, it can train as usual
-        return None
+def adapt(backbone: Backbone, plan: Plan, *, trained: Sequence[str] = (), seed: int | None = None) -> tuple[str, ...]:
+    """Freeze blocks, insert adapters and set the dropout, in place; return notes for the user.
 
-
-def trial_of(learner: Learner) -> Trial:
-    """Return the learner's training step, to be tried with other settings."""
-
-    def nats(settings: Settings, batch: Batch) -> Tensor:
-        learner.settings = settings
-        learner.enter_training()
-        return counted_nats(learner, batch)[0]
-
-    train, choice = learner.train, learner.plan.tuning
-    return Trial(
-        learner.model,
-        learner.device,
-        train.lengths,
-        train.batch,
-        choice.batch_size,
-        nats,
-        batch_tokens=choice.batch_tokens,
-        facts=(learner.backbone.task,),
-    )
-
-
-def adapt(backbone: Backbone, plan: Plan, *, learnt: Sequence[str] = (), seed: int | None = None) -> tuple[str, ...]:
-    """Freeze blocks, put adapters in and set the dropout, in place; return what the user should know of it.
-
-    Blocks in `learnt` get adapters too if the plan is for adapters. New ones are drawn from `seed`, or the plan's.
+    Blocks in `trained` get adapters too if the plan asks for adapters. New ones are drawn from `seed`, or the plan's.
 
     Raises:
-        PlanError: The plan asks for a block that is not there, or nothing would learn.
+        PlanError: The plan asks for a block that is not there, or nothing would be trainable.
     """
     chosen = plan.tuning.seed if seed is None else seed
-    freezing.apply(backbone.model, backbone.blocks, plan.transfer, seed=chosen, adapted=learnt)
+    freezing.apply(backbone.model, backbone.blocks, plan.transfer, seed=chosen, adapted=trained)
     if (dropout := plan.tuning.dropout) is None:
         return ()
     trainable = freezing.resolve(backbone.blocks, plan.transfer)
-    resting = tuple(f"{path}." for block in backbone.blocks if block.name not in trainable for path in block.modules)
-    places = [place for place in set_dropout(backbone.model, dropout) if not f"{place}.".startswith(resting)]
-    return () if places else (f"dropout {dropout:g} changes nothing: what learns has no place for it",)
+    frozen = tuple(f"{path}." for block in backbone.blocks if block.name not in trainable for path in block.modules)
+    places = [place for place in set_dropout(backbone.model, dropout) if not f"{place}.".startswith(frozen)]
+    return () if places else (f"dropout {dropout:g} changes nothing: no trainable block has a dropout layer",)

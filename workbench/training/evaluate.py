@@ -5,17 +5,18 @@ Also finds the training examples that spoil a loss.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from workbench.errors import RunError
+from workbench.errors import PlanError, RunError, nearest
 from workbench.events import EvaluationEnded, EvaluationProgressed
 from workbench.seeding import mixed, seeded
-from workbench.tasks import user_metrics
+from workbench.tasks import cross_entropy, user_metrics
 from workbench.tasks.examples import Examples
-from workbench.training.learner import Learner, counted_nats, score, summed_nats
+from workbench.training.learner import Learner, counted_nats, score
+from workbench.training.progress import Goal
 
 PROGRESS_REPORTS = 10  # how often an evaluation tells how far it is, counted in batches so that logs can be compared
 
@@ -25,8 +26,8 @@ def evaluate(
 ) -> Iterator[EvaluationProgressed | EvaluationEnded]:
     """Measure the model, telling now and then how far it is.
 
-    The loss is the sum of nats over the count of targets, so it does not depend on how rows are batched. A new lowest
-    loss on the learner's own validation examples makes this its best step.
+    The loss is the sum of nats over the count of targets, so it does not depend on how rows are batched. The best
+    value so far of the plan's `stop_metric` on the learner's own validation examples makes this its best step.
 
     Args:
         learner: Whose model is measured.
@@ -35,6 +36,7 @@ def evaluate(
 
     Raises:
         RunError: One of the learner's own metrics can't be computed for this task.
+        PlanError: The plan's `stop_metric` is none of those that this run measures.
     """
     _check_metrics(learner)
     rows, tally = learner.validation if examples is None else examples, Tally()
@@ -47,7 +49,17 @@ def evaluate(
             yield EvaluationProgressed(
                 step=learner.step, split=split, loss=tally.loss, rows_done=tally.rows, rows=len(rows)
             )
-    yield _measured(learner, tally, split, is_best=examples is None and _note_best(learner, tally.loss))
+    counted = learner.task.metrics(tally.loss, tally.predictions, tally.references)
+    metrics = user_metrics.added(counted, learner.metrics, tally.predictions, tally.references)
+    yield EvaluationEnded(
+        step=learner.step,
+        split=split,
+        metrics=metrics,
+        rows=tally.rows,
+        targets=tally.targets,
+        seconds=tally.seconds,
+        best=examples is None and _note(learner, metrics),
+    )
 
 
 def culprits(learner: Learner, window: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -87,7 +99,7 @@ def _count(learner: Learner, examples: Examples, indices: Sequence[int], tally: 
     with torch.no_grad():
         if learner.task.names_classes:
             logits, truth = score(learner, batch)
-            nats, targets = summed_nats(logits, truth), len(truth)
+            nats, targets = cross_entropy.summed(logits, truth), len(truth)
             tally.predictions += logits.argmax(-1).tolist()
             tally.references += truth.tolist()
         else:
@@ -98,25 +110,15 @@ def _count(learner: Learner, examples: Examples, indices: Sequence[int], tally: 
     tally.seconds += time.perf_counter() - begun
 
 
-def _note_best(learner: Learner, loss: float) -> bool:
-    learner.measured_step = learner.step
-    is_best = loss < learner.best_loss
-    if is_best:
-        learner.best_step, learner.best_loss = learner.step, loss
-    return is_best
-
-
-def _measured(learner: Learner, tally: "Tally", split: str, *, is_best: bool) -> EvaluationEnded:
-    counted = learner.task.metrics(tally.loss, tally.predictions, tally.references)
-    return EvaluationEnded(
-        step=learner.step,
-        split=split,
-        metrics=user_metrics.added(counted, learner.metrics, tally.predictions, tally.references),
-        rows=tally.rows,
-        targets=tally.targets,
-        seconds=tally.seconds,
-        best=is_best,
-    )
+def _note(learner: Learner, metrics: Mapping[str, float]) -> bool:
+    """Take note of an evaluation of the validation examples; return whether it is the best one so far."""
+    goal = Goal.of(learner.plan.monitoring)
+    if goal.metric not in metrics and learner.progress.evaluated_step is None:
+        raise PlanError(
+            f"stop_metric is {goal.metric!r}; this run measures {', '.join(metrics)}",
+            hint=nearest(goal.metric, metrics),
+        )
+    return learner.progress.note_evaluation(metrics, goal)
 
 
 @dataclass

@@ -74,7 +74,7 @@ def test_runs_are_listed_with_their_state_and_best_loss(tmp_path):
     by_name = {summary.name: summary for summary in run_folder.list_runs(tmp_path)}
     assert set(by_name) == {done.name, waiting.name}
     first = by_name[done.name]
-    assert (first.state, first.step, first.steps, first.best_loss) == ("stopped", 3, 10, 0.5)
+    assert (first.state, first.step, first.steps, first.best_loss) == ("stopped", 6, 10, 0.5)
     assert by_name[waiting.name].state == "paused"
 
 

@@ -137,7 +137,7 @@ def test_a_model_given_as_an_object_is_copied_and_never_changed(kind):
         ({"preprocessor": None}, "preprocessor is missing; expected the tokenizer"),
         ({"preprocessor": tf.ViTImageProcessor()}, "a ViTImageProcessor.*; expected the tokenizer"),
         ({"model": torch.nn.Linear(2, 2)}, "model is a Linear; expected a transformers model"),
-        ({"task": "language-modeling", "labels": ()}, "the rows need one logit a token"),
+        ({"task": "language-modeling", "labels": ()}, "the rows need one logit per token"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(wrong, words):
@@ -149,7 +149,7 @@ def test_a_model_that_does_not_fit_is_refused(wrong, words):
 
 def test_a_model_without_a_head_or_with_one_for_other_classes_is_refused():
     backbone = tiny.backbone("bert")
-    with pytest.raises(BackboneError, match="gives no logits"):
+    with pytest.raises(BackboneError, match="returns no logits"):
         from_object.adopt(backbone.model.bert, backbone.preprocessor, task="text-classification", labels=("a", "b"))
     backbone.model.config.id2label = {0: "positive", 1: "negative"}
     with pytest.raises(BackboneError, match="for the classes positive, negative; the rows have negative, positive"):

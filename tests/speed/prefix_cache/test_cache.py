@@ -13,14 +13,14 @@ from torch.nn.modules.module import register_module_forward_hook
 from workbench.events import CacheProgressed, CacheReady, CacheRefused, EvaluationEnded, RunStarted, StepEnded
 from workbench.models import Backbone, blocks
 from workbench.plan.choices import Data, Plan
+from workbench.runs.build import make_learner
 from workbench.seeding import seeded
-from workbench.speed.prefix_cache import budget, cache, check, fill, store
-from workbench.speed.prefix_cache.rows import KEPT
+from workbench.speed.prefix_cache import budget, cache, fill, store
+from workbench.speed.prefix_cache.rows import Reuse
 from workbench.tasks import TABLE
 from workbench.tasks.examples import IGNORED, Examples
 from workbench.training import engine
 from workbench.training.adjust import Change, adjust
-from workbench.training.build import build
 from workbench.training.settings import Settings
 
 PLAN = Plan().change(
@@ -42,7 +42,13 @@ def make(kind, plan=PLAN, *, task=None, examples=None, model=None):
     train, validation = examples or [
         TABLE[backbone.task].encode(tiny.rows(kind, count), backbone, plan.data) for count in (40, 14)
     ]
-    return build(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    return make_learner(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+
+
+def prepared(learner):
+    """Yield what preparing the shortcuts of a learner reports."""
+    for shortcut in learner.shortcuts:
+        yield from shortcut.prepare(learner, ("validation", "train"))
 
 
 def told(learner):
@@ -141,7 +147,7 @@ def test_anything_else_below_makes_another_one(change):
     if change == "weight":
         with torch.no_grad():
             made.model.bert.embeddings.LayerNorm.bias[3] += 1e-6
-        made = build(made.backbone, made.train, made.validation, PLAN)
+        made = make_learner(made.backbone, made.train, made.validation, PLAN)
     elif change == "token":
         items = [(ids.clone(), label) for ids, label in made.train.items]
         items[7][0][0] += 1
@@ -262,7 +268,7 @@ def test_a_file_that_can_not_be_read_is_not_taken_for_a_full_disk():
         return made.train.collate(items)
 
     train = dataclasses.replace(made.train, collate=broken, outline=None)
-    story = cache.prepare(make("vit", examples=(train, made.validation)))
+    story = prepared(make("vit", examples=(train, made.validation)))
     (why,) = [event.what for event in story if isinstance(event, CacheRefused)]
     assert why == "they could not be looked into: OSError: cannot identify image file"
 
@@ -308,14 +314,14 @@ def test_to_move_up_by_a_block_runs_that_block_once_a_row_and_no_other(monkeypat
 
     hook = register_module_forward_hook(count)  # one of the model's own would make other rows of it
     try:
-        assert all(event.advanced_from for event in cache.prepare(made) if isinstance(event, CacheReady))
+        assert all(event.advanced_from for event in prepared(made) if isinstance(event, CacheReady))
     finally:
         hook.remove()
     assert rows == {0: 0, 1: 54}  # training and validation examples
 
 
 def values(learner):
-    return [learner.reuse.of(examples).kept.values for examples in (learner.train, learner.validation)]
+    return [learner.shortcuts[-1].reuse.of(examples).kept.values for examples in (learner.train, learner.validation)]
 
 
 def test_a_boundary_that_moves_in_mid_run_takes_what_was_learnt_along():
@@ -385,17 +391,17 @@ def test_examples_of_one_length_to_train_on_and_others_to_measure_on():
 
 def test_an_interrupted_fill_is_taken_up_again():
     made = make("bert")
-    story = cache.prepare(made)
+    story = prepared(made)
     with pytest.raises(KeyboardInterrupt):
         next(story), story.throw(KeyboardInterrupt)
-    assert len(ready(list(cache.prepare(made)))) == 2
+    assert len(ready(list(prepared(made)))) == 2
 
 
 class TestRefused:
     def why(self, made):
         events = told(made)
         assert not ready(events)
-        assert made.reuse is None
+        assert made.shortcuts[-1].reuse is None
         return [event.what for event in events if isinstance(event, CacheRefused)]
 
     def test_without_a_word_where_nothing_is_frozen_or_the_plan_says_off(self):
@@ -425,7 +431,7 @@ class TestRefused:
         with torch.no_grad():  # far enough from zero for an answer to hang on anything
             for parameter in made.model.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
-        made = build(made.backbone, made.train, made.validation, plan, settings=Settings().obeying(plan.tuning))
+        made = make_learner(made.backbone, made.train, made.validation, plan, settings=Settings().obeying(plan.tuning))
         share = 1.0 if precision == "fp32" else 0.01  # which bf16 would pass off as rounding
         made.model.bert.encoder.layer[0].forward = leaking(made.model.bert.encoder.layer[0].forward, share)
         (why,) = self.why(made)
@@ -440,14 +446,13 @@ class TestRefused:
         assert why == "they could not be looked into: RuntimeError: element 0 of tensors does not require grad"
 
     def test_where_the_answer_from_what_was_kept_breaks_and_the_run_then_starts_from_its_inputs(self, monkeypatch):
-        made, answer = make("bert"), check.score
+        made, standing_in = make("bert"), Reuse.standing_in
 
-        def strange(learner, batch):
-            if KEPT in batch:
-                raise RuntimeError("no mask")
-            return answer(learner, batch)
+        def strange(*given):
+            standing_in(*given)
+            raise RuntimeError("no mask")
 
-        monkeypatch.setattr(check, "score", strange)
+        monkeypatch.setattr(Reuse, "standing_in", strange)
         (why,) = self.why(made)
         assert why == "they could not be looked into: RuntimeError: no mask"
 
@@ -573,9 +578,9 @@ def test_the_run_says_where_it_stands():
 
 def test_a_plan_that_is_adjusted_without_moving_the_boundary_prepares_nothing_anew():
     made = make("bert")
-    list(cache.prepare(made))
+    list(prepared(made))
     adjust(made, Change({"learning_rate": 1e-5}))
-    assert list(cache.prepare(made)) == []
+    assert list(prepared(made)) == []
 
 
 def test_the_default_plan_caches():

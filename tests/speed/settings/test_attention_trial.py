@@ -5,10 +5,10 @@ import tiny
 import torch
 
 from workbench.plan.choices import Plan
+from workbench.runs.build import make_learner, trial_of
 from workbench.speed.settings import attention_trial, trials
 from workbench.speed.settings.trials import measured
 from workbench.tasks import TABLE
-from workbench.training.build import build, trial_of
 from workbench.training.learner import counted_nats
 from workbench.training.settings import Settings, attend, attention_of
 
@@ -23,7 +23,7 @@ def memory(tmp_path, monkeypatch):
 def learner(kind, plan=PLAN, **options):
     backbone = tiny.backbone(kind)
     examples = TABLE[backbone.task].encode(tiny.rows(kind), backbone, plan.data)
-    return build(backbone, examples, examples, plan, **options)
+    return make_learner(backbone, examples, examples, plan, **options)
 
 
 def paced(monkeypatch, *, own, eager):

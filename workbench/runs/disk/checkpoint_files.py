@@ -3,6 +3,7 @@
 Reads no tensor and imports no torch; what is in a folder is only taken for what its manifest says it is.
 """
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -10,19 +11,24 @@ import os
 import secrets
 import shutil
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.untrusted import shown
-from workbench.plan.choices import Plan
 from workbench.errors import RunError
-from workbench.untrusted import reader
-from workbench.untrusted import check_ordinary, read_text
+from workbench.plan.choices import Plan
+from workbench.training.progress import Progress
+from workbench.untrusted import check_ordinary, read_text, reader, shown, to_json
 
 PARTIAL, OLD = ".partial-", ".old-"  # folders on their way in and out
 FILES = {"weights.safetensors", "optimizer.safetensors", "state.json", "frozen.json"}
+TACTICS = "tactics.safetensors"  # there only if a tactic keeps tensors
+_RENAMED = {  # names in the checkpoints of version 0.1.0
+    "learnt": "trained",
+    "joined": "trainable_since",
+    "measured_step": "evaluated_step",
+    "adjusted": "adjustments",
+}
 
 
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
@@ -51,20 +57,21 @@ class State:
 
     Attributes:
         plan: The plan as it was by then, live changes included.
-        adjusted: How often it had changed.
-        learnt: Names of the blocks that learnt until then.
-        joined: Parameter -> steps taken when it began to learn, for those that learnt then.
+        progress: What the learner had done until then.
     """
 
-    step: int
-    best_step: int | None
-    best_loss: float | None
-    measured_step: int | None
-    decided_step: int | None
-    adjusted: int
     plan: Plan
-    learnt: tuple[str, ...]
-    joined: Mapping[str, int]
+    progress: Progress
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that had been taken."""
+        return self.progress.step
+
+
+def written(plan: Plan, progress: Progress) -> str:
+    """Return the content of state.json."""
+    return json.dumps({**to_json(dataclasses.asdict(progress)), "plan": dataclasses.asdict(plan)}, ensure_ascii=False)
 
 
 def state_of(checkpoint: Checkpoint) -> State:
@@ -76,8 +83,10 @@ def state_of(checkpoint: Checkpoint) -> State:
     try:
         tree = json.loads(read_text(verified(checkpoint).path / "state.json"))
         plan = Plan.from_dict(tree.pop("plan"))
-        hints = typing.get_type_hints(State)
-        return State(plan=plan, **{name: reader(hints[name])(value) for name, value in tree.items()})
+        tree = {_RENAMED.get(name, name): value for name, value in tree.items()}
+        tree.setdefault("best_value", tree.get("best_loss"))
+        hints = typing.get_type_hints(Progress)
+        return State(plan, Progress(**{name: reader(hints[name])(value) for name, value in tree.items()}))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RunError(f"the state of {checkpoint.path} can't be read: {error}", hint="an older step") from None
 
@@ -128,7 +137,7 @@ def verified(checkpoint: Checkpoint) -> Checkpoint:
     """
     try:
         manifest = json.loads(read_text(checkpoint.path / "manifest.json"))
-        if not isinstance(manifest, dict) or set(manifest) != FILES:
+        if not isinstance(manifest, dict) or set(manifest) - {TACTICS} != FILES:
             raise ValueError(f"its manifest names {shown(manifest)}")
         broken = [name for name, told in manifest.items() if entry(checkpoint.path / name) != told]
     except (OSError, ValueError, RecursionError) as error:

@@ -31,22 +31,13 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from workbench.runs.disk import process
-from workbench.untrusted import shown, text_fault
-from workbench.plan.choices import Plan
 from workbench.errors import RunError, WorkbenchError, nearest
-from workbench.events import (
-    EvaluationEnded,
-    Event,
-    RunEnded,
-    RunFailed,
-    RunPaused,
-    RunResumed,
-    RunStarted,
-    StepEnded,
-)
+from workbench.events import Event
+from workbench.events.run_state import RunState
+from workbench.plan.choices import Plan
+from workbench.runs.disk import process
 from workbench.runs.disk.log import Log
-from workbench.untrusted import read_text
+from workbench.untrusted import read_text, shown, text_fault
 
 # versions that can change a number
 _NOTED = ("finetune-workbench", "torch", "transformers", "peft", "datasets", "tokenizers", "numpy")
@@ -165,7 +156,7 @@ class RunFolder:
             return True
 
     @property
-    def is_carried(self) -> bool:
+    def is_executed(self) -> bool:
         """Whether a process carries this run out, or has been told to and lives."""
         worker = process.noted(self.path)
         return self.is_held or (worker is not None and worker.is_living)
@@ -223,42 +214,21 @@ class Summary:
     metrics: Mapping[str, float]  # of the last evaluation
 
 
-STATE_AFTER: dict[type[Event], str] = {
-    RunStarted: "running",
-    RunPaused: "paused",
-    RunResumed: "running",
-    RunEnded: "completed",
-    RunFailed: "failed",
-}
-
-
-LIVE = ("preparing", "running", "paused")  # states of a run that is not over
-
-
-def state_after(event: Event, before: str) -> str:
-    """Return the state of a run once this event is true."""
-    if isinstance(event, RunEnded) and event.reason != "completed":
-        return "stopped"
-    return STATE_AFTER.get(type(event), before)
-
-
 def summarize(folder: RunFolder) -> Summary:
-    """Read a run folder into one line; "died" is a run that was never ended and that no process carries out."""
-    plan, state, step, steps, started = folder.plan(), "preparing", 0, 0, folder.path.stat().st_mtime
-    best: float | None = None
-    metrics: Mapping[str, float] = {}
-    for number, event in enumerate(folder.events()):
-        state = state_after(event, state)
-        started = event.time if number == 0 else started
-        step = event.step if isinstance(event, StepEnded) else step
-        steps = event.steps if isinstance(event, RunStarted) else steps
-        if isinstance(event, EvaluationEnded):
-            metrics = event.metrics
-            best = metrics.get("loss") if event.best else best
-    if state in LIVE and folder.was_begun and not folder.is_carried:
-        state = "died"
+    """Read a run folder into one line; "died" is a run that never ended and that no process executes."""
+    plan, run = folder.plan(), RunState(folder.events())
+    has_died = not run.is_over and folder.was_begun and not folder.is_executed
     return Summary(
-        folder.name, folder.path, started, state, plan.baseline.backbone, plan.data.source, step, steps, best, metrics
+        folder.name,
+        folder.path,
+        folder.path.stat().st_mtime if run.began is None else run.began,
+        "died" if has_died else run.phase,
+        plan.baseline.backbone,
+        plan.data.source,
+        run.step,
+        run.steps,
+        run.best_loss,
+        run.metrics,
     )
 
 

@@ -1,6 +1,6 @@
 """Computes what the frozen lowest blocks give once, for all epochs, evaluations, runs, sweeps and forks.
 
-`prepare` looks for a cut below what learns, finds or fills what crosses it for every training and validation example,
+It looks for a cut below what learns, finds or fills what crosses it for every training and validation example,
 and compares it with what crosses in other batches before anything is trained on it. Where that can't hold, the run
 goes on uncached and says why. Whether rows are kept hangs on the plan, the data and the frozen weights, and each row
 is computed in a batch that is a function of the data alone, so that a run that is taken up again, forked or looked
@@ -20,70 +20,90 @@ import torch
 import xxhash
 
 from workbench.events import CacheProgressed, CacheReady, CacheRefused
+from workbench.speed.first_token import FirstToken
 from workbench.speed.prefix_cache import budget, find_cut, store
 from workbench.speed.prefix_cache import key as cache_key
 from workbench.speed.prefix_cache.check import by_length, check, spread
 from workbench.speed.prefix_cache.cut import Cut, UncuttableError
 from workbench.speed.prefix_cache.fill import Filling, Source, by_example
-from workbench.speed.prefix_cache.rows import Reuse, extent, labels_padding
-from workbench.tasks.examples import Examples
+from workbench.speed.prefix_cache.rows import KEPT, Reuse, extent, labels_padding
+from workbench.tasks.examples import Batch, Examples
 from workbench.training.learner import Learner
+from workbench.training.shortcut import Shortcut
 
 SPLITS = ("validation", "train")
 Told = CacheProgressed | CacheReady | CacheRefused
 
 
-def prepare(learner: Learner, *, splits: Sequence[str] = SPLITS) -> Iterator[Told]:
-    """Have at hand what the frozen blocks give, if it pays and can be done; the learner then goes on from there.
+class PrefixCache(Shortcut):
+    """Keeps the activations of the frozen lowest blocks, if it pays and can be done.
 
-    Tells how far it is; does nothing where everything is as it was the last time.
-
-    Args:
-        learner: What learns.
-        splits: Whose examples are needed now.
+    Attributes:
+        first_token: The other shortcut, which may narrow the last block while the cache is filled.
+        reuse: The cut and what was kept; None where nothing is.
     """
-    wanted, known = _wanted(learner), learner.reuse
-    is_new = learner.reuse_of != wanted
-    missing = [(name, rows) for name, rows in _splits(learner) if name in splits and (is_new or _lacks(known, rows))]
-    if not (is_new or (known is not None and missing)):
-        return
-    learner.reuse = learner.reuse_of = None
-    try:
-        _check_worth(learner)
-        learner.model.eval()
-        work = _Work(learner, None if is_new or known is None else known.cut)
-        reuse, facts = Reuse(work.cut, {} if is_new or known is None else dict(known.rows)), []
-        for split, examples in missing:
-            facts.append((yield from work.keep(split, examples, reuse)))
-        learner.reuse = reuse
-        yield from facts
-    except UncuttableError as error:
-        if str(error):
-            yield CacheRefused(step=learner.step, what=str(error))
-    except store.NoRoomError as error:
-        what = f"what the frozen blocks give could not be kept: {error.strerror or error}"
-        yield CacheRefused(step=learner.step, what=what)
-    except Exception as error:  # whatever a stranger's model does when it is looked at, it can train as usual
-        what = f"they could not be looked into: {type(error).__name__}: {error}"
-        yield CacheRefused(step=learner.step, what=what)
-    learner.reuse_of = wanted
+
+    def __init__(self, first_token: FirstToken) -> None:
+        self.first_token = first_token
+        self.reuse: Reuse | None = None
+        self._reuse_of: tuple[Any, ...] | None = None
+
+    def invalidate(self) -> None:
+        """Forget the cut: which blocks are frozen has changed."""
+        self.reuse = self._reuse_of = None
+
+    def batch(self, learner: Learner, examples: Examples, indices: Sequence[int]) -> Batch | None:
+        """Return these examples as a batch with what was kept of them, if anything was."""
+        return self.reuse.batch(learner, examples, indices) if self.reuse else None
+
+    def running(self, learner: Learner, batch: Batch) -> contextlib.AbstractContextManager[Batch]:
+        """Let the model begin at the cut where the batch was made by `batch`."""
+        if self.reuse is None or KEPT not in batch:
+            return contextlib.nullcontext(batch)
+        return self.reuse.standing_in(learner.model, batch)
+
+    def prepare(self, learner: Learner, splits: Sequence[str] = SPLITS) -> Iterator[Told]:
+        """Find or compute what the frozen blocks give for the examples of these splits, and report progress.
+
+        It returns at once where everything is as it was the last time.
+        """
+        wanted, known = _wanted(learner), self.reuse
+        is_new = self._reuse_of != wanted
+        missing = [
+            (name, rows) for name, rows in _splits(learner) if name in splits and (is_new or _lacks(known, rows))
+        ]
+        if not (is_new or (known is not None and missing)):
+            return
+        self.invalidate()
+        try:
+            _check_worth(learner)
+            learner.model.eval()
+            work = _Work(learner, self.first_token, None if is_new or known is None else known.cut)
+            reuse, facts = Reuse(work.cut, {} if is_new or known is None else dict(known.rows)), []
+            for split, examples in missing:
+                facts.append((yield from work.keep(split, examples, reuse)))
+            self.reuse = reuse
+            yield from facts
+        except UncuttableError as error:
+            if str(error):
+                yield CacheRefused(step=learner.step, what=str(error))
+        except store.NoRoomError as error:
+            what = f"what the frozen blocks give could not be kept: {error.strerror or error}"
+            yield CacheRefused(step=learner.step, what=what)
+        except Exception as error:  # a stranger's model may do anything when it is looked at, and can train as usual
+            what = f"they could not be looked into: {type(error).__name__}: {error}"
+            yield CacheRefused(step=learner.step, what=what)
+        self._reuse_of = wanted
 
 
 def _lacks(reuse: Reuse | None, examples: Examples) -> bool:
     return reuse is not None and reuse.of(examples) is None
 
 
-def prepared(learner: Learner) -> Learner:
-    """Return the learner, prepared without a word."""
-    for _ in prepare(learner):
-        pass
-    return learner
-
-
 def _wanted(learner: Learner) -> tuple[Any, ...]:
-    """Return what the cut and the worth of it hang on; where this is as before, there is nothing to prepare."""
+    """Return what the cut and the worth of it depend on; where this is as before, there is nothing to prepare."""
     choice = learner.plan.transfer
-    return (learner.trainable, choice.prefix_cache, learner.precision, learner.steps >= learner.windows_per_epoch)
+    return (learner.trainable, choice.prefix_cache, learner.precision, learner.steps >= learner.steps_per_epoch)
 
 
 def _first(learner: Learner) -> int:
@@ -103,7 +123,7 @@ def _check_worth(learner: Learner) -> None:
 def _splits(learner: Learner) -> Iterator[tuple[str, Examples]]:
     """Yield what is worth keeping: what is measured on, and training examples if each is used at least once."""
     yield "validation", learner.validation
-    if learner.steps >= learner.windows_per_epoch:
+    if learner.steps >= learner.steps_per_epoch:
         yield "train", learner.train
 
 
@@ -130,8 +150,8 @@ class _Entry:
 class _Work:
     """One cut of a learner, and what has to be done for it."""
 
-    def __init__(self, learner: Learner, cut: Cut | None = None) -> None:
-        self.learner, self.first = learner, _first(learner)
+    def __init__(self, learner: Learner, first_token: FirstToken, cut: Cut | None = None) -> None:
+        self.learner, self.first_token, self.first = learner, first_token, _first(learner)
         self.cut = cut or _cut(learner, self.first)
         self.limit = budget.budget(learner.plan.transfer.cache_memory_mb)
 
@@ -164,7 +184,8 @@ class _Work:
 
     def _entry(self, examples: Examples) -> _Entry:
         padding = labels_padding(examples.padded(spread(examples)))
-        about = {"base": cache_key.base(self.learner, examples), "padding": padding}
+        narrowed = self.first_token.narrowing.paths if self.first_token.narrowing else ()
+        about = {"base": cache_key.base(self.learner, examples, narrowed), "padding": padding}
         below = cache_key.below(self.learner, self.first)
         found = repr((sorted(about.items()), self.cut.entry, _form(self.cut), sorted(below.items())))
         return _Entry(xxhash.xxh3_128(found.encode()).hexdigest(), about, below)
@@ -174,7 +195,7 @@ class _Work:
         if self.learner.moved_though_frozen():
             raise UncuttableError("something frozen is not what it was")
         source = self._nearest(examples, entry)
-        filling = Filling(self.learner, self.cut, split, examples, source, entry.padding)
+        filling = Filling(self.learner, self.cut, split, examples, source, entry.padding, self.first_token)
         return filling if source.cut is None or filling.is_exact() else replace(filling, source=Source())
 
     def _filled(self, filling: Filling, entry: _Entry, beside: int) -> Generator[CacheProgressed, None, store.Kept]:

@@ -4,8 +4,6 @@ It is what crosses that decides, which nothing that learns changes. Left out: wh
 is proven before anything is kept (transfer/proving.py).
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -13,7 +11,7 @@ from workbench.speed.prefix_cache.cut import Cut, UncuttableError
 from workbench.speed.prefix_cache.patch import reached, watched
 from workbench.speed.prefix_cache.rows import Reuse, crossing, taken
 from workbench.tasks.examples import Batch, Examples
-from workbench.training.learner import Learner, counted_nats, score
+from workbench.training.learner import Learner
 
 SAME = 1e-4  # of the largest number that crosses, in fp32, between two batches that a row is in
 TOLERANCE = {"fp32": SAME, "bf16": 0.1}  # of the largest number that crosses, between two batches that a row is in
@@ -59,13 +57,13 @@ def _apart(learner: Learner, cut: Cut, examples: Examples, indices: list[int], r
     """Return how far what crosses is from what was kept, and the answers from those there, each of the largest."""
     rows, found = reuse.rows[id(examples)], list[Tensor]()
     batch = learner.settings.moved(examples.padded(indices), learner.device)
-    with torch.no_grad():
-        whole = _whole_answer(learner, cut, batch, found.append)
-        learner.reuse = reuse
-        try:
-            from_cut = _answer(learner, learner.batch(examples, indices))
-        finally:
-            learner.reuse = None  # a cut that fails here is refused, and nothing may start from it
+    cached = reuse.batch(learner, examples, indices)
+    assert cached is not None  # of these very examples something was kept
+    with torch.no_grad(), learner.settings.autocast(learner.device):
+        with watched(learner.model, cut, found.append):
+            whole = _answer(learner, batch)
+        with reuse.standing_in(learner.model, cached) as inputs:
+            from_cut = _answer(learner, inputs)
     now, _ = taken(found[0], cut, batch, with_padding=rows.with_padding)
     kept, _ = taken(crossing(rows, cut, indices, batch), cut, batch, with_padding=rows.with_padding)
     crosses = float((now.cpu().float() - kept.float()).abs().max()) / max(1e-6, float(now.abs().max()))
@@ -73,21 +71,11 @@ def _apart(learner: Learner, cut: Cut, examples: Examples, indices: list[int], r
     return crosses, answers
 
 
-def _whole_answer(learner: Learner, cut: Cut, batch: Batch, take: Callable[[Tensor], None]) -> Tensor:
-    """Return the answer from the inputs, all of it computed, and have what crosses the cut taken."""
-    narrowing, learner.narrowing = learner.narrowing, None
-    try:
-        with watched(learner.model, cut, take):
-            return _answer(learner, batch)
-    finally:
-        learner.narrowing = narrowing
-
-
-def _answer(learner: Learner, batch: Batch) -> Tensor:
+def _answer(learner: Learner, inputs: Batch) -> Tensor:
     """Return logits, or a loss where logits take hundreds of megabytes."""
     if learner.task.names_classes:
-        return score(learner, batch)[0].float()
-    nats, targets = counted_nats(learner, batch)
+        return learner.task.score(learner.model, inputs)[0].float()
+    nats, targets = learner.task.nats(learner.model, inputs)
     return nats / max(1, targets)
 
 

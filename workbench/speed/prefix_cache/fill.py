@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from workbench.events import CacheProgressed
+from workbench.speed.first_token import FirstToken
 from workbench.speed.prefix_cache import store
 from workbench.speed.prefix_cache.cut import Cut
 from workbench.speed.prefix_cache.patch import giving, patched, reached, watched
@@ -44,6 +45,7 @@ class Filling:
     examples: Examples
     source: Source
     padding: str  # side of padding that is kept as well
+    first_token: FirstToken
 
     def carried_out(self, writer: store.Writer | store.Loose) -> Generator[CacheProgressed, None, store.Kept]:
         """Write it down, telling now and then how far it is; return it."""
@@ -86,7 +88,8 @@ class Filling:
         if self.padding:  # let there be as much of it as there can be
             indices = [*part, max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])]
         batch = learner.settings.moved(self.examples.padded(indices), learner.device)
-        narrowed = learner.narrowed() if self.cut.first_of is not None else contextlib.nullcontext()
+        narrowing = self.first_token.narrowing if self.cut.first_of is not None else None
+        narrowed = narrowing.applied(learner.model) if narrowing else contextlib.nullcontext()
         with torch.no_grad(), learner.settings.autocast(learner.device), self._below(indices, batch), narrowed:
             found, answer = self._crossed(batch)
         places, counts = taken(found, self.cut, batch, with_padding=self.padding)

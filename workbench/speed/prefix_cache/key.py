@@ -6,7 +6,7 @@ differs, so does the hash, and nothing stale is ever found.
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -48,13 +48,12 @@ def _plain(thing: Any) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in named if name != "training" and name[0] != "_" and "drop" not in name]
 
 
-def base(learner: Learner, examples: Examples) -> str:
+def base(learner: Learner, examples: Examples, narrowed: Sequence[str]) -> str:
     """Return a hash of all that what crosses a cut is computed from, the tensors of the blocks below it left out."""
     model: Any = learner.model
     config = {name: value for name, value in model.config.to_dict().items() if name not in _ABOVE}
     kind = (sorted(config.items(), key=str), model.config._attn_implementation, _code(model))
-    narrowed = learner.narrowing.paths if learner.narrowing else ()
-    numbers = (learner.precision, learner.settings.channels_last, torch.get_float32_matmul_precision(), narrowed)
+    numbers = (learner.precision, learner.settings.channels_last, torch.get_float32_matmul_precision(), tuple(narrowed))
     machine = (processor(learner.device), torch.get_num_threads(), torch.__version__, transformers.__version__)
     return xxhash.xxh3_128(repr((FORMAT, kind, numbers, machine, _content(examples))).encode()).hexdigest()
 

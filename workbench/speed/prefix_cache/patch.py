@@ -1,8 +1,8 @@
-"""Runs a model without what lies below a cut, or stops it at the cut to take what would cross it.
+"""Runs a model from a cut on, or up to a cut to get the activations there.
 
-For the time of one call, and for its thread, the modules below the cut give a stand-in, and the entry is handed the
-value that was kept. Everything else is the model's own forward: masks, positions, whatever its authors thought of.
-Afterwards, and after an error too, the model is as it was.
+Within a `with` block, and only for the calling thread, the skipped modules return stand-ins and the entry receives the
+cached activations. The rest is the model's own forward, with its masks and positions. The model is restored at the end
+of the block, also after an error.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from workbench.speed.prefix_cache.cut import Cut
 
 _NONE = object()
-HandOver = Callable[[list[Any]], list[Any]]  # leaves of the entry's arguments -> those it is called with
+HandOver = Callable[[list[Any]], list[Any]]  # leaves of the entry's arguments -> leaves that replace them
 
 
 class _ReachedError(BaseException):
-    """Ends a forward pass at the entry; no `except Exception` of a model may hold it up."""
+    """Stops a forward pass at the entry. It is a BaseException, so that no `except Exception` in a model catches it."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
@@ -32,32 +32,35 @@ class _ReachedError(BaseException):
 def patched(
     model: nn.Module, cut: Cut, rows: int, time: int, *, hand_over: HandOver, fill: float = 0.0
 ) -> Iterator[None]:
-    """Let the model run from the cut upwards within the block.
+    """Let the model run from the cut on within the block.
 
     Args:
-        model: Changed for the time of the block only.
-        cut: Where.
-        rows: Of the batch that will be run.
-        time: Places of each of its rows; 0 where they have none.
-        hand_over: What the entry gets in place of its arguments, at its first call.
-        fill: What stand-ins are full of.
+        model: The model. It is changed only within the block.
+        cut: The cut.
+        rows: Number of rows in the batch that will run.
+        time: Positions per row; 0 if rows are not sequences.
+        hand_over: Replaces the arguments of the entry's first call.
+        fill: Number that the stand-ins are filled with.
     """
     with contextlib.ExitStack() as changes:
         device = next(model.parameters()).device
         for path, stand_in in cut.skipped.items():
-            made = stand_in.made(rows, time, fill, device)
-            changes.enter_context(_replacing(model.get_submodule(path), lambda *_, made=made, **__: made))
-        changes.enter_context(_handing(model, model.get_submodule(cut.entry), hand_over))
+            output = stand_in.build(rows, time, fill, device)
+            changes.enter_context(_replaced_forward(model.get_submodule(path), lambda *_, output=output, **__: output))
+        changes.enter_context(_replaced_arguments(model, model.get_submodule(cut.entry), hand_over))
         yield
 
 
 @contextlib.contextmanager
-def _replacing(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let the module do this in place of its forward within the block, for this thread; not by nn.Module's slow way."""
-    own = vars(module).get("forward", _NONE)  # as other libraries put one there
-    usual, mine = module.forward, threading.get_ident()
+def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Replace the module's forward within the block, for this thread.
+
+    It writes to `vars` because nn.Module's `__setattr__` is slow.
+    """
+    own = vars(module).get("forward", _NONE)  # other libraries may have put a forward there
+    original, thread = module.forward, threading.get_ident()
     vars(module)["forward"] = lambda *args, **kwargs: (
-        forward(*args, **kwargs) if threading.get_ident() == mine else usual(*args, **kwargs)
+        forward(*args, **kwargs) if threading.get_ident() == thread else original(*args, **kwargs)
     )
     try:
         yield
@@ -69,17 +72,17 @@ def _replacing(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def _handing(model: nn.Module, entry: nn.Module, hand_over: HandOver) -> Iterator[None]:
-    """Let the entry's first call in each run of the model be one with what `hand_over` makes of its arguments."""
-    mine, is_next = threading.get_ident(), [True]
+def _replaced_arguments(model: nn.Module, entry: nn.Module, hand_over: HandOver) -> Iterator[None]:
+    """Replace the arguments of the entry's first call in each run of the model within the block, for this thread."""
+    thread, is_first = threading.get_ident(), [True]
 
     def begin(module: nn.Module, args: Any) -> None:
-        is_next[0] = is_next[0] or threading.get_ident() == mine
+        is_first[0] = is_first[0] or threading.get_ident() == thread
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if threading.get_ident() != mine or not is_next[0]:
+        if threading.get_ident() != thread or not is_first[0]:
             return None
-        is_next[0] = False
+        is_first[0] = False
         leaves, spec = tree_flatten((args, kwargs))
         return tree_unflatten(hand_over(leaves), spec)
 
@@ -92,15 +95,15 @@ def _handing(model: nn.Module, entry: nn.Module, hand_over: HandOver) -> Iterato
 
 
 def giving(cut: Cut, value: Tensor) -> HandOver:
-    """Return what hands the entry this value where the frozen blocks' would have come."""
-    return lambda leaves: [value if place in cut.slots else leaf for place, leaf in enumerate(leaves)]
+    """Return a function that puts this value in place of the activations among the entry's arguments."""
+    return lambda leaves: [value if index in cut.slots else leaf for index, leaf in enumerate(leaves)]
 
 
 @contextlib.contextmanager
 def begun(model: nn.Module, cut: Cut, value: Tensor, *, rows: int, time: int) -> Iterator[None]:
-    """Let the model begin at the cut, with this value crossing it, within the block.
+    """Let the model start at the cut with these activations within the block.
 
-    Where the rest is a plain chain of modules, only they run.
+    If the upper part is a chain of modules (`cut.tail`), only these modules run.
     """
     if not cut.tail:
         with patched(model, cut, rows, time, hand_over=giving(cut, value)):
@@ -109,22 +112,22 @@ def begun(model: nn.Module, cut: Cut, value: Tensor, *, rows: int, time: int) ->
     chain = [model.get_submodule(path) for path in cut.tail]
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        found = value
+        output = value
         for module in chain:
-            found = module(found)
-        return SimpleNamespace(logits=found)
+            output = module(output)
+        return SimpleNamespace(logits=output)
 
-    with _replacing(model, forward):
+    with _replaced_forward(model, forward):
         yield
 
 
 def reached(model: nn.Module, cut: Cut, run: Callable[[], Any]) -> Tensor:
-    """Return what would cross the cut in a run, which is ended there; the model runs from its very beginning."""
+    """Return the activations at the cut in a run from the inputs; the run stops there."""
 
     def take(leaves: list[Any]) -> list[Any]:
         raise _ReachedError(leaves[cut.slots[0]])
 
-    with _handing(model, model.get_submodule(cut.entry), take):
+    with _replaced_arguments(model, model.get_submodule(cut.entry), take):
         try:
             run()
         except _ReachedError as reached:
@@ -134,11 +137,11 @@ def reached(model: nn.Module, cut: Cut, run: Callable[[], Any]) -> Tensor:
 
 @contextlib.contextmanager
 def watched(model: nn.Module, cut: Cut, take: Callable[[Tensor], Any]) -> Iterator[None]:
-    """Have what crosses the cut within the block taken as well, while the model runs to its end."""
+    """Pass the activations at the cut to `take` within the block, while the model runs to its end."""
 
     def pass_on(leaves: list[Any]) -> list[Any]:
-        take(leaves[cut.slots[0]].clone())  # what is above may change it in place
+        take(leaves[cut.slots[0]].clone())  # the upper part may change it in place
         return leaves
 
-    with _handing(model, model.get_submodule(cut.entry), pass_on):
+    with _replaced_arguments(model, model.get_submodule(cut.entry), pass_on):
         yield

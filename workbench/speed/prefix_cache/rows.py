@@ -17,6 +17,8 @@ from workbench.data.labels import IGNORED
 from workbench.speed.prefix_cache.cut import ROWS, TIME, Cut
 from workbench.speed.prefix_cache.patch import begun
 from workbench.speed.prefix_cache.store import Kept
+from workbench.tasks.examples import Batch, Examples
+from workbench.training.learner import Learner
 
 KEPT = "kept"  # entry of a batch that is no input of the model: what crosses the cut
 
@@ -54,12 +56,21 @@ class Reuse:
         """Return what was kept of these very examples, if anything was."""
         return self.rows.get(id(examples))
 
+    def batch(self, learner: Learner, examples: Examples, indices: Sequence[int]) -> Batch | None:
+        """Return these examples as a batch on the learner's device, with what was kept of them, if anything was."""
+        if (rows := self.of(examples)) is None:
+            return None
+        inputs = examples.labelled(indices) if self.cut.tail else examples.outlined(indices)
+        kept = learner.settings.moved({KEPT: crossing(rows, self.cut, indices, inputs)}, learner.device)
+        return {name: value.to(learner.device) for name, value in inputs.items()} | kept
+
     @contextlib.contextmanager
-    def standing_in(self, model: nn.Module, crossing: Tensor, batch: Mapping[str, Tensor]) -> Iterator[None]:
-        """Let the model begin at the cut, with this crossing it, while it runs the batch within the block."""
-        rows, time = extent(batch)
-        with begun(model, self.cut, crossing, rows=rows, time=time):
-            yield
+    def standing_in(self, model: nn.Module, batch: Batch) -> Iterator[Batch]:
+        """Let the model begin at the cut while it runs this batch, made by `batch`; yield its other inputs."""
+        inputs = {name: value for name, value in batch.items() if name != KEPT}
+        rows, time = extent(inputs)
+        with begun(model, self.cut, batch[KEPT], rows=rows, time=time):
+            yield inputs
 
 
 def extent(batch: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -1,15 +1,15 @@
-"""Keeps what frozen blocks gave: under a key made of all that it was computed from (provenance.py).
+"""Stores the activations of frozen blocks, under a key that is a hash of everything they depend on (key.py).
 
-    <cache folder>/activations/<key>/values.bin      the numbers of all rows, one after the other
-                                     counts.bin      how many places each row has, int32
-                                     about.json      their form and a hash, and whose they are; written last
+    <cache folder>/activations/<key>/values.bin      the activations of all rows, one row after the other
+                                     counts.bin      number of positions of each row, int32
+                                     about.json      dtype, width, hash, and a description; written last
 
-A folder is filled under another name and renamed, so that another process finds it whole or not at all, and every
-run, sweep, fork and worker on this machine shares it. Within a budget of memory the numbers are also held in this
-process; beyond it they are mapped from the file, and the system reads what a step needs. What was used least recently
-gives way, in memory and on disk. Deleting the folder costs nothing but the time to compute it again.
+A folder is written under a temporary name and then renamed, so other processes see it complete or not at all. All
+runs, sweeps, forks and workers on this machine share it. Activations within the memory budget are also held in memory
+by this process. Larger ones are memory-mapped, so that the system reads what a step needs. The least recently used
+entries are removed first, in memory and on disk. Deleting the folder is safe: the activations are computed again.
 
-Left out: where the folder is and how much room there is (room.py).
+Left out: the location and the size limits of the folder (budget.py).
 """
 
 import contextlib
@@ -37,12 +37,12 @@ from workbench.untrusted import read_text
 
 @dataclass(frozen=True)
 class Kept:
-    """What was kept of some rows.
+    """Stored activations of some rows.
 
     Attributes:
-        values: All numbers.  # (places of all rows, features)
-        counts: Places of each row.  # (rows,)
-        starts: Where each row begins.  # (rows,)
+        values: All activations.  # (positions of all rows, features)
+        counts: Number of positions of each row.  # (rows,)
+        starts: Index in `values` at which each row begins.  # (rows,)
         place: "memory" or "disk".
     """
 
@@ -53,16 +53,16 @@ class Kept:
 
     @property
     def size_bytes(self) -> int:
-        """What the numbers take, wherever they are."""
+        """Size of `values` in bytes, in memory or on disk."""
         return self.values.numel() * self.values.element_size()
 
 
 class _Memory:
-    """What this process holds, the least recently used first."""
+    """The activations that this process holds in memory, the least recently used first."""
 
     def __init__(self) -> None:
         self.held: OrderedDict[str, Kept] = OrderedDict()
-        self.mapped: weakref.WeakValueDictionary[str, Kept] = weakref.WeakValueDictionary()  # by runs under way
+        self.mapped: weakref.WeakValueDictionary[str, Kept] = weakref.WeakValueDictionary()  # in use by runs
         self.lock = threading.RLock()
 
     def get(self, key: str) -> Kept | None:
@@ -72,7 +72,7 @@ class _Memory:
             return self.held.get(key) or self.mapped.get(key)
 
     def put(self, key: str, kept: Kept, limit: int, beside: int) -> bool:
-        """Hold it if it fits in, at the cost of others; return whether it does."""
+        """Hold it in memory if it fits, and remove others to make room; return whether it fits."""
         with self.lock:
             if kept.size_bytes + beside > limit:
                 return False
@@ -91,13 +91,13 @@ _MEMORY = _Memory()
 
 
 def clear() -> None:
-    """Forget everything, in memory and on disk; runs under way keep what they have."""
+    """Delete everything, in memory and on disk; running runs keep the activations that they use."""
     _MEMORY.clear()
     shutil.rmtree(folder(), ignore_errors=True)
 
 
 def remove(key: str) -> None:
-    """Forget what is kept under a key."""
+    """Delete the entry of a key."""
     with _MEMORY.lock:
         _MEMORY.held.pop(key, None)
         _MEMORY.mapped.pop(key, None)
@@ -105,14 +105,14 @@ def remove(key: str) -> None:
 
 
 def find(key: str, *, limit: int, beside: int = 0) -> Kept | None:
-    """Return what is kept under the key; None if there is nothing.
+    """Return the activations with this key; None if there are none.
 
-    A folder whose numbers are not those that were written is taken away.
+    A folder whose content does not match its hash is deleted.
 
     Args:
-        key: What it was kept under.
-        limit: Bytes that may be held in memory; beyond, it is mapped from disk.
-        beside: Bytes of them that the same run holds already.
+        key: Key of the activations.
+        limit: Memory budget in bytes; activations beyond it are mapped from disk.
+        beside: Bytes of the budget that the same run uses already.
     """
     if (held := _MEMORY.get(key)) is not None and (held.place == "disk" or held.size_bytes + beside <= limit):
         return held
@@ -120,35 +120,35 @@ def find(key: str, *, limit: int, beside: int = 0) -> Kept | None:
     if not (home / "about.json").is_file():
         return None
     try:
-        mapped = _mapped(home)
+        mapped = _map(home)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError):
         shutil.rmtree(home, ignore_errors=True)
         return None
     with contextlib.suppress(OSError):
-        os.utime(home)  # it was used
-    return _held(key, mapped, limit, beside)
+        os.utime(home)  # marks the time of the last use
+    return _hold(key, mapped, limit, beside)
 
 
-def _held(key: str, mapped: Kept, limit: int, beside: int) -> Kept:
+def _hold(key: str, mapped: Kept, limit: int, beside: int) -> Kept:
     if mapped.size_bytes + beside <= limit:
         kept = replace(mapped, values=mapped.values.clone(), place="memory")
         if _MEMORY.put(key, kept, limit, beside):
             return kept
-    _MEMORY.mapped[key] = mapped  # so that the next to look need not hash it again
+    _MEMORY.mapped[key] = mapped  # so that the next call does not hash it again
     return mapped
 
 
-def _mapped(home: Path) -> Kept:
+def _map(home: Path) -> Kept:
     about = json.loads(read_text(home / "about.json"))
     counts = torch.from_numpy(np.fromfile(home / "counts.bin", dtype=np.int32)).long()
     dtype, features = getattr(torch, about["dtype"]), int(about["features"])
     total = int(counts.sum())
     file = home / "values.bin"
     if file.stat().st_size != total * features * dtype.itemsize:
-        raise ValueError("values.bin is not as long as it was written")
+        raise ValueError("the size of values.bin is not the one that was written")
     flat = torch.from_file(str(file), shared=False, size=total * features, dtype=dtype)
     if _hash(flat) != about["hash"]:
-        raise ValueError("values.bin is not what was written")
+        raise ValueError("the hash of values.bin is not the one that was written")
     starts = counts.cumsum(0) - counts
     return Kept(flat.view(total, features), counts, starts, "disk")
 
@@ -163,23 +163,23 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def others(about: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield key and description of everything on disk that is described by this, and maybe by more."""
+    """Yield key and description of each entry on disk whose description includes `about`."""
     for home in sorted(folder().glob("[!.]*/about.json")):
         try:
-            said = json.loads(read_text(home))["about"]
-            if all(said.get(name) == value for name, value in about.items()):
-                yield home.parent.name, said
+            found = json.loads(read_text(home))["about"]
+            if all(found.get(name) == value for name, value in about.items()):
+                yield home.parent.name, found
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue
 
 
 class NoRoomError(OSError):
-    """What was to be kept can't be: the disk is full or can't be written, or memory is not enough."""
+    """Activations can't be stored: the disk is full or can't be written, or they exceed the memory budget."""
 
 
 @contextlib.contextmanager
-def _needing_room() -> Iterator[None]:
-    """Tell an error of the disk from one of whatever else reads files meanwhile."""
+def _disk_errors() -> Iterator[None]:
+    """Raise NoRoomError for an OSError of the store, to distinguish it from one of other code that reads files."""
     try:
         yield
     except OSError as error:
@@ -187,16 +187,18 @@ def _needing_room() -> Iterator[None]:
 
 
 class Writer:
-    """Takes rows one after the other and keeps them under a key; a context that leaves nothing half-done behind.
+    """Writes activations row by row and stores them under a key.
+
+    It is a context manager, which removes the temporary folder if `finish` was not reached.
 
     Args:
-        key: What they are kept under.
-        about: What is said of them, as plain JSON.
-        limit: Bytes that may be held in memory.
-        beside: Bytes of them that the same run holds already.
+        key: Key of the activations.
+        about: Description of the activations, as plain JSON.
+        limit: Memory budget in bytes.
+        beside: Bytes of the budget that the same run uses already.
 
     Raises:
-        NoRoomError: From whatever is done with it, where the disk can't be written.
+        NoRoomError: From any method, if the disk is full or can't be written.
     """
 
     def __init__(self, key: str, about: Mapping[str, Any], *, limit: int, beside: int = 0) -> None:
@@ -207,7 +209,7 @@ class Writer:
         self._file: IO[bytes] | None = None
         self._form: tuple[str, int] | None = None  # dtype and features
 
-    @_needing_room()
+    @_disk_errors()
     def __enter__(self) -> "Writer":
         tidy()
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -220,9 +222,9 @@ class Writer:
             self._file.close()
             shutil.rmtree(self._partial, ignore_errors=True)
 
-    @_needing_room()
+    @_disk_errors()
     def add(self, values: Tensor) -> None:
-        """Write the numbers (places, features) of further rows."""
+        """Write the activations (positions, features) of further rows."""
         assert self._file is not None
         view = _bytes(values.cpu())
         if not fits(len(view)):
@@ -232,28 +234,32 @@ class Writer:
         while len(view):
             view = view[self._file.write(view) :]
 
-    @_needing_room()
+    @_disk_errors()
     def finish(self, counts: Sequence[int]) -> Kept:
-        """Put what was written in its place and return it; `counts` has the places of each row, in that order."""
+        """Move the folder to its final name and return the activations.
+
+        Args:
+            counts: Number of positions of each row, in the order in which they were added.
+        """
         assert self._file is not None
         assert self._form is not None
         self._file.close()
         dtype, features = self._form
-        said = {"dtype": dtype, "features": features, "hash": self._hash.hexdigest()}
-        text = json.dumps({**said, "about": self._about})
+        header = {"dtype": dtype, "features": features, "hash": self._hash.hexdigest()}
+        text = json.dumps({**header, "about": self._about})
         np.asarray(counts, dtype=np.int32).tofile(self._partial / "counts.bin")
         (self._partial / "about.json").write_text(text, encoding="utf-8")
-        kept = _mapped(self._partial)
-        with contextlib.suppress(OSError):  # another process was first, with the same numbers
+        kept = _map(self._partial)
+        with contextlib.suppress(OSError):  # another process has already stored the same activations
             self._partial.rename(self._home)
-        return _held(self._key, kept, self._limit, self._beside)
+        return _hold(self._key, kept, self._limit, self._beside)
 
 
 class Loose:
-    """Takes rows as a Writer does, for a disk that can't be written: holds them in memory, and nobody else finds them.
+    """Replaces a Writer if the disk can't be written: it holds the activations in memory, for one run only.
 
     Args:
-        limit: Bytes that may be held in memory.
+        limit: Memory budget in bytes.
     """
 
     def __init__(self, *, limit: int) -> None:
@@ -266,16 +272,16 @@ class Loose:
         self._rows = []
 
     def add(self, values: Tensor) -> None:
-        """Take the numbers (places, features) of further rows.
+        """Add the activations (positions, features) of further rows.
 
         Raises:
-            NoRoomError: They are more than may be held.
+            NoRoomError: They exceed the memory budget.
         """
         self._rows.append(values.cpu())
         if sum(rows.numel() * rows.element_size() for rows in self._rows) > self._limit:
             raise NoRoomError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def finish(self, counts: Sequence[int]) -> Kept:
-        """Return what was taken; `counts` has the places of each row."""
-        places = torch.tensor(counts)
-        return Kept(torch.cat(self._rows), places, places.cumsum(0) - places, "memory")
+        """Return the activations; `counts` has the number of positions of each row."""
+        positions = torch.tensor(counts)
+        return Kept(torch.cat(self._rows), positions, positions.cumsum(0) - positions, "memory")

@@ -1,4 +1,4 @@
-"""Kept: what a run leaves on disk, in words: its checkpoints, the model to use, and what went wrong in keeping them."""
+"""SavedFiles: the files that a run writes, in words: its checkpoints, its model, and errors in saving them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ KINDS: frozenset[type[Event]] = frozenset(
 )
 
 
-class Kept:
-    """What is told of a run folder."""
+class SavedFiles:
+    """What the panel says about the files in a run folder."""
 
     def __init__(self) -> None:
         self._clear()
@@ -33,10 +33,10 @@ class Kept:
     def _clear(self) -> None:
         self._checkpoints = ""
         self._model: ModelSaved | None = None
-        self._warnings: dict[str, str] = {}  # kind of event -> the latest of its kind: a full disk fails every time
+        self._warnings: dict[str, str] = {}  # kind of event -> only the latest warning: on a full disk every save fails
 
     def note(self, event: Event) -> None:
-        """Take in what was saved, or could not be."""
+        """Remember what was saved or could not be saved."""
         match event:
             case RunChosen():
                 self._clear()
@@ -47,16 +47,16 @@ class Kept:
                 self._model = event
             case CheckpointFailed(step=step, what=what, hint=hint):
                 tried = f" Try: {hint}." if hint else ""
-                self._warnings[event.kind] = f"No checkpoint at step {step:,}: {what}.{tried} Training goes on."
+                self._warnings[event.kind] = f"No checkpoint at step {step:,}: {what}.{tried} Training continues."
             case CheckpointRefused(step=step, what=what):
-                self._warnings[event.kind] = f"The checkpoint of step {step:,} was passed over: {what}."
+                self._warnings[event.kind] = f"The checkpoint of step {step:,} was skipped: {what}."
             case ReplayDiverged(step=step, what=what):
                 self._warnings[event.kind] = f"Repeating step {step:,} gave other numbers than before: {what}."
             case StageStarted() | RunResumed():
-                self._model = None  # the one that lies there is of before
+                self._model = None  # the model on disk is from before
 
     def picture(self, run: "Run | None") -> dict[str, Any]:
-        """Return the words."""
+        """Return the words, the line of code that loads the model, and the warnings."""
         return {
             "checkpoints": self._checkpoints,
             "model": self._place(run),

@@ -1,0 +1,12 @@
+"""Tactics: early stopping, progressive unfreezing, and whatever else changes training.
+
+To add one, write a file with a subclass of `Tactic` and add the class to TABLE. Its hyperparameters are fields of the
+plan (plan/choices.py).
+"""
+
+from workbench.training.tactics.early_stopping import EarlyStopping as EarlyStopping
+from workbench.training.tactics.tactic import Part as Part
+from workbench.training.tactics.tactic import Tactic as Tactic
+from workbench.training.tactics.unfreezing import Unfreezing as Unfreezing
+
+TABLE: tuple[type[Tactic], ...] = (EarlyStopping, Unfreezing)  # they are asked in this order
