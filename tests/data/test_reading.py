@@ -249,6 +249,12 @@ def test_an_unreadable_image_is_named(tmp_path, damage, suffix):
     assert f"cat/4.{suffix}" in refused(tmp_path).what
 
 
+def test_the_hint_for_a_folder_of_tables_knows_every_format(tmp_path, monkeypatch):
+    monkeypatch.setitem(reading.READERS, ".new", None)
+    (tmp_path / "rows.new").write_text("x")
+    assert refused(tmp_path).hint.endswith("rows.new")
+
+
 def test_folders_that_hold_no_classes(tmp_path):
     assert "no images" in refused(tmp_path).what
     write_csv(tmp_path / "reviews.csv")

@@ -6,6 +6,7 @@ out, as are broken links, pipes and devices. Folders that are symbolic links are
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,12 @@ SPLIT_NAMES = {
 _HINT = "make one subfolder per class and put its images (or .txt files) into it, as in photos/cat/1.png"
 
 
-def read(folder: Path) -> Table:
+def read(folder: Path, *, table_suffixes: Collection[str] = ()) -> Table:
     """Read a folder of images by class, of .txt files by class, or of .txt documents.
+
+    Args:
+        folder: The folder.
+        table_suffixes: The suffixes of tables, such as ".csv", so that the error can suggest a table in the folder.
 
     Raises:
         DataError: The folder has no images or texts, or both, or images that are in no class folder.
@@ -31,7 +36,7 @@ def read(folder: Path) -> Table:
     files, others = _files(folder)
     kinds = {_kind(file) for file in files}
     if len(kinds) != 1:
-        raise _unusable(folder, kinds, others)
+        raise _unusable(folder, kinds, others, table_suffixes)
     splits = _given(folder, files)
     inner = [file.relative_to(folder).parts[0 if splits is None else 1 : -1] for file in files]
     columns = _columns(folder, kinds.pop(), files, [parts[0] if parts else None for parts in inner])
@@ -91,9 +96,9 @@ def _columns(folder: Path, kind: str, files: list[Path], classes: list[str | Non
     return {"image": [{"bytes": None, "path": str(file.absolute())} for file in files], "folder": classes}
 
 
-def _unusable(folder: Path, kinds: set[str], others: list[Path]) -> DataError:
+def _unusable(folder: Path, kinds: set[str], others: list[Path], table_suffixes: Collection[str]) -> DataError:
     if kinds:
         return DataError(f"{folder.name} contains both images and .txt files; expected one kind", hint=_HINT)
-    tables = [file for file in others if file.suffix.lower() in {".csv", ".tsv", ".jsonl", ".json", ".parquet"}]
+    tables = [file for file in others if file.suffix.lower() in table_suffixes]
     hint = f"choose the file itself: {tables[0]}" if tables else _HINT
     return DataError(f"{folder.name} contains no images and no .txt files ({len(others)} other files)", hint=hint)

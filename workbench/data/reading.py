@@ -61,7 +61,7 @@ def read_source(source: str) -> Table:
     try:
         path = Path(source).expanduser()
         if path.is_dir():
-            return folders.read(path)
+            return folders.read(path, table_suffixes=READERS)
         if not path.is_file():
             raise _missing(source, path)
         return _reader(path)(path)
