@@ -193,7 +193,7 @@ def test_lab_away_from_the_notebooks_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "workbench" / "__main__.py"))
     assert cli.main(["lab"]) == 2
-    assert "0_quickstart.ipynb is neither beside" in capsys.readouterr().err
+    assert "0_quickstart.ipynb is neither next to" in capsys.readouterr().err
 
 
 def test_plans_written_by_to_json_are_read(tmp_path):
