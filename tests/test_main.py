@@ -16,6 +16,14 @@ from workbench.runs.disk import run_folder
 from workbench.runs.disk.run_folder import RunFolder
 
 
+@pytest.fixture(autouse=True)
+def default_interrupt_handler():
+    """A shell ignores SIGINT in what it runs in the background, and Python then installs no handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def plan_file(tmp_path, monkeypatch):
     """A plan that trains the tiny backbone on the tiny table for a few steps."""
