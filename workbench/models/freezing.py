@@ -50,13 +50,20 @@ def resolve(blocks: Sequence[Block], choice: Transfer) -> tuple[str, ...]:
         adapted = [b.name for b in blocks if b.kind == "block" or (b.kind == "head" and not shared & {*b.parameters})]
         trainable = tuple(name for name in asked if name in adapted)
         reason = "adapters go into the blocks between embeddings and head"
+        hint = f"trainable={_some_last(blocks)!r} or 'all'"
     else:
         trainable = asked if _learning(blocks, asked) else ()
         reason = "its weights are shared with blocks that are frozen"
+        hint = f"trainable={_some_last(blocks)!r}, or method='lora' with trainable='all'"
     if not trainable:
         chosen = choice.trainable if isinstance(choice.trainable, str) else ", ".join(choice.trainable)
-        raise PlanError(f"with {chosen!r} nothing would learn: {reason}", hint="'last 2', 'all', or name a block")
+        raise PlanError(f"with {chosen!r} nothing would be trained: {reason}", hint=hint)
     return trainable
+
+
+def _some_last(blocks: Sequence[Block]) -> str:
+    """Return a choice that trains some blocks between embeddings and head: "last 2", or as many as there are."""
+    return f"last {min(2, sum(block.kind == 'block' for block in blocks))}"
 
 
 def _asked(blocks: Sequence[Block], trainable: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -142,19 +149,24 @@ def count(model: "nn.Module", blocks: Sequence[Block], choice: Transfer) -> Coun
         size = sum(lora.adapter_size(layer, choice.lora_rank) for layer in lora.targets(model, [block]).values())
         by_block[block.name] += size
         adapters += size
-    return Counts(sum(by_block.values()), sum(sizes.values()) + adapters, by_block, _notes(blocks, choice))
+    trainable, total = sum(by_block.values()), sum(sizes.values()) + adapters
+    return Counts(trainable, total, by_block, _notes(blocks, choice, f"{trainable:,} of {total:,} parameters"))
 
 
-def _notes(blocks: Sequence[Block], choice: Transfer) -> tuple[str, ...]:
-    shared = _shared(blocks)
-    asked = _asked(blocks, choice.trainable)
+def _notes(blocks: Sequence[Block], choice: Transfer, counted: str) -> tuple[str, ...]:
+    """Return what to know about tied weights, if this choice touches any; `counted` tells how many it trains."""
+    asked, shared = _asked(blocks, choice.trainable), _shared(blocks)
     users = [block for block in blocks if shared & {*block.parameters}]
+    trained = [block for block in users if block.name in asked]
     names = " and ".join(block.name for block in users)
-    if choice.method == "lora" and any(block.kind == "head" and block.name in asked for block in users):
-        return (f"the weights of {names} are tied, so they rest and only the adapters learn",)
-    if choice.method == "weights" and 0 < sum(block.name in asked for block in users) < len(users):
-        return (f"the output weights are tied to the embeddings: unfreeze {names} to train them",)
-    return ()
+    if choice.method == "lora" and any(block.kind == "head" for block in trained):
+        return (f"the weights of {names} are tied, so they are frozen and only the adapters are trained",)
+    if choice.method == "lora" or len(trained) in (0, len(users)):
+        return ()
+    tied = "the output weights are tied to the embeddings"
+    if [block.kind for block in blocks if block.name in asked] == ["head"]:
+        return (f"{tied}, so the head alone trains {counted}: choose LoRA or {_some_last(blocks)!r} instead",)
+    return (f"{tied}: unfreeze {names} to train them",)
 
 
 def apply(
