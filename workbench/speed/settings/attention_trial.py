@@ -5,7 +5,7 @@ time of frozen blocks would hide the difference. Left out: masks, which take lit
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +13,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from workbench.speed.settings.timing import alternated, seconds_of
+from workbench.speed.settings.trial import Trial
 from workbench.speed.settings.trial_notes import TrialNotes
 from workbench.training.settings import Settings, attention_of
-
-if TYPE_CHECKING:
-    from workbench.speed.settings.trials import Trial
 
 ROWS = 2  # rows that are tried: enough to compare, and fast
 LARGEST = 1 << 25  # eager attention holds all scores of a layer in memory: the most that the largest batch may have
@@ -39,7 +37,7 @@ class _Listening(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def times_of_attention(trial: "Trial", notes: TrialNotes) -> dict[str, float]:
+def times_of_attention(trial: Trial, notes: TrialNotes) -> dict[str, float]:
     """Return "own" and "eager" -> seconds in bf16; empty if there is no choice, or eager would need too much memory.
 
     Args:
@@ -67,13 +65,13 @@ def _written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return scores.softmax(-1) @ value
 
 
-def _asked_for(trial: "Trial", rows: list[int]) -> torch.Size | None:
+def _asked_for(trial: Trial, rows: list[int]) -> torch.Size | None:
     """Return the shape of the queries of a batch of these rows, (batch, heads, time, channels)."""
     with _Listening() as heard, torch.no_grad():
         seconds_of(lambda: trial.nats(Settings(), trial.batch(rows)), trial.device)
     return heard.shape if heard.shape and len(heard.shape) == 4 else None
 
 
-def _growth(trial: "Trial", rows: list[int]) -> float:
+def _growth(trial: Trial, rows: list[int]) -> float:
     """Return the length of the longest row of all, relative to the longest of these rows."""
     return trial.longest / max(1, *(trial.lengths[row] for row in rows))

@@ -12,11 +12,10 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import AdamW
 
@@ -25,6 +24,7 @@ from workbench.seeding import seeded
 from workbench.speed.settings.attention_trial import times_of_attention
 from workbench.speed.settings.remembered import kept, key_of, recalled
 from workbench.speed.settings.timing import alternated, seconds_of
+from workbench.speed.settings.trial import Batch, Trial
 from workbench.speed.settings.trial_notes import TrialNotes
 from workbench.training.device import has_bf16
 from workbench.training.settings import Settings, attend, attention_of, convolved
@@ -32,57 +32,9 @@ from workbench.training.settings import Settings, attend, attention_of, convolve
 GAIN = 1.1  # a way must be this many times as fast as the simpler way to be used
 WORTH = 1e-4  # seconds that it must save in each step: less is noise
 STEP_SECONDS = 0.15  # time of one tried step, about; it determines the number of rows
-MOST_ROWS = 8
 LARGEST = 1 << 22  # number of weights that the optimizer is tried on
 
-Batch = dict[str, Tensor]
 Way = tuple[str, bool]  # precision, and whether the memory format is channels_last
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The training step of a run, which can be taken in several ways.
-
-    Attributes:
-        model: The model of the run, with its blocks frozen and its adapters inserted.
-        device: The device of the run.
-        lengths: Length of each row; rows of medium length are tried.
-        batch: Makes a batch of the rows with these indices.
-        batch_size: Rows of a batch of the run, and the most that are tried.
-        nats: Runs the model in training mode with the given settings and returns its summed loss in nats.
-        batch_tokens: Limit on rows × longest row in a batch of the run; None if batches have `batch_size` rows.
-        facts: What else the result may depend on, such as the task.
-    """
-
-    model: nn.Module
-    device: torch.device
-    lengths: Sequence[int]
-    batch: Callable[[Sequence[int]], Batch]
-    batch_size: int
-    nats: Callable[[Settings, Batch], Tensor]
-    batch_tokens: int | None = None
-    facts: tuple[Any, ...] = ()
-
-    @property
-    def rows(self) -> int:
-        """The maximum number of rows that are tried."""
-        return min(MOST_ROWS, self.batch_size, len(self.lengths))
-
-    @property
-    def longest(self) -> int:
-        """The length of the longest row, rounded up to a power of two, so that similar data share their settings."""
-        return 1 << (max(self.lengths) - 1).bit_length()
-
-    @property
-    def rows_of_longest(self) -> int:
-        """The number of rows of the greatest length that fit into a batch."""
-        return self.batch_size if self.batch_tokens is None else max(1, self.batch_tokens // self.longest)
-
-    def middling(self, rows: int) -> list[int]:
-        """Return the indices of this number of rows of medium length, the longest last."""
-        order = sorted(range(len(self.lengths)), key=lambda row: (self.lengths[row], row))
-        first = (len(order) - rows) // 2
-        return order[first : first + rows]
 
 
 def choose_settings(trial: Trial, choice: Tuning) -> Settings:
