@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from workbench.events import RunFailed
 from workbench.runs.disk import process
 
@@ -18,7 +20,6 @@ _INTERVAL = 1.0  # seconds between two looks
 _SCARCE = 0.05  # of all memory: with less to be had, the system begins to kill
 _LINES = 20
 _CGROUP = Path("/sys/fs/cgroup/memory.events")
-_MEMINFO = Path("/proc/meminfo")
 
 
 class Watch:
@@ -38,7 +39,8 @@ class Watch:
         self._looked = time.monotonic()
         worker = process.noted(self._folder)
         self.memory_bytes = (worker.memory_bytes if worker else None) or self.memory_bytes
-        self._was_scarce = _free_share() < _SCARCE
+        memory = psutil.virtual_memory()
+        self._was_scarce = memory.available < _SCARCE * memory.total
 
     @property
     def is_out_of_memory(self) -> bool:
@@ -98,12 +100,3 @@ def _killed_for_memory() -> int:
         return int(counts.get("oom_kill", 0))
     except (OSError, ValueError):
         return 0
-
-
-def _free_share() -> float:
-    """Return how much of this machine's memory can be had; 1 if the system does not say."""
-    try:
-        sizes = {line.split()[0]: int(line.split()[1]) for line in _MEMINFO.read_text().splitlines() if line}
-        return sizes["MemAvailable:"] / sizes["MemTotal:"]
-    except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError):
-        return 1.0
