@@ -70,13 +70,13 @@ def words_file(folder: Path, flags: int) -> int:
     return os.open(folder / WORDS, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
-def last_lines(folder: Path, count: int = _LINES) -> str:
+def last_lines(folder: Path) -> str:
     """Return the last lines that the process of this run wrote, none if it wrote nothing."""
     try:
         with open(words_file(folder, os.O_RDONLY), "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 200 * count))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+            file.seek(max(0, size - 200 * _LINES))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-_LINES:])
     except OSError:
         return ""
 
