@@ -137,7 +137,7 @@ def count(model: "nn.Module", blocks: Sequence[Block], choice: Transfer) -> Coun
     Raises:
         PlanError: As `resolve`.
     """
-    sizes = lora.sizes_without_adapters(model)
+    sizes = {lora.own_name(name): p.numel() for name, p in model.named_parameters() if not lora.is_adapter(name)}
     own = _own_weights(blocks, choice)
     by_block: dict[str, int] = {}
     counted: set[str] = set()

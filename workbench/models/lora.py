@@ -6,7 +6,6 @@ linear layer and every ungrouped convolution of a block gets one. Left out: embe
 torch), where an adapter would have no effect.
 """
 
-import copy
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,11 +30,6 @@ def is_adapter(name: str) -> bool:
 def own_name(name: str) -> str:
     """Return the name that a parameter had before adapters were inserted."""
     return name.replace(BASE, "")
-
-
-def sizes_without_adapters(model: "nn.Module") -> dict[str, int]:
-    """Return parameter name -> scalars, as if no adapters were there."""
-    return {own_name(name): p.numel() for name, p in model.named_parameters() if not is_adapter(name)}
 
 
 def targets(model: "nn.Module", blocks: Sequence[Block]) -> "dict[str, nn.Module]":
@@ -112,16 +106,11 @@ def _show_settings(adapted: Any) -> None:
             setattr(adapted, name, value)
 
 
-def merge(model: "nn.Module") -> Any:
-    """Return a copy whose adapters are folded into its weights: an ordinary model, equal up to rounding.
-
-    It saves with `save_pretrained` and loads with plain transformers.
-    """
-    return fold(copy.deepcopy(model))
-
-
 def fold(model: "nn.Module") -> Any:
-    """Fold the adapters of a model into its weights, in place; return it."""
+    """Fold the adapters of a model into its weights, in place; return it, equal up to rounding.
+
+    It is then an ordinary model: `save_pretrained` writes it, and plain transformers reads it.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for path, layer in list(model.named_modules()):
