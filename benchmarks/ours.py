@@ -136,8 +136,8 @@ def orders(plan: Plan, preparation: Preparation) -> list[list[int]]:
     return [
         [
             index
-            for at in range(examples.windows(choice))
-            for batch in examples.window(choice, epoch, at)
+            for at in range(examples.steps_per_epoch(choice))
+            for batch in examples.batches_of_step(choice, epoch, at)
             for index in batch
         ]
         for epoch in range(math.ceil(choice.epochs))

@@ -81,7 +81,7 @@ class FirstToken(Shortcut):
 
 
 def _found_in(learner: Learner) -> Narrowing | None:
-    if not learner.task.names_classes:
+    if not learner.task.predicts_classes:
         return None
     model, train = learner.model.eval(), learner.train
     lengths = train.lengths

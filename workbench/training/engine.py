@@ -185,8 +185,8 @@ def started(learner: Learner) -> RunStarted:
         device=str(learner.device),
         precision=learner.precision,
         settings=learner.settings.measured,
-        baseline=learner.task.trivial(learner.train, learner.validation, learner.backbone.model.config),
-        baseline_name=learner.task.trivial_name,
+        baseline=learner.task.baseline(learner.train, learner.validation, learner.backbone.model.config),
+        baseline_name=learner.task.baseline_name,
         notes=learner.notes,
     )
 
@@ -266,7 +266,7 @@ def _window(learner: Learner) -> Sequence[Part]:
     """Return the batches of the next step; the last window of an epoch may be short."""
     epoch, position = divmod(learner.step, learner.steps_per_epoch)
     window: Sequence[Part] = [
-        (learner.train, indices) for indices in learner.train.window(learner.plan.tuning, epoch, position)
+        (learner.train, indices) for indices in learner.train.batches_of_step(learner.plan.tuning, epoch, position)
     ]
     for tactic in learner.tactics:
         window = tactic.batches(learner, window)

@@ -87,7 +87,7 @@ def _is_finite(learner: Learner, indices: Sequence[int]) -> bool:
 
 
 def _check_metrics(learner: Learner) -> None:
-    if learner.metrics and not learner.task.names_classes:
+    if learner.metrics and not learner.task.predicts_classes:
         names = ", ".join(metric.name for metric in learner.metrics)
         what = f"the metrics {names} compare class ids, and {learner.backbone.task} predicts none"
         raise RunError(what, hint="no `metrics=` here: loss and perplexity are measured")
@@ -97,7 +97,7 @@ def _count(learner: Learner, examples: Examples, indices: Sequence[int], tally: 
     begun = time.perf_counter()  # the time between two batches is the listener's
     batch = learner.batch(examples, indices)
     with torch.no_grad():
-        if learner.task.names_classes:
+        if learner.task.predicts_classes:
             logits, truth = score(learner, batch)
             nats, targets = cross_entropy.summed(logits, truth), len(truth)
             tally.predictions += logits.argmax(-1).tolist()

@@ -178,7 +178,7 @@ def _has_statistics(module: nn.Module) -> bool:
 
 def steps_per_epoch(plan: Plan, examples: Examples) -> int:
     """Return the optimizer steps in one pass over these training examples."""
-    return examples.windows(plan.tuning)
+    return examples.steps_per_epoch(plan.tuning)
 
 
 def steps_in(plan: Plan, examples: Examples) -> int:

@@ -73,7 +73,7 @@ def _apart(learner: Learner, cut: Cut, examples: Examples, indices: list[int], r
 
 def _answer(learner: Learner, inputs: Batch) -> Tensor:
     """Return logits, or a loss where logits take hundreds of megabytes."""
-    if learner.task.names_classes:
+    if learner.task.predicts_classes:
         return learner.task.score(learner.model, inputs)[0].float()
     nats, targets = learner.task.nats(learner.model, inputs)
     return nats / max(1, targets)
