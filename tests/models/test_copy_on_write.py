@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from workbench.models import copy_on_write as twins
-from workbench.models.fingerprints import fingerprint
+from workbench.models.fingerprints import hash_of
 from workbench.plan.choices import Plan
 from workbench.runs.build import make_learner
 from workbench.runs.preparation import Preparation
@@ -107,11 +107,11 @@ def cpu_plan():
 def test_a_hash_copies_nothing():
     first = nn.Linear(700, 700)  # more than one part
     other = twins.twin(first, first)
-    assert fingerprint(other.weight) == fingerprint(first.weight) == fingerprint(first.weight.clone())
+    assert hash_of(other.weight) == hash_of(first.weight) == hash_of(first.weight.clone())
     assert SHARED(other.weight)
     with torch.no_grad():
         other.weight[-1, -1] += 1
-    assert fingerprint(other.weight) != fingerprint(first.weight)
+    assert hash_of(other.weight) != hash_of(first.weight)
 
 
 def test_a_later_copy_keeps_what_was_there():

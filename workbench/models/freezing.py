@@ -157,7 +157,7 @@ def _notes(blocks: Sequence[Block], choice: Transfer) -> tuple[str, ...]:
     return ()
 
 
-def apply(
+def freeze(
     model: "nn.Module", blocks: Sequence[Block], choice: Transfer, *, seed: int = 0, adapted: Iterable[str] = ()
 ) -> None:
     """Set which parameters require a gradient, and put adapters into the trainable blocks if the choice says so.

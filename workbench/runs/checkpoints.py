@@ -135,7 +135,7 @@ def _frozen(learner: Learner, checkpoint: Checkpoint) -> dict[str, str]:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{checkpoint.path / 'frozen.json'} can't be read: {error}", hint="an older step") from None
     tensors = fingerprints.frozen_tensors(learner.model, learner.backbone.blocks, learner.trainable)
-    own = fingerprints.fingerprints(tensors)
+    own = fingerprints.hashes(tensors)
     differing = sorted(name for name in {*saved, *own} if saved.get(name) != own.get(name))
     if differing:
         raise RunError(

@@ -95,7 +95,7 @@ def adapt(backbone: Backbone, plan: Plan, *, trained: Sequence[str] = (), seed: 
         PlanError: The plan asks for a block that is not there, or nothing would be trainable.
     """
     chosen = plan.tuning.seed if seed is None else seed
-    freezing.apply(backbone.model, backbone.blocks, plan.transfer, seed=chosen, adapted=trained)
+    freezing.freeze(backbone.model, backbone.blocks, plan.transfer, seed=chosen, adapted=trained)
     if (dropout := plan.tuning.dropout) is None:
         return ()
     trainable = freezing.resolve(backbone.blocks, plan.transfer)

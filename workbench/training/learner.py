@@ -142,13 +142,13 @@ class Learner:
             if name not in self.origin and not lora.is_adapter(name):
                 self.origin[name] = later_copy(tensor)
         tensors = fingerprints.frozen_tensors(self.model, self.backbone.blocks, self.trainable)
-        new = fingerprints.fingerprints({name: tensor for name, tensor in tensors.items() if name not in self.frozen})
+        new = fingerprints.hashes({name: tensor for name, tensor in tensors.items() if name not in self.frozen})
         self.frozen = {name: self.frozen.get(name) or new[name] for name in tensors}
 
     def moved_though_frozen(self) -> tuple[str, ...]:
         """Return the names of the frozen tensors and buffers that have changed."""
         tensors = fingerprints.frozen_tensors(self.model, self.backbone.blocks, self.trainable)
-        now = fingerprints.fingerprints(tensors)
+        now = fingerprints.hashes(tensors)
         return tuple(name for name in self.frozen if now.get(name) != self.frozen[name])
 
     def add_notes(self, notes: Sequence[str]) -> None:
