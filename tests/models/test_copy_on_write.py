@@ -91,7 +91,7 @@ def test_training_leaves_the_pristine_weights_alone_and_what_is_frozen_is_not_co
     before = state(first.model)
     own = twins.twin(first, first.model)
     train, validation = (TABLE[own.task].encode(tiny.rows(kind, count), own, plan.data) for count in (24, 8))
-    learner = make_learner(own, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    learner = make_learner(own, train, validation, plan, settings=Settings().overridden_by(plan.tuning))
     list(engine.train(learner))
     assert is_same(first.model, before)
     for name, parameter in learner.model.named_parameters():

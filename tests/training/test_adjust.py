@@ -9,7 +9,7 @@ from workbench.plan.choices import LIVE_FIELDS
 from workbench.training import engine
 from workbench.training.adjust import adjust
 from workbench.training.change import Change, check
-from workbench.training.schedule import joining
+from workbench.training.schedule import late_warmup
 
 LONG = PLAN.change(max_steps=40, trainable="head", weight_decay=0.5, learning_rate=0.05)
 
@@ -48,7 +48,7 @@ def test_freezing_in_mid_run_lets_neither_momentum_nor_decay_move_anything(kind)
     steps(made, 4)
     assert moved(before, made) <= own(made, "block 1")
     assert moved(before, made)
-    assert made.moved_though_frozen() == ()
+    assert made.changed_frozen_tensors() == ()
 
 
 def test_what_begins_to_learn_has_a_warm_up_of_its_own_and_the_rest_keeps_its_momentum():
@@ -60,15 +60,15 @@ def test_what_begins_to_learn_has_a_warm_up_of_its_own_and_the_rest_keeps_its_mo
     rates = []
     for _ in range(12):
         steps(made, 1)
-        rates.append({group["joined"]: group["lr"] for group in made.optimizer.param_groups})
+        rates.append({group["trainable_since"]: group["lr"] for group in made.optimizer.param_groups})
     assert {rate[0] for rate in rates} == {0.05}
     assert [rate[5] for rate in rates] == pytest.approx([0.05 * min(1, (n + 1) / 11) for n in range(12)])
 
 
 def test_joining_follows_the_plans_share_of_warm_up():
     choice = LONG.change(warmup_fraction=0.5).tuning
-    assert joining(100, 0, 200, choice) == 1.0
-    assert [joining(step, 100, 200, choice) for step in (100, 125, 149, 150, 199)] == pytest.approx(
+    assert late_warmup(100, 0, 200, choice) == 1.0
+    assert [late_warmup(step, 100, 200, choice) for step in (100, 125, 149, 150, 199)] == pytest.approx(
         [1 / 51, 26 / 51, 50 / 51, 1, 1]
     )
 
@@ -82,7 +82,7 @@ def test_a_block_that_rests_for_a_while_joins_again():
     adjust(made, Change({"trainable": "last 1"}))
     steps(made, 1)
     assert moved(before, made) >= {name for name in own(made, "block 2") if name.endswith("weight")}
-    assert {group["joined"] for group in made.optimizer.param_groups} == {0, 6}
+    assert {group["trainable_since"] for group in made.optimizer.param_groups} == {0, 6}
     assert made.progress.trained == ("block 2", "head")
 
 
@@ -94,7 +94,7 @@ def test_adapters_begin_and_cease_to_learn():
     steps(made, 3)
     assert moved(before, made)
     assert all("lora_" in name and ".0." in name for name in moved(before, made))
-    assert made.moved_though_frozen() == ()
+    assert made.changed_frozen_tensors() == ()
 
 
 def test_a_change_of_the_rate_is_obeyed_by_the_next_step():
@@ -131,7 +131,7 @@ def test_how_far_a_block_moved_is_the_relative_l2_distance():
     made = make("bert", LONG.change(trainable="last 1"))
     before = weights(made.model)
     steps(made, 3)
-    told = engine.moved(made).by_block
+    told = engine.weights_moved(made).by_block
     assert list(told) == ["block 2", "head"]
     for name, value in told.items():
         names = [n for n, _ in made.model.named_parameters() if n in own(made, name)]
@@ -143,7 +143,7 @@ def test_how_far_a_block_moved_is_the_relative_l2_distance():
 
 def test_what_adapters_add_counts_as_movement_of_their_layer():
     made = make("llama", LONG.change(method="lora", trainable=("block 1",)))
-    assert engine.moved(made).by_block == {"block 1": 0.0}
+    assert engine.weights_moved(made).by_block == {"block 1": 0.0}
     before = weights(tiny.backbone("llama").model)
     steps(made, 3)
     from workbench.runs.export import copy_of
@@ -152,7 +152,7 @@ def test_what_adapters_add_counts_as_movement_of_their_layer():
     names = [name for name in before if name.startswith("model.layers.0.") and "proj" in name]
     change = sum((after[n] - before[n]).square().sum().item() for n in names)
     size = sum(before[n].square().sum().item() for n in names)
-    assert engine.moved(made).by_block["block 1"] == pytest.approx((change / size) ** 0.5, rel=1e-3)
+    assert engine.weights_moved(made).by_block["block 1"] == pytest.approx((change / size) ** 0.5, rel=1e-3)
 
 
 def test_norms_that_rest_beside_adapters_are_hashed():

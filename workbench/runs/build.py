@@ -43,7 +43,7 @@ def learner_of(folder: RunFolder, preparation: Preparation, checkpoint: Checkpoi
         plan,
         trained=state.progress.trained if state else (),
         metrics=user_metrics.resolve(preparation.metrics),
-        settings=Settings.read(folder.environment().get("settings")),
+        settings=Settings.from_dict(folder.environment().get("settings")),
     )
     if checkpoint is not None:
         checkpoints.load(learner, checkpoint)
@@ -79,7 +79,7 @@ def make_learner(
         plan,
         trained=trained,
         metrics=metrics,
-        settings=lambda learner: settings.obeying(plan.tuning) if settings else measured_settings(learner),
+        settings=lambda learner: settings.overridden_by(plan.tuning) if settings else measured_settings(learner),
         shortcuts=(first_token, PrefixCache(first_token)),
     )
 
@@ -95,7 +95,7 @@ def trial_of(learner: Learner) -> Trial:
     def nats(settings: Settings, batch: Batch) -> Tensor:
         learner.enter_training()
         with settings.autocast(learner.device):
-            return learner.task.nats(learner.model, settings.moved(batch, learner.device))[0]
+            return learner.task.nats(learner.model, settings.to_device(batch, learner.device))[0]
 
     train, choice = learner.train, learner.plan.tuning
     return Trial(

@@ -37,7 +37,7 @@ from workbench.runs.disk.checkpoint_files import tidy as tidy
 from workbench.runs.disk.checkpoint_files import verified as verified
 from workbench.training.build import adapt
 from workbench.training.learner import Learner
-from workbench.training.restore import forms, moments_of, progress_of, restore, tensors_of_tactics
+from workbench.training.restore import optimizer_tensors, progress_of, restore, shapes_and_types, tensors_of_tactics
 from workbench.untrusted import read_text, reader
 
 
@@ -73,7 +73,7 @@ def _fill(folder: Path, learner: Learner, adjustments: int | None) -> None:
     (folder / "state.json").write_text(written(learner.plan, progress), encoding="utf-8")
     (folder / "frozen.json").write_text(json.dumps(learner.frozen))
     _write(changeable(learner.backbone, progress.trained), folder / "weights.safetensors")
-    _write(moments_of(learner), folder / "optimizer.safetensors")
+    _write(optimizer_tensors(learner), folder / "optimizer.safetensors")
     if tensors := tensors_of_tactics(learner):
         _write(tensors, folder / TACTICS)
     manifest = {file.name: entry(file) for file in sorted(folder.iterdir())}
@@ -153,7 +153,7 @@ def load_weights(backbone: Backbone, trained: Sequence[str], checkpoint: Checkpo
         RunError: The checkpoint is broken or of another model.
     """
     saved, own = _read(checkpoint, "weights.safetensors"), changeable(backbone, trained)
-    if forms(saved) != forms(own):
+    if shapes_and_types(saved) != shapes_and_types(own):
         raise RunError(
             f"{checkpoint.path} holds {len(saved)} tensors that do not fit the {len(own)} trainable ones of this model",
             hint="the plan of the run that wrote it",

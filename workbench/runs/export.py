@@ -11,7 +11,7 @@ from workbench.models import Backbone, lora
 from workbench.models.quiet import quiet
 from workbench.runs.checkpoints import Checkpoint, load_weights, state_of
 from workbench.training.learner import Learner
-from workbench.training.settings import lie_plainly
+from workbench.training.settings import make_contiguous
 
 AUTO = {
     "text-classification": "AutoModelForSequenceClassification",
@@ -54,7 +54,7 @@ def _go_back(backbone: Backbone, learner: Learner) -> None:
 def plain(backbone: Backbone) -> Backbone:
     """Fold adapters into the weights beside them and go into eval mode, in place; return the backbone."""
     backbone.model = lora.fold(backbone.model)
-    lie_plainly(backbone.model)
+    make_contiguous(backbone.model)
     backbone.model.requires_grad_(True).eval()
     return backbone
 

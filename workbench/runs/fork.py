@@ -14,7 +14,7 @@ from workbench.runs import checkpoints
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.moment import Moment
 from workbench.runs.replay import pending, write_schedule
-from workbench.training.change import Change, check, taking_over
+from workbench.training.change import Change, check, ending_unfreezing
 from workbench.training.learner import steps_in
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
         folder = RunFolder.create(plan, root)
     else:
         learner = moment.learner
-        changes = taking_over(learner.plan, changes)
+        changes = ending_unfreezing(learner.plan, changes)
         plan = _changed(moment, preparation, changes)
         folder, adjusted = RunFolder.create(plan, root), learner.progress.adjustments
         checkpoints.save(learner, folder.path / "checkpoints", adjustments=0)  # the fork's log counts from here

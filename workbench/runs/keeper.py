@@ -84,7 +84,7 @@ class Keeper:
         learner = self.learner
         if not learner.is_consistent or learner.step == 0 or learner.step in self.saved or not self._is_logged:
             return
-        if moved := learner.moved_though_frozen():
+        if moved := learner.changed_frozen_tensors():
             yield FrozenMoved(
                 step=learner.step, tensors=moved, blocks=fingerprints.where(moved, learner.backbone.blocks)
             )

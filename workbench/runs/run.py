@@ -185,7 +185,7 @@ class _Story:
         learner = learner_of(self.folder, self.preparation, self.begin.checkpoint)
         here = {"device": str(learner.device), "threads": torch.get_num_threads()}
         learner.add_notes(self._differences(here))
-        self.folder.note_environment(**here, settings=learner.settings.noted())
+        self.folder.note_environment(**here, settings=learner.settings.to_dict())
         return learner
 
     def _differences(self, here: Mapping[str, Any]) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def _rebuild(learner: Learner) -> None:
     seed = mixed(learner.plan.tuning.seed, learner.step, stream="adapters")
     adapt(learner.backbone, learner.plan, trained=learner.progress.trained, seed=seed)
     learner.model.to(learner.device)
-    learner.settings.lay_out(learner.model)
+    learner.settings.apply_to(learner.model)
     learner.note_freezing()
     rebuild_optimizer(learner)
     learner.invalidate()

@@ -75,7 +75,7 @@ def build(
         tactics=tuple(kind() for kind in tactics.TABLE),
     )
     learner.settings = settings(learner)
-    learner.settings.lay_out(backbone.model)
+    learner.settings.apply_to(backbone.model)
     if choice.packing == "auto":  # the attention mask depends on the attention that was chosen
         learner.train = task.pack(train, backbone.model)
     found = [f"validation: {note}" for note in validation.notes]

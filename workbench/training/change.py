@@ -36,10 +36,10 @@ class Change:
         allowed = LIVE_FIELDS if is_wish else FORK_FIELDS
         if self.by or self.logged:
             return check(plan, self.fields, allowed=allowed)
-        return check(plan, taking_over(plan, self.fields), allowed=(*allowed, "unfreeze_to"))
+        return check(plan, ending_unfreezing(plan, self.fields), allowed=(*allowed, "unfreeze_to"))
 
 
-def taking_over(plan: Plan, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+def ending_unfreezing(plan: Plan, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields, and the end of the unfreezing schedule if a person changes what is trainable."""
     ends = "trainable" in fields and "unfreeze_to" not in fields and plan.retention.unfreeze_to is not None
     return {**fields, "unfreeze_to": None} if ends else fields

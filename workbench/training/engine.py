@@ -30,17 +30,17 @@ from workbench.models import fingerprints
 from workbench.seeding import mixed, seeded
 from workbench.training.adjust import adjust
 from workbench.training.change import Change
-from workbench.training.evaluate import culprits, evaluate
+from workbench.training.evaluate import evaluate, nonfinite_examples
 from workbench.training.learner import Learner, counted_nats
 from workbench.training.progress import Goal
-from workbench.training.schedule import joining, learning_rate
+from workbench.training.schedule import late_warmup, learning_rate
 from workbench.training.tactics import Part
 
-Changes = Callable[[int], Sequence[Change]]  # steps taken -> changes of the plan to make before the next one
+ChangesAt = Callable[[int], Sequence[Change]]  # steps taken -> changes of the plan to make before the next one
 SPLITS = ("validation", "train")  # in the order in which they are needed
 
 
-def train(learner: Learner, *, changes: Changes = lambda step: ()) -> Iterator[Event]:
+def train(learner: Learner, *, changes: ChangesAt = lambda step: ()) -> Iterator[Event]:
     """Train to the last step of the plan, yielding each event as it happens.
 
     Evaluates before the first step, every `evaluate_every` steps and after the last one.
@@ -63,7 +63,7 @@ def ended(learner: Learner, reason: str) -> RunEnded:
     return RunEnded(step=learner.step, reason=reason, best_step=progress.best_step, best_loss=progress.best_loss)
 
 
-def _events(learner: Learner, changes: Changes) -> Generator[Event, None, str]:
+def _events(learner: Learner, changes: ChangesAt) -> Generator[Event, None, str]:
     """Yield what happens until the run is over; return why it is."""
     for tactic in learner.tactics:
         tactic.check(learner, learner.plan)
@@ -74,7 +74,7 @@ def _events(learner: Learner, changes: Changes) -> Generator[Event, None, str]:
         if learner.is_due:
             yield from _prepare(learner, ("validation",))
             if learner.step:
-                yield moved(learner)
+                yield weights_moved(learner)
             yield from _evaluated(learner)
         learner.progress.decided_step = learner.step
         if learner.step < learner.steps:  # a fork may change how many there are
@@ -88,7 +88,7 @@ def _events(learner: Learner, changes: Changes) -> Generator[Event, None, str]:
         yield _stepped(learner)
 
 
-def repeat(learner: Learner, until: int, logged: Iterable[Event], *, changes: Changes) -> Iterator[StepEnded]:
+def repeat(learner: Learner, until: int, logged: Iterable[Event], *, changes: ChangesAt) -> Iterator[StepEnded]:
     """Take the steps up to `until` again, with the logged evaluations in place of new ones; yield each step.
 
     Args:
@@ -104,7 +104,7 @@ def repeat(learner: Learner, until: int, logged: Iterable[Event], *, changes: Ch
         while waiting and waiting[0].step <= learner.step:
             evaluation = waiting.pop(0)
             learner.progress.note_evaluation(evaluation.metrics, Goal.of(learner.plan.monitoring))
-            _hear(learner, evaluation)
+            _notify_tactics(learner, evaluation)
         if learner.step >= until:
             return
         learner.progress.decided_step = learner.step
@@ -113,10 +113,10 @@ def repeat(learner: Learner, until: int, logged: Iterable[Event], *, changes: Ch
         yield _stepped(learner)
 
 
-def _hear(learner: Learner, event: Event) -> None:
+def _notify_tactics(learner: Learner, event: Event) -> None:
     """Let the tactics take note of a step, an evaluation or a change of the plan."""
     for tactic in learner.tactics:
-        tactic.hear(learner, event)
+        tactic.on_event(learner, event)
 
 
 def _stop_reason(learner: Learner) -> str | None:
@@ -125,7 +125,7 @@ def _stop_reason(learner: Learner) -> str | None:
 
 def _stepped(learner: Learner) -> StepEnded:
     event = take_step(learner)
-    _hear(learner, event)
+    _notify_tactics(learner, event)
     return event
 
 
@@ -137,7 +137,7 @@ def _prepare(learner: Learner, splits: Sequence[str] = SPLITS) -> Iterator[Event
 def _evaluated(learner: Learner) -> Iterator[Event]:
     for event in evaluate(learner):
         if isinstance(event, EvaluationEnded):
-            _hear(learner, event)
+            _notify_tactics(learner, event)
         yield event
         if not isinstance(event, EvaluationEnded) or _stop_reason(learner):
             continue
@@ -154,7 +154,7 @@ def _made(learner: Learner, changes: Sequence[Change]) -> Iterator[PlanAdjusted 
     for change in changes:
         try:
             if event := adjust(learner, change):
-                _hear(learner, event)
+                _notify_tactics(learner, event)
                 yield event
         except PlanError as error:  # a wish that can't be granted is no reason to end a run
             yield ChangeRefused(step=learner.step, what=error.what, hint=error.hint, scheduled=change.scheduled)
@@ -165,7 +165,7 @@ def _changed_by_tactics(learner: Learner) -> Iterator[PlanAdjusted | ChangeRefus
         yield from _made(learner, tactic.changes(learner))
 
 
-def moved(learner: Learner) -> WeightsMoved:
+def weights_moved(learner: Learner) -> WeightsMoved:
     """Return how far each block that is or was trainable has moved from the backbone."""
     trained = learner.progress.trained
     by_block = fingerprints.moved(learner.model, learner.backbone.blocks, learner.origin, trained)
@@ -203,7 +203,7 @@ def take_step(learner: Learner) -> StepEnded:
     learner.enter_training()
     rate = learning_rate(learner.step, learner.steps, learner.plan.tuning)
     for group in learner.optimizer.param_groups:
-        group["lr"] = rate * joining(learner.step, group["joined"], learner.steps, learner.plan.tuning)
+        group["lr"] = rate * late_warmup(learner.step, group["trainable_since"], learner.steps, learner.plan.tuning)
     before = [(buffer, buffer.clone()) for norm in learner.training_norms for buffer in norm.buffers()]
     with seeded(mixed(learner.plan.tuning.seed, learner.step, stream="dropout"), learner.device):
         loss, targets, rows = _accumulate(learner)
@@ -291,7 +291,7 @@ def _clip(learner: Learner) -> float:
 def _not_finite(learner: Learner, loss: float, gradient_norm: float, rate: float) -> LossError:
     window = [indices for examples, indices in _window(learner) if examples is learner.train]
     every = tuple(index for batch in window for index in batch)
-    alone = culprits(learner, window)
+    alone = nonfinite_examples(learner, window)
     rows = alone or every
     whose = "all of it, so it is the weights that are spoilt" if alone == every else f"training examples {_some(rows)}"
     return LossError(

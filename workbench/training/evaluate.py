@@ -62,7 +62,7 @@ def evaluate(
     )
 
 
-def culprits(learner: Learner, window: Sequence[Sequence[int]]) -> tuple[int, ...]:
+def nonfinite_examples(learner: Learner, window: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """Return the training examples of a window whose loss is not finite even if each is scored alone.
 
     Scored as in the learner's next step: same modes, same seed of dropout. None if only together they overflow; all of

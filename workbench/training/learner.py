@@ -127,7 +127,7 @@ class Learner:
         for shortcut in self.shortcuts:
             if (ready := shortcut.batch(self, examples, indices)) is not None:
                 return ready
-        return self.settings.moved(examples.batch(indices), self.device)
+        return self.settings.to_device(examples.batch(indices), self.device)
 
     def note_freezing(self, trained: Sequence[str] = ()) -> None:
         """Record which parameters are trainable now, since when, their values before training, and the other hashes.
@@ -145,7 +145,7 @@ class Learner:
         new = fingerprints.hashes({name: tensor for name, tensor in tensors.items() if name not in self.frozen})
         self.frozen = {name: self.frozen.get(name) or new[name] for name in tensors}
 
-    def moved_though_frozen(self) -> tuple[str, ...]:
+    def changed_frozen_tensors(self) -> tuple[str, ...]:
         """Return the names of the frozen tensors and buffers that have changed."""
         tensors = fingerprints.frozen_tensors(self.model, self.backbone.blocks, self.trainable)
         now = fingerprints.hashes(tensors)

@@ -9,7 +9,7 @@ from workbench.plan.choices import Tuning
 
 
 def build_optimizer(
-    model: nn.Module, choice: Tuning, joined: Mapping[str, int] | None = None, *, fused: bool = True
+    model: nn.Module, choice: Tuning, trainable_since: Mapping[str, int] | None = None, *, fused: bool = True
 ) -> AdamW:
     """Return AdamW (Loshchilov & Hutter, arXiv 1711.05101) over the parameters that ask for a gradient.
 
@@ -20,17 +20,17 @@ def build_optimizer(
     Args:
         model: Whose parameters learn.
         choice: The rate and the decay.
-        joined: Name -> steps that had been taken when this parameter began to learn, where that is not 0. Each group
-            of the optimizer says it as "joined".
+        trainable_since: Name of a parameter -> steps taken when it became trainable; by default 0. Each group of the
+            optimizer has this number under the same key.
         fused: Whether a step is one kernel.
     """
-    since = joined or {}
+    since = trainable_since or {}
     learning = [(since.get(name, 0), p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
         {
             "params": [p for at, p in learning if at == step and (p.ndim >= 2) is decays],
             "weight_decay": decay,
-            "joined": step,
+            "trainable_since": step,
         }
         for step in sorted({at for at, _ in learning})
         for decays, decay in ((True, choice.weight_decay), (False, 0.0))

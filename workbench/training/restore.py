@@ -31,7 +31,7 @@ def tensors_of_tactics(learner: Learner) -> dict[str, Tensor]:
     }
 
 
-def moments_of(learner: Learner) -> dict[str, Tensor]:
+def optimizer_tensors(learner: Learner) -> dict[str, Tensor]:
     """Return the optimizer's tensors as "<what>/<parameter>"."""
     names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
     state = learner.optimizer.state
@@ -52,7 +52,7 @@ def restore(
         learner: At step 0, built from the checkpoint's plan and with its trained blocks; its weights are restored.
         progress: As `progress_of` returned it.
         frozen: Name of every frozen tensor -> its hash.
-        moments: As `moments_of` returned them.
+        moments: As `optimizer_tensors` returned them.
         tactics: As `tensors_of_tactics` returned them.
 
     Raises:
@@ -73,7 +73,7 @@ def _load_moments(learner: Learner, moments: Mapping[str, Tensor]) -> None:
     known = {key.partition("/")[2] for key in moments} & {*learner.trainable_parameters}
     wanted = {f"step/{name}": torch.tensor(0.0) for name in known}
     wanted |= {f"{what}/{name}": parameters[name] for name in known for what in ("exp_avg", "exp_avg_sq")}
-    if forms(moments) != forms(wanted):
+    if shapes_and_types(moments) != shapes_and_types(wanted):
         raise RunError(
             "it holds moments that do not fit the parameters of this model",
             hint="the plan of the run that wrote it",
@@ -90,6 +90,6 @@ def _laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, device="cpu").copy_(tensor) if tensor.ndim else tensor
 
 
-def forms(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def shapes_and_types(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return name -> shape and type of each tensor."""
     return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

@@ -4,7 +4,7 @@ import math
 
 from workbench.plan.choices import Tuning
 
-JOINING = 10  # steps of warm-up, at least, for parameters that begin to learn in mid-run
+LATE_WARMUP_STEPS = 10  # minimum steps of warm-up for parameters that become trainable in mid-run
 
 
 def learning_rate(step: int, steps: int, choice: Tuning) -> float:
@@ -22,11 +22,17 @@ def learning_rate(step: int, steps: int, choice: Tuning) -> float:
     return choice.learning_rate * factor[choice.schedule]
 
 
-def joining(step: int, joined: int, steps: int, choice: Tuning) -> float:
-    """Return the share of the rate that parameters get at the 0-based `step` which began to learn after `joined` steps.
+def late_warmup(step: int, trainable_since: int, steps: int, choice: Tuning) -> float:
+    """Return the factor on the learning rate, at the 0-based `step`, of parameters that became trainable in mid-run.
 
-    Those there from the start get all of it. Others warm up linearly over the plan's share of the steps that were left,
-    ten at least: AdamW knows nothing of their gradients yet, and its first steps are as long as the rate allows.
+    It rises linearly to 1 over `warmup_fraction` of the steps that were left, at least ten: AdamW has no averages of
+    their gradients yet, and its first steps are as long as the rate allows. From the start of the run it is 1.
+
+    Args:
+        step: Steps taken.
+        trainable_since: Steps taken when these parameters became trainable.
+        steps: Steps of the run.
+        choice: The plan's hyperparameters.
     """
-    warmup = max(JOINING, round((steps - joined) * choice.warmup_fraction))
-    return 1.0 if joined == 0 else min(1.0, (step - joined + 1) / (warmup + 1))
+    warmup = max(LATE_WARMUP_STEPS, round((steps - trainable_since) * choice.warmup_fraction))
+    return 1.0 if trainable_since == 0 else min(1.0, (step - trainable_since + 1) / (warmup + 1))

@@ -41,7 +41,7 @@ class Settings:
     measured: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, tree: Any) -> Self | None:
+    def from_dict(cls, tree: Any) -> Self | None:
         """Return settings as they were noted, whoever wrote them; None if these are none."""
         try:
             body = {name: _READERS[name](value) for name, value in dict(tree).items()}
@@ -54,11 +54,11 @@ class Settings:
         is_short = len(said) <= _SENTENCES and all(len(text) <= _LONGEST and not text_fault(text) for text in said)
         return found if is_known and is_short else None
 
-    def noted(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return them as JSON has them."""
         return dataclasses.asdict(self) | {"measured": list(self.measured)}
 
-    def obeying(self, choice: Tuning) -> Self:
+    def overridden_by(self, choice: Tuning) -> Self:
         """Return them with what the plan says outright in place of what was measured."""
         if choice.precision in ("auto", self.precision):
             return self
@@ -75,15 +75,15 @@ class Settings:
             return contextlib.nullcontext()  # a fortieth of the time of a context that does nothing
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def lay_out(self, model: nn.Module) -> None:
+    def apply_to(self, model: nn.Module) -> None:
         """Let a model attend, and its convolutions lie in memory, as these settings say, in place; no value changes."""
         if self.attention == "eager":
-            attend(model, "eager")
+            set_attention(model, "eager")
         if self.channels_last:
-            for weight in convolved(model):
+            for weight in conv_weights(model):
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
-    def moved(self, batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    def to_device(self, batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
         """Return a batch on the device, its pixels as the convolutions lie."""
         there = {name: value.to(device) for name, value in batch.items()}
         return {name: self._laid_out(value) for name, value in there.items()} if self.channels_last else there
@@ -102,7 +102,7 @@ _READERS = {
 }  # fmt: skip
 
 
-def convolved(model: nn.Module) -> list[Tensor]:
+def conv_weights(model: nn.Module) -> list[Tensor]:
     """Return the weights of a model's 2D convolutions."""
     return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
 
@@ -113,13 +113,13 @@ def attention_of(model: nn.Module) -> str:
     return str(model.config._attn_implementation) if can_change() else ""  # type: ignore[union-attr]
 
 
-def attend(model: nn.Module, how: str) -> None:
+def set_attention(model: nn.Module, how: str) -> None:
     """Let a model attend in another way, in place, if it can."""
     if attention_of(model) not in ("", how):
         model.set_attn_implementation(how)  # type: ignore[operator]
 
 
-def lie_plainly(model: nn.Module) -> None:
+def make_contiguous(model: nn.Module) -> None:
     """Let every parameter of a model lie in memory as its shape says, in place, as any other program expects."""
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()

@@ -47,7 +47,7 @@ def test_a_block_moves_once_it_is_unfrozen_and_not_before_and_warms_up():
     assert not torch.equal(
         before["bert.embeddings.word_embeddings.weight"], after["bert.embeddings.word_embeddings.weight"]
     )
-    assert {group["joined"] for group in made.optimizer.param_groups} == {0, 3, 5, 8}
+    assert {group["trainable_since"] for group in made.optimizer.param_groups} == {0, 3, 5, 8}
 
 
 def test_on_a_plateau_a_block_joins_when_evaluations_stop_improving():

@@ -26,7 +26,7 @@ from workbench.speed.settings.attention_trial import times_of_attention
 from workbench.speed.settings.remembered import kept, key_of, recalled
 from workbench.speed.settings.timing import alternated, seconds_of
 from workbench.training.device import has_bf16
-from workbench.training.settings import Settings, attend, attention_of, convolved
+from workbench.training.settings import Settings, attention_of, conv_weights, set_attention
 
 GAIN = 1.1  # times as fast as the simpler way, at least
 WORTH = 1e-4  # seconds a step that a faster way must save, at least: less is noise
@@ -132,7 +132,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    weights = [(weight, weight.data) for weight in convolved(model)]
+    weights = [(weight, weight.data) for weight in conv_weights(model)]
     attention = attention_of(model)
     try:
         yield
@@ -143,7 +143,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
         for weight, data in weights:
             weight.data = data
-        attend(model, attention)
+        set_attention(model, attention)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
@@ -168,7 +168,7 @@ def _best_attention(trial: Trial, choice: Tuning) -> tuple[str, tuple[str, ...]]
 def _steps_each_way(trial: Trial, choice: Tuning, attention: str) -> dict[Way, float]:
     """Return how long each way takes forward and backward, in seconds; infinite where it can't be."""
     precisions = _precisions(trial, choice)
-    layouts = [False, True] if convolved(trial.model) else [False]
+    layouts = [False, True] if conv_weights(trial.model) else [False]
     ways = [(precision, last) for precision in precisions for last in layouts]
     if len(ways) == 1:
         return {ways[0]: 0.0}  # nothing to choose
@@ -200,7 +200,7 @@ class _Step:
     def __init__(self, trial: Trial, attention: str) -> None:
         self.trial, self.attention = trial, attention
         self.middling = functools.cache(lambda rows: trial.batch(trial.middling(rows)))
-        self.plainly = [(weight, weight.data) for weight in convolved(trial.model)]
+        self.plainly = [(weight, weight.data) for weight in conv_weights(trial.model)]
         self.own_attention = attention_of(trial.model)
 
     def seconds(self, sized: tuple[Way, int]) -> float:
@@ -208,10 +208,10 @@ class _Step:
         ((precision, channels_last), rows), trial = sized, self.trial
         attention = self.attention if precision == "bf16" else "own"
         settings, batch = Settings(precision, channels_last, attention), self.middling(rows)
-        attend(trial.model, self.own_attention)
+        set_attention(trial.model, self.own_attention)
         for weight, data in self.plainly:
             weight.data = data
-        settings.lay_out(trial.model)
+        settings.apply_to(trial.model)
         return seconds_of(lambda: self._taken(settings, batch), trial.device)
 
     def _taken(self, settings: Settings, batch: Batch) -> None:

@@ -43,7 +43,7 @@ class EarlyStopping(Tactic):
             )
         Goal.of(plan.monitoring)
 
-    def hear(self, learner: "Learner", event: Event) -> None:
+    def on_event(self, learner: "Learner", event: Event) -> None:
         """Count the evaluations of the validation rows that were no improvement."""
         if isinstance(event, EvaluationEnded) and event.split == "validation":
             self.waited = 0 if event.best else self.waited + 1

@@ -44,7 +44,7 @@ class Tactic:
         """Do what is needed before the first step, and report its progress. Called at each start and resume."""
         yield from ()
 
-    def hear(self, learner: "Learner", event: Event) -> None:
+    def on_event(self, learner: "Learner", event: Event) -> None:
         """Take note of a step, an evaluation or a change of the plan.
 
         Called once for each of them in the life of a run, whatever interrupts it. `run.at` repeats steps without

@@ -43,7 +43,7 @@ class Unfreezing(Tactic):
         if not self.order or plan.retention.unfreeze_to != learner.plan.retention.unfreeze_to:
             order(learner.backbone.blocks, plan)
 
-    def hear(self, learner: "Learner", event: Event) -> None:
+    def on_event(self, learner: "Learner", event: Event) -> None:
         """Count what was unfrozen, and evaluations without improvement."""
         if isinstance(event, PlanAdjusted) and event.by == self.name:
             self.done, self.waited = self.done + 1, 0
