@@ -24,7 +24,7 @@ import architectures as tiny  # the module of the tests; this script is __main__
 
 from workbench.events import CacheRefused
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Plan, Task
+from workbench.plan.choices import Plan, TaskName
 from workbench.runs.preparation import Preparation
 
 ROWS = 12
@@ -54,7 +54,7 @@ def made(name: str) -> Preparation:
         side = getattr(config, "image_size", 32)
         backbone = Backbone(name, model, given.image_processor(side), "image-classification", blocks.find(model))
         return Given(backbone, given.images(ROWS, side=side), given.images(4, side=side), name=name, classes=3)
-    task: Task = "language-modeling" if name.endswith(" lm") else "text-classification"
+    task: TaskName = "language-modeling" if name.endswith(" lm") else "text-classification"
     words = given.tokenizer(60, padding=config.pad_token_id)
     backbone = Backbone(name, model, words, task, blocks.find(model))
     rows = given.texts(LENGTHS, words=(3, 60), last=2)  # T5 and BART read the place of the end of the text

@@ -113,7 +113,7 @@ def carry_out(plan: Plan, preparation: Preparation, *, learnt: bool = False, fre
     gc.collect()
     with tempfile.TemporaryDirectory(prefix="runs-") as runs:
         events, seconds, begun = [], 0.0, time.perf_counter()
-        folder = RunFolder.create(preparation.stamped(plan), runs)
+        folder = RunFolder.create(preparation.label_objects(plan), runs)
         for event in run(folder=folder, preparation=preparation):
             events.append(event)
             seconds = time.perf_counter() - begun if isinstance(event, StepEnded) else seconds

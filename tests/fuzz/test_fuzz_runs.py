@@ -67,7 +67,7 @@ def reads_or_says_why(good, odd):
     log = outcome(lambda: list(odd.events()))
     assert isinstance(log, RunError) or all(isinstance(event, Event) for event in log)
     assert isinstance(odd.environment(), dict)
-    assert odd.is_held in (True, False)
+    assert odd.is_locked in (True, False)
     assert run_folder.find("last", root).name == good.name
     assert contents(root) == before
     return log

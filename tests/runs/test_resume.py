@@ -28,7 +28,7 @@ from workbench.runs.checkpoints import all_in
 from workbench.runs.disk import checkpoint_files
 from workbench.runs.disk.control import Control, wish
 from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.replay import FACTS
+from workbench.runs.replay import REPEATED_EVENTS
 
 
 def snapshots(plan, tmp_path, count, **options):
@@ -125,7 +125,7 @@ def test_a_run_that_is_complete_or_carried_out_elsewhere_is_left_alone(tmp_path)
     before = (folder.path / "events.jsonl").read_bytes()
     with pytest.raises(RunError, match="is over at step 2"):
         list(run(folder=folder, table=tiny.frame()))
-    with RunFolder(folder.path).held(), pytest.raises(RunError, match="another process"):
+    with RunFolder(folder.path).locked(), pytest.raises(RunError, match="another process"):
         list(run(folder=folder, table=tiny.frame()))
     assert (folder.path / "events.jsonl").read_bytes() == before
 
@@ -169,7 +169,7 @@ def test_a_run_paused_at_every_event_is_an_unbroken_run(tmp_path):
         if isinstance(event, RunPaused):
             pauses += 1
             threading.Timer(0.002, control.resume).start()
-        elif isinstance(event, FACTS):
+        elif isinstance(event, REPEATED_EVENTS):
             control.pause()
     assert pauses > 20
     assert_same(whole, folder)
@@ -234,7 +234,7 @@ def test_too_many_open_files_condemn_no_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_files, "entry", busy)
+        patch.setattr(checkpoint_files, "manifest_entry", busy)
         with pytest.raises(RunError, match="Too many open files"):
             list(run(folder=folder, table=tiny.frame()))
     assert all_in(folder.path / "checkpoints") == before

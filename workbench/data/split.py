@@ -36,7 +36,7 @@ class Split:
     train: "datasets.Dataset"
     validation: "datasets.Dataset"
     test: "datasets.Dataset"
-    task: choices.Task
+    task: choices.TaskName
     labels: tuple[str, ...]
     columns: Mapping[str, str]
     source: str
@@ -83,7 +83,7 @@ class Split:
         return {label: found[i] for i, label in enumerate(self.labels)}
 
 
-def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.Task) -> tuple[dict[str, Any], str]:
+def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.TaskName) -> tuple[dict[str, Any], str]:
     """Return (split name -> its Dataset, fingerprint of the whole).
 
     Args:
@@ -98,7 +98,7 @@ def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.Ta
     return {name: _dataset(rows, members[name], task, f"{fingerprint[:32]}-{name}") for name in NAMES}, fingerprint
 
 
-def _dataset(rows: Rows, members: list[int], task: choices.Task, fingerprint: str) -> "datasets.Dataset":
+def _dataset(rows: Rows, members: list[int], task: choices.TaskName, fingerprint: str) -> "datasets.Dataset":
     """Return these rows in memory; naming the fingerprint spares `datasets` hashing them once more."""
     import datasets
     import pyarrow as pa
@@ -119,7 +119,7 @@ def _dataset(rows: Rows, members: list[int], task: choices.Task, fingerprint: st
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=kinds), fingerprint=fingerprint)
 
 
-def _fingerprint(rows: Rows, members: Mapping[str, list[int]], task: choices.Task) -> str:
+def _fingerprint(rows: Rows, members: Mapping[str, list[int]], task: choices.TaskName) -> str:
     """Return the sha256 over task, class names, and every row of every split: content, class, group.
 
     Each field has a fixed length or is hashed by itself, so no two different splits run together to the same bytes.

@@ -23,7 +23,7 @@ from workbench.plan.checking import known_only, without_repeats
 from workbench.plan.fields import Choice, Touched, setting, touched_by
 from workbench.untrusted import shown
 
-Task = Literal["text-classification", "language-modeling", "image-classification"]
+TaskName = Literal["text-classification", "language-modeling", "image-classification"]
 Method = Literal["weights", "lora"]
 Schedule = Literal["constant", "linear", "cosine"]
 Batching = Literal["by length", "shuffled"]
@@ -34,7 +34,7 @@ SaveModel = Literal["best", "last", "none"]
 StopMode = Literal["auto", "min", "max"]
 UnfreezeOn = Literal["steps", "plateau"]
 
-TASKS: tuple[Task, ...] = typing.get_args(Task)
+TASKS: tuple[TaskName, ...] = typing.get_args(TaskName)
 
 
 def check_blocks(name: str, value: str | tuple[str, ...]) -> None:
@@ -64,7 +64,7 @@ class Data(Choice):
     """The rows: where they are, which columns count, and how they are split."""
 
     source: str = setting("sentiment:movies", touches=("rows",))  # pack, file or folder
-    task: Task | None = setting(None, touches=("rows",))  # None: found from the columns
+    task: TaskName | None = setting(None, touches=("rows",))  # None: found from the columns
     text_column: str | None = setting(None, touches=("rows",))  # None: guessed, and shown
     label_column: str | None = setting(None, touches=("rows",))  # None: guessed, and shown
     group_column: str | None = setting(None, touches=("rows",))  # rows of one group never land in two splits
@@ -216,13 +216,13 @@ class Plan:
             self, **{s: dataclasses.replace(getattr(self, s), **fields) for s, fields in by_section.items()}
         )
 
-    def anchored(self) -> Self:
+    def with_absolute_paths(self) -> Self:
         """Return the plan with files and folders of this machine named by their whole paths.
 
         What runs somewhere else, or later, may have another folder to begin from.
         """
         places = {"source": self.data.source, "backbone": self.baseline.backbone}
-        return self.change(**{name: _anchored(place) for name, place in places.items()})
+        return self.change(**{name: _absolute(place) for name, place in places.items()})
 
     def touching(self, what: Touched) -> tuple[tuple[str, Any], ...]:
         """Return the fields that touch the rows, the model, the examples, …, each with its value here."""
@@ -264,7 +264,7 @@ class Plan:
         return cls(**{name: _section(name, sections[name], body) for name, body in tree.items()})
 
 
-def _anchored(place: str) -> str:
+def _absolute(place: str) -> str:
     """Return the whole path of what is written as a file or folder and is there; anything else is a name."""
     is_place = "/" in place or os.sep in place or Path(place).suffix != ""
     return str(Path(place).resolve()) if is_place and Path(place).exists() else place

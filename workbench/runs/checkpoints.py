@@ -25,7 +25,7 @@ from torch import Tensor
 
 from workbench.errors import RunError
 from workbench.models import Backbone, fingerprints, freezing
-from workbench.runs.disk.checkpoint_files import OLD, PARTIAL, TACTICS, entry, sync, written
+from workbench.runs.disk.checkpoint_files import OLD, PARTIAL, TACTICS, manifest_entry, state_json, sync
 from workbench.runs.disk.checkpoint_files import Checkpoint as Checkpoint
 from workbench.runs.disk.checkpoint_files import State as State
 from workbench.runs.disk.checkpoint_files import all_in as all_in
@@ -70,13 +70,13 @@ def _fill(folder: Path, learner: Learner, adjustments: int | None) -> None:
     progress = progress_of(learner)
     if adjustments is not None:
         progress.adjustments = adjustments
-    (folder / "state.json").write_text(written(learner.plan, progress), encoding="utf-8")
+    (folder / "state.json").write_text(state_json(learner.plan, progress), encoding="utf-8")
     (folder / "frozen.json").write_text(json.dumps(learner.frozen))
     _write(changeable(learner.backbone, progress.trained), folder / "weights.safetensors")
     _write(optimizer_tensors(learner), folder / "optimizer.safetensors")
     if tensors := tensors_of_tactics(learner):
         _write(tensors, folder / TACTICS)
-    manifest = {file.name: entry(file) for file in sorted(folder.iterdir())}
+    manifest = {file.name: manifest_entry(file) for file in sorted(folder.iterdir())}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
     for file in (*folder.iterdir(), folder):
         sync(file)

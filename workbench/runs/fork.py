@@ -13,7 +13,7 @@ from workbench.plan.choices import FORK_FIELDS, Plan
 from workbench.runs import checkpoints
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.moment import Moment
-from workbench.runs.replay import pending, write_schedule
+from workbench.runs.replay import pending_changes, write_schedule
 from workbench.training.change import Change, check, ending_unfreezing
 from workbench.training.learner import steps_in
 
@@ -47,7 +47,7 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
         checkpoints.save(learner, folder.path / "checkpoints", adjustments=0)  # the fork's log counts from here
     fields = {name: plan.flat()[name] for name in changes}
     own = [Change(fields, step, True)] if fields and step else []
-    later = [_without(change, fields) for change in pending(parent.path, parent.events(), adjusted)]
+    later = [_without(change, fields) for change in pending_changes(parent.path, parent.events(), adjusted)]
     write_schedule(folder.path, own + [change for change in later if change.fields])
     if {*fields} <= {*FORK_FIELDS}:
         known = parent.environment()

@@ -55,7 +55,7 @@ class Keeper:
         """Whether the learner as it is can be had from disk."""
         return self.learner.step == 0 or self.learner.step in self.saved
 
-    def heard(self, event: Event) -> None:
+    def note_logged(self, event: Event) -> None:
         """Know that an event is in the log: only a state that the log tells of may be saved."""
         self._logged.note(event)
 
@@ -69,7 +69,7 @@ class Keeper:
             progress.adjustments,
         )
 
-    def note(self, event: Event) -> Iterator[Event]:
+    def save_if_due(self, event: Event) -> Iterator[Event]:
         """Save after an evaluation, or every so many steps, each once its evaluation is over."""
         if not isinstance(event, (StepEnded, EvaluationEnded)) or self.learner.is_due:
             return

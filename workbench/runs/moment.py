@@ -20,13 +20,13 @@ from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import copy_of
 from workbench.runs.preparation import Preparation
-from workbench.runs.replay import Changes, pending
+from workbench.runs.replay import ChangeQueue, pending_changes
 from workbench.runs.samples import samples
 from workbench.training import engine
 from workbench.training.evaluate import evaluate
 from workbench.training.learner import Learner
 
-Progress = Callable[[int, int], None]  # steps repeated, and how many there are to repeat
+OnProgress = Callable[[int, int], None]  # steps repeated, and how many there are to repeat
 
 
 class Moment:
@@ -39,7 +39,7 @@ class Moment:
     """
 
     def __init__(
-        self, folder: RunFolder, preparation: Preparation, step: int, *, progress: Progress = lambda done, of: None
+        self, folder: RunFolder, preparation: Preparation, step: int, *, progress: OnProgress = lambda done, of: None
     ) -> None:
         folder, logged = _whose(folder, step)
         last = max((event.step for event in logged if isinstance(event, (StepEnded, RunForked))), default=0)
@@ -70,21 +70,22 @@ class Moment:
         self._repeat(learner)
         return learner
 
-    def learned(self) -> Backbone:
+    def as_backbone(self) -> Backbone:
         """Return the model with its tokenizer or image processor: a plain copy, adapters merged, in eval mode."""
         return copy_of(self.learner)
 
     def model(self) -> Any:
         """Return the model as plain transformers: a copy, adapters merged, in eval mode."""
-        return self.learned().model
+        return self.as_backbone().model
 
     def complete(self, prompt: str, *, tokens: int = 40) -> str:
         """Return how the language model goes on from a prompt, greedily. Raises RunError for another kind of model."""
-        return generation.complete(self.learned(), prompt, tokens=tokens)
+        return generation.complete(self.as_backbone(), prompt, tokens=tokens)
 
     def samples(self, count: int = 6) -> pd.DataFrame:
         """Return what the model makes of some held-out rows, the same ones at every step, to be read by a person."""
-        return samples(self.learned(), self._preparation.split(self.learner.plan), self.learner.plan.data, count=count)
+        split = self._preparation.split(self.learner.plan)
+        return samples(self.as_backbone(), split, self.learner.plan.data, count=count)
 
     def measure(self, split: str = "test") -> Mapping[str, float]:
         """Return the metrics on every row of a split.
@@ -116,8 +117,8 @@ class Moment:
     def _repeat(self, learner: Learner) -> None:
         """Take the steps from where the learner is to this moment, with the changes that were made in between."""
         first, logged = learner.step, {event.step: event for event in self._logged if isinstance(event, StepEnded)}
-        known = pending(self._folder.path, self._logged, learner.progress.adjustments)
-        for event in engine.repeat(learner, self.step, self._logged, changes=Changes(known, Control())):
+        known = pending_changes(self._folder.path, self._logged, learner.progress.adjustments)
+        for event in engine.repeat(learner, self.step, self._logged, changes=ChangeQueue(known, Control())):
             if not self.differs and event != logged[event.step]:
                 self.differs = f"step {event.step} gave loss {event.loss!r}; the log has {logged[event.step].loss!r}"
             self._progress(learner.step - first, self.step - first)

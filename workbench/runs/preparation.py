@@ -65,7 +65,7 @@ class Preparation:
             metrics=self.metrics,
         )
 
-    def stamped(self, plan: Plan) -> Plan:
+    def label_objects(self, plan: Plan) -> Plan:
         """Return the plan, saying what was given as an object: no name would give the same."""
         if self.table is not None:
             plan = plan.change(source=TABLE_SOURCE)
@@ -157,9 +157,9 @@ class Preparation:
 
 def _rows_of(plan: Plan) -> Any:
     """Return the fields that the rows and their split depend on."""
-    return plan.anchored().touching("rows")
+    return plan.with_absolute_paths().touching("rows")
 
 
 def _model_of(plan: Plan, split: Split) -> Any:
     """Return the fields that the pretrained model depends on, and what its head depends on."""
-    return (plan.anchored().touching("model"), split.task, split.labels)
+    return (plan.with_absolute_paths().touching("model"), split.task, split.labels)

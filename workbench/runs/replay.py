@@ -29,7 +29,8 @@ from workbench.training.change import Change
 from workbench.untrusted import read_text
 
 SCHEDULE = "schedule.json"
-FACTS = (StepEnded, EvaluationProgressed, EvaluationEnded, WeightsMoved, PlanAdjusted)  # what repeats bit for bit
+# events that a repeated step produces again, bit for bit
+REPEATED_EVENTS = (StepEnded, EvaluationProgressed, EvaluationEnded, WeightsMoved, PlanAdjusted)
 
 
 class Replay:
@@ -41,14 +42,14 @@ class Replay:
     """
 
     def __init__(self, logged: Iterable[Event], state: State | None) -> None:
-        facts = [event for event in logged if isinstance(event, FACTS)]
+        facts = [event for event in logged if isinstance(event, REPEATED_EVENTS)]
         self._expected = deque(_after(facts, state))
         self.last_step = max((event.step for event in self._expected), default=0)  # until where steps are repeated
         self._has_diverged = False
 
-    def met(self, event: Event) -> list[Event]:
+    def new_events(self, event: Event) -> list[Event]:
         """Return what to tell of an event: itself if it is new, nothing if it was told before."""
-        if not self._expected or not isinstance(event, FACTS):
+        if not self._expected or not isinstance(event, REPEATED_EVENTS):
             return [event]
         logged = self._expected.popleft()
         if _comparable(logged, event) == _comparable(event, logged) or self._has_diverged:
@@ -88,7 +89,7 @@ def _told(event: Any) -> str:
     return event.kind if loss is None else f"{event.kind} with loss {loss!r}"
 
 
-class Changes:
+class ChangeQueue:
     """What changes in a run, and when: first what is known in advance, then what people wish.
 
     Args:
@@ -108,7 +109,7 @@ class Changes:
         return due + [Change(fields) for fields in self._control.taken_changes()] if step >= self._since else due
 
 
-def pending(folder: Path, logged: Iterable[Event], adjusted: int) -> list[Change]:
+def pending_changes(folder: Path, logged: Iterable[Event], adjusted: int) -> list[Change]:
     """Return the changes that a run made after its first `adjusted` ones, and those it was still going to make.
 
     Raises:

@@ -34,7 +34,7 @@ from workbench.runs.disk.control import Control as Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.keeper import Keeper
 from workbench.runs.preparation import Preparation
-from workbench.runs.replay import Changes, Replay, pending
+from workbench.runs.replay import ChangeQueue, Replay, pending_changes
 from workbench.training import engine
 from workbench.training.learner import Learner
 
@@ -65,18 +65,18 @@ def run(
         RunError: The run is complete, or another process carries it out; nothing is put into its log.
     """
     preparation = preparation or Preparation(table, metrics=tuple(metrics))
-    folder = folder or RunFolder.create(preparation.stamped(plan or Plan()), runs)
-    with folder.held():
+    folder = folder or RunFolder.create(preparation.label_objects(plan or Plan()), runs)
+    with folder.locked():
         yield from _told(folder, preparation, control or Control(folder.path))
 
 
 def _told(folder: RunFolder, preparation: Preparation, control: Control) -> Iterator[Event]:
     """Yield what happens, each fact once it is in the log."""
-    story = _Story(folder, preparation, control)
+    story = _ActiveRun(folder, preparation, control)
     try:
         for event in story.events():
             folder.append(event)
-            story.heard(event)
+            story.note_logged(event)
             yield event
     except (GeneratorExit, KeyboardInterrupt):
         for event in story.ending(STOPPED_BY_USER):
@@ -92,7 +92,7 @@ def _told(folder: RunFolder, preparation: Preparation, control: Control) -> Iter
         folder.close()
 
 
-class _Story:
+class _ActiveRun:
     """The state of one run between its events."""
 
     def __init__(self, folder: RunFolder, preparation: Preparation, control: Control) -> None:
@@ -111,20 +111,20 @@ class _Story:
             if isinstance(event, RunEnded):
                 yield from self.ending(event.reason)
                 return
-            new = self.replay.met(event)
+            new = self.replay.new_events(event)
             yield from new
             if all(told is not event for told in new):  # it was in the log before
-                self.heard(event)
-            yield from self.keeper.note(event) if self.keeper else ()
+                self.note_logged(event)
+            yield from self.keeper.save_if_due(event) if self.keeper else ()
             yield from self._pause()
             if self.control.is_stopping:
                 yield from self.ending(STOPPED_BY_USER)
                 return
 
-    def heard(self, event: Event) -> None:
+    def note_logged(self, event: Event) -> None:
         """Know that an event is in the log."""
         if self.keeper:
-            self.keeper.heard(event)
+            self.keeper.note_logged(event)
 
     def ending(self, reason: str) -> Iterator[Event]:
         """Keep the last weights, then tell that the run is over, once: nobody hears of a model that is not on disk."""
@@ -166,8 +166,8 @@ class _Story:
         learner = self.learner = self._built()
         forked = next((event.step for event in self.logged if isinstance(event, RunForked)), None)
         self.keeper = Keeper(learner, self.folder.path, origin=forked)
-        known = pending(self.folder.path, self.logged, learner.progress.adjustments)
-        yield from engine.train(learner, changes=Changes(known, self.control, since=self.replay.last_step))
+        known = pending_changes(self.folder.path, self.logged, learner.progress.adjustments)
+        yield from engine.train(learner, changes=ChangeQueue(known, self.control, since=self.replay.last_step))
 
     def _prepare(self) -> Iterator[Event]:
         """Have everything loaded that the learner is built of; the preparation keeps it."""

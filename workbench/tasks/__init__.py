@@ -48,7 +48,7 @@ class Task(Protocol):
     baseline_name: str  # description of the baseline, shown with its metrics
 
 
-TABLE: dict[choices.Task, Task] = {
+TABLE: dict[choices.TaskName, Task] = {
     "text-classification": TextClassification(),
     "language-modeling": LanguageModeling(),
     "image-classification": ImageClassification(),

@@ -34,7 +34,7 @@ from workbench.training.evaluate import evaluate, nonfinite_examples
 from workbench.training.learner import Learner, counted_nats
 from workbench.training.progress import Goal
 from workbench.training.schedule import late_warmup, learning_rate
-from workbench.training.tactics import Part
+from workbench.training.tactics import PlannedBatch
 
 ChangesAt = Callable[[int], Sequence[Change]]  # steps taken -> changes of the plan to make before the next one
 SPLITS = ("validation", "train")  # in the order in which they are needed
@@ -262,10 +262,10 @@ def _norms_at_rest(learner: Learner) -> Iterator[None]:
             norm.training = True
 
 
-def _window(learner: Learner) -> Sequence[Part]:
+def _window(learner: Learner) -> Sequence[PlannedBatch]:
     """Return the batches of the next step; the last window of an epoch may be short."""
     epoch, position = divmod(learner.step, learner.steps_per_epoch)
-    window: Sequence[Part] = [
+    window: Sequence[PlannedBatch] = [
         (learner.train, indices) for indices in learner.train.batches_of_step(learner.plan.tuning, epoch, position)
     ]
     for tactic in learner.tactics:

@@ -283,7 +283,7 @@ def test_a_second_handle_pauses_resumes_changes_and_stops_it(session, tmp_path):
     until(lambda: run.step >= 3, 60)
     other = wb.attach(run.name, runs=tmp_path)
     other.pause()
-    assert run.wish == "pausing"
+    assert run.pending_request == "pausing"
     until(lambda: run.state == other.state == "paused")
     assert any(isinstance(event, CheckpointSaved) and event.step == run.step for event in run.events)
     step = run.step

@@ -69,7 +69,7 @@ class State:
         return self.progress.step
 
 
-def written(plan: Plan, progress: Progress) -> str:
+def state_json(plan: Plan, progress: Progress) -> str:
     """Return the content of state.json."""
     return json.dumps({**to_json(dataclasses.asdict(progress)), "plan": dataclasses.asdict(plan)}, ensure_ascii=False)
 
@@ -139,7 +139,7 @@ def verified(checkpoint: Checkpoint) -> Checkpoint:
         manifest = json.loads(read_text(checkpoint.path / "manifest.json"))
         if not isinstance(manifest, dict) or set(manifest) - {TACTICS} != FILES:
             raise ValueError(f"its manifest names {shown(manifest)}")
-        broken = [name for name, told in manifest.items() if entry(checkpoint.path / name) != told]
+        broken = [name for name, told in manifest.items() if manifest_entry(checkpoint.path / name) != told]
     except (OSError, ValueError, RecursionError) as error:
         is_passing = isinstance(error, OSError) and error.errno in _PASSING
         kind, hint = (UnreadableError, "the same once that is put right") if is_passing else (RunError, "an older step")
@@ -163,7 +163,7 @@ def set_aside(checkpoint: Checkpoint) -> None:
     checkpoint.path.rename(checkpoint.path.with_name(f"broken-{checkpoint.path.name}-{secrets.token_hex(2)}"))
 
 
-def entry(file: Path) -> dict[str, Any]:
+def manifest_entry(file: Path) -> dict[str, Any]:
     """Return what a manifest says of a file: its size and its sha256."""
     check_ordinary(file)
     with file.open("rb") as stream:

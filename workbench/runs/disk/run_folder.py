@@ -67,7 +67,7 @@ class RunFolder:
         path = Path(root) / f"{time.strftime('%Y%m%d-%H%M%S')}-{slug[:40]}-{letters}"
         try:
             path.mkdir(parents=True)
-            (path / "plan.json").write_text(plan.anchored().to_json(), encoding="utf-8")
+            (path / "plan.json").write_text(plan.with_absolute_paths().to_json(), encoding="utf-8")
             cls(path).note_environment()
         except OSError as error:
             raise RunError(
@@ -115,7 +115,7 @@ class RunFolder:
         self._log.close()
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Be the one process that carries this run out, within the block.
 
         Raises:
@@ -143,7 +143,7 @@ class RunFolder:
                 raise RunError(f"{what}, so the run could write there", hint="put the file itself in its place")
 
     @property
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether a living process carries this run out, this one included."""
         if self._lock.is_locked:
             return True
@@ -159,10 +159,10 @@ class RunFolder:
     def is_executed(self) -> bool:
         """Whether a process carries this run out, or has been told to and lives."""
         worker = process.noted(self.path)
-        return self.is_held or (worker is not None and worker.is_living)
+        return self.is_locked or (worker is not None and worker.is_living)
 
     @property
-    def was_begun(self) -> bool:
+    def was_started(self) -> bool:
         """Whether any process was ever told to carry this run out."""
         return (self.path / "run.lock").exists() or process.noted(self.path) is not None
 
@@ -217,7 +217,7 @@ class Summary:
 def summarize(folder: RunFolder) -> Summary:
     """Read a run folder into one line; "died" is a run that never ended and that no process executes."""
     plan, run = folder.plan(), RunState(folder.events())
-    has_died = not run.is_over and folder.was_begun and not folder.is_executed
+    has_died = not run.is_over and folder.was_started and not folder.is_executed
     return Summary(
         folder.name,
         folder.path,

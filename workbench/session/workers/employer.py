@@ -167,7 +167,7 @@ class Employer:
                 self._idle.bring(parcels)
             return self._idle
 
-    def employ(self, folder: RunFolder, objects: Mapping[str, Any]) -> Callable[[], int | None]:
+    def execute(self, folder: RunFolder, objects: Mapping[str, Any]) -> Callable[[], int | None]:
         """Have a worker carry out the run in `folder`; return what tells how its process ended.
 
         Raises:

@@ -159,7 +159,7 @@ def _tell(folder: RunFolder, error: Exception) -> int:
     if isinstance(error, WorkbenchError):
         what, hint = error.what, error.hint
     try:
-        with folder.held():
+        with folder.locked():
             folder.append(RunFailed(step=0, what=what, hint=hint))
     except (RunError, OSError):  # another process carries the run out, or nothing can be written
         return 1

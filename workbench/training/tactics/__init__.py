@@ -5,7 +5,7 @@ plan (plan/choices.py).
 """
 
 from workbench.training.tactics.early_stopping import EarlyStopping as EarlyStopping
-from workbench.training.tactics.tactic import Part as Part
+from workbench.training.tactics.tactic import PlannedBatch as PlannedBatch
 from workbench.training.tactics.tactic import Tactic as Tactic
 from workbench.training.tactics.unfreezing import Unfreezing as Unfreezing
 

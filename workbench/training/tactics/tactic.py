@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from workbench.training.change import Change
     from workbench.training.learner import Learner
 
-Part = tuple[Examples, Sequence[int]]  # a batch that is not made yet: of which examples, and the indices among them
+PlannedBatch = tuple[
+    Examples, Sequence[int]
+]  # a batch that is not made yet: of which examples, and the indices among them
 
 
 class Tactic:
@@ -55,7 +57,7 @@ class Tactic:
         """Return changes of the plan to make before the next step."""
         return ()
 
-    def batches(self, learner: "Learner", window: Sequence[Part]) -> Sequence[Part]:
+    def batches(self, learner: "Learner", window: Sequence[PlannedBatch]) -> Sequence[PlannedBatch]:
         """Return the batches of the next step, given those that the plan asks for."""
         return window
 
