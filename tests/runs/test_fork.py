@@ -168,7 +168,7 @@ def test_numbers_of_other_libraries_and_dropout_of_the_backbones_own(tmp_path, p
     parent = carried_out(ALL, tmp_path)
     twin = fork(parent, preparation, 6, {"max_steps": np.int64(9)})
     assert next(twin.events()).changes == {"max_steps": 9}
-    with pytest.raises(PlanError, match="dropout can't go back"):
+    with pytest.raises(PlanError, match="which can't be restored after the first step"):
         fork(parent, preparation, 6, {"dropout": None})
 
 

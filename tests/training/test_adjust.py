@@ -122,7 +122,7 @@ def test_a_change_that_can_not_be_leaves_the_learner_as_it_was():
 
 def test_what_a_run_can_obey_is_said():
     assert set(LIVE_FIELDS) == {"learning_rate", "trainable", "evaluate_every"}
-    with pytest.raises(PlanError, match="can't change once steps were taken") as caught:
+    with pytest.raises(PlanError, match="can't change after the first step") as caught:
         check(PLAN, {"backbone": "other"})
     assert "next run" in caught.value.hint
 

@@ -145,6 +145,6 @@ def test_metrics_of_ones_own_are_measured_beside_those_of_the_task():
 
 def test_a_language_model_has_no_classes_to_compare_and_says_so_before_training():
     built = made("gpt2", metrics=[Agreement()])
-    with pytest.raises(RunError, match="the metrics agreement compare class ids, and language-modeling predicts none"):
+    with pytest.raises(RunError, match="the metrics agreement compare class ids, but language-modeling predicts none"):
         list(engine.train(built))
     assert built.step == 0

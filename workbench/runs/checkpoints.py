@@ -121,9 +121,9 @@ def load(learner: Learner, checkpoint: Checkpoint) -> None:
         )
     load_weights(learner.backbone, trained, checkpoint)
     tactics = _read(checkpoint, TACTICS) if (checkpoint.path / TACTICS).exists() else {}
-    moments = _read(checkpoint, "optimizer.safetensors")
+    optimizer = _read(checkpoint, "optimizer.safetensors")
     try:
-        restore(learner, progress, frozen=_frozen(learner, checkpoint), moments=moments, tactics=tactics)
+        restore(learner, progress, frozen=_frozen(learner, checkpoint), optimizer=optimizer, tactics=tactics)
     except RunError as error:
         raise RunError(f"{checkpoint.path}: {error.what}", hint=error.hint) from None
 

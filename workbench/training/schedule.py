@@ -1,4 +1,4 @@
-"""The learning rate of a step, as a pure function: a resumed run needs no scheduler state to be exact."""
+"""The learning rate of a step as a pure function, so that an exact resume needs no scheduler state."""
 
 import math
 
@@ -8,11 +8,11 @@ LATE_WARMUP_STEPS = 10  # minimum steps of warm-up for parameters that become tr
 
 
 def learning_rate(step: int, steps: int, choice: Tuning) -> float:
-    """Return the rate of the 0-based `step` of `steps`.
+    """Return the learning rate of the 0-based `step` in a run of `steps`.
 
-    Linear warm-up over the first `warmup_fraction` of the steps, then constant, linear or cosine decay
-    (Loshchilov & Hutter, arXiv 1608.03983, one half-period to zero). No step has a rate of zero: the first warm-up step
-    is 1 / (warm-up + 1) of the peak, and zero would be reached one step after the last.
+    A linear warm-up over the first `warmup_fraction` of the steps is followed by a constant rate, or a linear or cosine
+    decay (Loshchilov & Hutter, arXiv 1608.03983, one half-period to zero). The rate is never zero: the warm-up starts
+    at 1 / (warm-up steps + 1) of the peak, and the decay would reach zero one step after the last.
     """
     warmup = round(steps * choice.warmup_fraction)
     if step < warmup:
