@@ -57,7 +57,8 @@ def accelerated(steps: int) -> tuple[float, float]:
     begun = 0.0
     for number in range(steps):
         begun = time.perf_counter() if number == 1 else begun  # the first step is the warm-up
-        batch = made.train.batch(engine._window(made)[0])
+        examples, indices = engine.planned_batches(made)[0]
+        batch = examples.batch(indices)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(number, steps, made.plan.tuning)
         optimizer.zero_grad()
@@ -65,7 +66,7 @@ def accelerated(steps: int) -> tuple[float, float]:
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), PLAN.tuning.clip_norm)
         optimizer.step()
-        made.step += 1
+        made.progress.step += 1
     return time.perf_counter() - begun, loss.item()
 
 
