@@ -257,7 +257,7 @@ def test_a_run_that_is_executed_out_elsewhere_is_not_taken_up_too(folder):
     run = attach(folder)
     run.wait(20)
     carrier = Carrier(folder)
-    with pytest.raises(RunError, match="carried out by another process"):
+    with pytest.raises(RunError, match="executed by another process"):
         run.resume()
     carrier.die()
 
@@ -278,7 +278,7 @@ def test_a_kernel_run_can_be_followed_and_steered_from_another_session_and_taken
     assert second.events == first.events
     assert second.resume().where == "kernel"
     until(lambda: second.step > first.step)
-    with pytest.raises(RunError, match="carried out by another process"):
+    with pytest.raises(RunError, match="executed by another process"):
         first.resume()
     second.stop().wait(20)
     first.resume()  # knows what the other did meanwhile

@@ -126,7 +126,7 @@ class Run(Record):
         self._settle()  # it has told of its end and may not be gone yet
         if self.is_alive or self._store.is_executed:
             raise RunError(
-                f"{self.name} is being carried out by another process",
+                f"{self.name} is being executed by another process",
                 hint=f"attach({self.name!r}) to see and steer it",
             )
         self._preparation.check_objects(self.plan)

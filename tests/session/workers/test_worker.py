@@ -324,7 +324,7 @@ def test_one_that_is_killed_is_told_from_one_that_is_slow_and_goes_on_to_the_sam
     assert "carries this run out" in failed.traceback  # its last words
     run.resume()
     assert run.where == "process"
-    with pytest.raises(RunError, match="carried out by another process"):
+    with pytest.raises(RunError, match="executed by another process"):
         other.resume()
     assert run.wait(100).state == "completed"
     assert told(run) == told(undisturbed)
