@@ -18,7 +18,7 @@ from sample_events import STARTED, STEP
 from workbench.errors import BackboneError, PlanError, RunError
 from workbench.plan.choices import Plan
 from workbench.runs.disk import run_folder
-from workbench.runs.disk.control import wish
+from workbench.runs.disk.control import request
 from workbench.runs.disk.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -335,7 +335,7 @@ def test_a_link_among_the_checkpoints_is_seen_too(tmp_path, precious):
 
 def test_a_wish_for_a_strangers_run_goes_through_no_link(hostile):
     with pytest.raises((RunError, OSError)):
-        wish(hostile.path, "stop")
+        request(hostile.path, "stop")
 
 
 def test_the_lock_of_a_strangers_run_empties_no_file(tmp_path, precious):
@@ -357,7 +357,7 @@ def test_a_run_is_written_with_the_users_own_permissions(tmp_path, umask, file, 
         made.append(STARTED)
         made.close()
         with made.locked():
-            wish(made.path, "pause")
+            request(made.path, "pause")
     finally:
         os.umask(before)
     assert {path.name for path in made.path.iterdir()} >= {"plan.json", "events.jsonl", "run.lock", "wishes.jsonl"}

@@ -26,7 +26,7 @@ from workbench.events import (
 )
 from workbench.runs.checkpoints import all_in
 from workbench.runs.disk import checkpoint_files
-from workbench.runs.disk.control import Control, wish
+from workbench.runs.disk.control import Control, request
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.replay import REPEATED_EVENTS
 
@@ -142,9 +142,9 @@ def test_a_wish_that_can_not_be_granted_is_told_and_ends_nothing(tmp_path):
     folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path)
     for event in run(folder=folder, table=tiny.frame()):
         if isinstance(event, StepEnded) and event.step == 1:
-            wish(folder.path, "change", batch_size=3)
-            wish(folder.path, "change", trainable=["block 9"])
-            wish(folder.path, "change", learning_rate=0.004)
+            request(folder.path, "change", batch_size=3)
+            request(folder.path, "change", trainable=["block 9"])
+            request(folder.path, "change", learning_rate=0.004)
     refused = [event for event in folder.events() if isinstance(event, ChangeRefused)]
     assert ["batch_size" in refused[0].what, "block 9" in refused[1].what] == [True, True]
     adjusted = [event for event in folder.events() if isinstance(event, PlanAdjusted)]

@@ -245,9 +245,9 @@ def test_wishes_go_through_the_folder_and_are_seen_by_all_who_are_attached(folde
     assert heard.taken_changes() == [{"learning_rate": 1e-4}]
     carrier.end()
     assert one.wait(20).pending_request is None
-    size = control.wishes_size(folder.path)
+    size = control.requests_size(folder.path)
     one.stop().pause()
-    assert control.wishes_size(folder.path) == size  # nobody would hear
+    assert control.requests_size(folder.path) == size  # nobody would hear
 
 
 def test_a_run_that_is_executed_out_elsewhere_is_not_taken_up_too(folder):

@@ -219,7 +219,7 @@ class Run(Record):
             getattr(self._control, do)(**changes)
         elif not self.is_over:
             try:
-                control.wish(self.folder, do, **changes)
+                control.request(self.folder, do, **changes)
             except OSError as error:
                 raise RunError(f"{self.folder} can't be written: {error.strerror}", hint="ask its owner") from error
             self._control.look()

@@ -439,7 +439,7 @@ def test_a_stopped_run_goes_on_where_it_ran(session, undisturbed, tmp_path):
     assert isinstance(other.events[-1], RunEnded)
     assert told(other) == told(undisturbed)
     assert same(weights(other), weights(undisturbed))
-    assert control.wishes_size(run.folder) > 0  # the old wish to stop was not meant for it
+    assert control.requests_size(run.folder) > 0  # the old wish to stop was not meant for it
 
 
 @pytest.mark.slow
