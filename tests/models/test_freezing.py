@@ -38,7 +38,7 @@ def test_frozen_is_bit_identical_and_the_rest_moves(name):
     found, choice = blocks.find(model), Transfer(trainable="last 1")
     counts, names = freezing.count(model, found, choice), freezing.resolve(found, choice)
     before = copy_of(model)
-    freezing.apply(model, found, choice)
+    freezing.freeze(model, found, choice)
     assert counts.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad) > 0
     assert counts.total == sum(p.numel() for p in model.parameters())
     assert sum(counts.by_block.values()) == counts.trainable
@@ -62,7 +62,7 @@ def buffers(model, block):
 def test_everything_trainable_leaves_nothing_out(name):
     model, _ = architectures.make(name)
     found, choice = blocks.find(model), Transfer(trainable="all")
-    freezing.apply(model, found, choice)
+    freezing.freeze(model, found, choice)
     assert all(parameter.requires_grad for parameter in model.parameters())
     freezing.train_mode(model, found, freezing.resolve(found, choice))
     assert all(module.training for module in model.modules())

@@ -38,7 +38,7 @@ class Table:
     given: Sequence[str] | None = None
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
-    task: choices.Task | None = None
+    task: choices.TaskName | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

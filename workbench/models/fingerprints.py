@@ -32,7 +32,7 @@ def frozen_tensors(model: "nn.Module", blocks: Sequence[Block], trainable: Seque
     return {lora.own_name(name): tensor for name, tensor in kept.items()}
 
 
-def fingerprint(tensor: "Tensor") -> str:
+def hash_of(tensor: "Tensor") -> str:
     """Return a hash of a tensor's type, shape and bits."""
     import torch
 
@@ -43,9 +43,9 @@ def fingerprint(tensor: "Tensor") -> str:
     return found.hexdigest()
 
 
-def fingerprints(tensors: "Mapping[str, Tensor]") -> dict[str, str]:
+def hashes(tensors: "Mapping[str, Tensor]") -> dict[str, str]:
     """Return a hash of each tensor's type, shape and bits."""
-    return {name: fingerprint(tensor) for name, tensor in tensors.items()}
+    return {name: hash_of(tensor) for name, tensor in tensors.items()}
 
 
 def where(names: Sequence[str], blocks: Sequence[Block]) -> tuple[str, ...]:

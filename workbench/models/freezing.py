@@ -170,7 +170,7 @@ def _notes(blocks: Sequence[Block], choice: Transfer, counted: str) -> tuple[str
     return (f"{tied}: unfreeze {names} to train them",)
 
 
-def apply(
+def freeze(
     model: "nn.Module", blocks: Sequence[Block], choice: Transfer, *, seed: int = 0, adapted: Iterable[str] = ()
 ) -> None:
     """Set which parameters require a gradient, and insert adapters into the trainable blocks if the choice is LoRA.

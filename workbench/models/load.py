@@ -16,14 +16,14 @@ from workbench.models.blocks import Block, find
 from workbench.models.heads import first_line
 from workbench.models.locate import locate
 from workbench.models.quiet import quiet
-from workbench.plan.choices import TASKS, Task
+from workbench.plan.choices import TASKS, TaskName
 
-READS: Mapping[Task, str] = {
+READS: Mapping[TaskName, str] = {
     "text-classification": "an encoder or a decoder, which reads text",
     "language-modeling": "a decoder, which predicts the next token",
     "image-classification": "a vision model, which reads images",
 }
-SUITS: Mapping[Task, tuple[str, ...]] = {  # task -> kinds of the catalog that fit, the best first
+SUITS: Mapping[TaskName, tuple[str, ...]] = {  # task -> kinds of the catalog that fit, the best first
     "text-classification": ("encoder", "decoder"),
     "language-modeling": ("decoder",),
     "image-classification": ("vision",),
@@ -48,7 +48,7 @@ class Backbone:
     name: str
     model: Any
     preprocessor: Any
-    task: Task
+    task: TaskName
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = field(default=())
 
@@ -59,7 +59,7 @@ class Backbone:
         return found if found and found > 0 else None
 
 
-def load(name: str, *, task: Task, labels: Sequence[str] = (), seed: int = 0) -> Backbone:
+def load(name: str, *, task: TaskName, labels: Sequence[str] = (), seed: int = 0) -> Backbone:
     """Return the backbone `name` with a head for `task`.
 
     Args:
@@ -113,7 +113,7 @@ def _config(name: str, folder: Path) -> Any:
     return config
 
 
-def _check_task(name: str, config: Any, task: Task) -> None:
+def _check_task(name: str, config: Any, task: TaskName) -> None:
     import transformers
 
     fits = type(config) in getattr(transformers, heads.MAPPINGS[task])
@@ -136,7 +136,7 @@ def _others(task: str) -> str:
     return f"{' or '.join(offline)} (works offline), or {', '.join(online[:3])} from the hub"
 
 
-def _preprocessor(name: str, folder: Path, task: Task) -> Any:
+def _preprocessor(name: str, folder: Path, task: TaskName) -> Any:
     from transformers import AutoImageProcessor, AutoTokenizer
 
     is_image = task == "image-classification"

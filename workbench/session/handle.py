@@ -69,9 +69,9 @@ class Run(Record):
             self._log.state.reopen()
             self._state.reopen()
             self._control = Control(self.folder)
-            return self._attend(follow(self._log, self._slot.employer.employ(self._store, self._preparation.objects)))
+            return self._attend(follow(self._log, self._slot.employer.execute(self._store, self._preparation.objects)))
         for event in list(self._store.events())[len(self.events) :]:  # what another process has done meanwhile
-            self._slot.hear(self, event)
+            self._slot.report(self, event)
         self._state.reopen()
         self.where, self._control = "kernel", Control(self.folder)
         return self._attend(run(folder=self._store, preparation=self._preparation, control=self._control))
@@ -96,7 +96,7 @@ class Run(Record):
         return self._thread.is_alive() if self.where == "kernel" else self._store.is_executed
 
     @property
-    def wish(self) -> str | None:
+    def pending_request(self) -> str | None:
         """What was asked for and is not true yet: "pausing", "stopping" or nothing."""
         if self.is_over:
             return None
@@ -126,11 +126,11 @@ class Run(Record):
         self._settle()  # it has told of its end and may not be gone yet
         if self.is_alive or self._store.is_executed:
             raise RunError(
-                f"{self.name} is being carried out by another process",
+                f"{self.name} is being executed by another process",
                 hint=f"attach({self.name!r}) to see and steer it",
             )
         self._preparation.check_objects(self.plan)
-        with self._slot.turns:
+        with self._slot.lock:
             self._slot.refuse_if_busy()
             if self.where == "process":
                 self._slot.employer.ready(self._preparation.objects)
@@ -219,7 +219,7 @@ class Run(Record):
             getattr(self._control, do)(**changes)
         elif not self.is_over:
             try:
-                control.wish(self.folder, do, **changes)
+                control.request(self.folder, do, **changes)
             except OSError as error:
                 raise RunError(f"{self.folder} can't be written: {error.strerror}", hint="ask its owner") from error
             self._control.look()
@@ -234,13 +234,13 @@ class Run(Record):
     def _live(self, story: Iterator[Event]) -> None:
         try:
             for event in story:
-                self._slot.hear(self, event)
+                self._slot.report(self, event)
         except Exception as error:
             self.error = error
             traceback.clear_frames(error.__traceback__)  # they hold the model and its optimizer
         finally:
             if not self.is_over:
-                self._slot.hear(self, self._failure())
+                self._slot.report(self, self._failure())
             self._preparation.forget("backbone", "examples")
 
     def _failure(self) -> RunFailed:

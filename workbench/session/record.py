@@ -20,7 +20,7 @@ from workbench.plan.choices import Plan
 from workbench.runs.checkpoints import at, put_into
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import plain
-from workbench.runs.moment import Moment, Progress
+from workbench.runs.moment import Moment, OnProgress
 from workbench.runs.preparation import Preparation
 from workbench.session import history
 
@@ -136,7 +136,7 @@ class Record:
         Raises:
             RunError: Another word, or a checkpoint that is broken.
         """
-        return self.learned(which).model
+        return self.as_backbone(which).model
 
     def complete(self, prompt: str, *, which: str = "best", tokens: int = 40) -> str:
         """Return how the language model of `which` moment goes on from a prompt, greedily.
@@ -144,9 +144,9 @@ class Record:
         Raises:
             RunError: This run's model is no language model.
         """
-        return generation.complete(self.learned(which), prompt, tokens=tokens)
+        return generation.complete(self.as_backbone(which), prompt, tokens=tokens)
 
-    def learned(self, which: str = "best") -> Backbone:
+    def as_backbone(self, which: str = "best") -> Backbone:
         """Return the model of that moment with its tokenizer or image processor, as a copy in eval mode.
 
         Adapters are merged into the weights they adapt, so that it is a plain transformers model to save.
@@ -158,7 +158,7 @@ class Record:
         try:
             put_into(backbone, at(self.folder / "checkpoints", step))
         except RunError:  # it is not kept, or not any more: its steps can be repeated
-            return self.at(step).learned()
+            return self.at(step).as_backbone()
         return plain(backbone)
 
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
@@ -170,7 +170,7 @@ class Record:
         """
         return self.at(self._step_of(which)).measure(split)
 
-    def at(self, step: int, *, progress: Progress = lambda done, of: None) -> Moment:
+    def at(self, step: int, *, progress: OnProgress = lambda done, of: None) -> Moment:
         """Return the run as it was after `step` steps: its model, its outputs, its numbers.
 
         Args:

@@ -26,7 +26,7 @@ from workbench.session.loader import Loader
 from workbench.session.slot import Slot
 
 PLACES = ("kernel", "process")  # where a run can be carried out
-UNFINISHED = (*run_state.UNFINISHED, "died", "failed", "stopped")
+NOT_COMPLETED = (*run_state.UNFINISHED, "died", "failed", "stopped")
 
 
 class Session:
@@ -64,7 +64,7 @@ class Session:
         self._root = Path(runs)
         model, preprocessor = pinned(model, preprocessor)
         self._preparation = Preparation(table, model=model, preprocessor=preprocessor, metrics=tuple(metrics))
-        self._plan = self._preparation.stamped(plan or Plan())
+        self._plan = self._preparation.label_objects(plan or Plan())
         self._lock = threading.Lock()
         weakref.finalize(self, self._slot.employer.dismiss)
         self._where = "kernel"
@@ -142,7 +142,7 @@ class Session:
                 object can't be handed to another process.
         """
         place = _known_place(where or self._where)
-        with self._slot.turns:
+        with self._slot.lock:
             self._slot.refuse_if_busy()
             if place == "process":
                 self._slot.employer.ready(self._preparation.objects)  # before there is a folder
@@ -177,7 +177,7 @@ class Session:
     def unfinished(self) -> list[Summary]:
         """Return the runs of this session's folder that are live elsewhere, broke off or were stopped, oldest first."""
         mine = {run.name for run in self.runs if not run.is_over}
-        return [row for row in run_folder.list_runs(self._root) if row.state in UNFINISHED and row.name not in mine]
+        return [row for row in run_folder.list_runs(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
 
     def _after(self, event: Event) -> None:
         if isinstance(event, RunEnded | RunFailed):
@@ -188,7 +188,7 @@ class Session:
         if self._where != "process":
             self._slot.employer.dismiss()
         elif self.run is None or self.run.is_over:
-            wanted = lambda: (self._plan.anchored(), self._preparation.objects)  # noqa: E731 - as it is once it is asked for
+            wanted = lambda: (self._plan.with_absolute_paths(), self._preparation.objects)  # noqa: E731 - as it is once it is asked for
             threading.Thread(
                 target=self._slot.employer.warm, args=(wanted,), name="workbench-warmer", daemon=True
             ).start()

@@ -22,13 +22,13 @@ class Slot(Generic[Run]):
     Attributes:
         runs: Every run that was shown; the last one is the current one.
         employer: Keeps a worker process ready.
-        turns: Held while a run is chosen, so that nothing of another one is published from then on.
+        lock: Held while a run is chosen, so that nothing of another one is published from then on.
     """
 
     def __init__(self, bus: Bus) -> None:
         self.runs: list[Run] = []
         self.employer = Employer()
-        self.turns = threading.RLock()
+        self.lock = threading.RLock()
         self._bus = bus
 
     @property
@@ -46,16 +46,16 @@ class Slot(Generic[Run]):
 
     def choose(self, run: Run, *, instead_of: Run | None = None) -> None:
         """Show this run from now on; all of its events are published again, so that panels show it completely."""
-        with self.turns:
+        with self.lock:
             if self.current is not run:
                 self.runs = [other for other in self.runs if other not in (run, instead_of)] + [run]
                 events: Sequence[Event] = (RunChosen(name=run.name), *run.events)
                 for event in events:
                     self._bus.publish(event)
 
-    def hear(self, run: Run, event: Event) -> None:
+    def report(self, run: Run, event: Event) -> None:
         """Let a run note an event, and publish it if that run is shown."""
-        with self.turns:
+        with self.lock:
             run.note(event)
             if self.current is run:
                 self._bus.publish(event)

@@ -81,13 +81,13 @@ class FirstToken(Shortcut):
 
 
 def _found_in(learner: Learner) -> Narrowing | None:
-    if not learner.task.names_classes:
+    if not learner.task.predicts_classes:
         return None
     model, train = learner.model.eval(), learner.train
     lengths = train.lengths
     short = min(range(len(train)), key=lengths.__getitem__)
     longer = min(range(len(train)), key=lambda index: (lengths[index] == lengths[short], lengths[index]))
-    made = [learner.settings.moved(train.padded(few), learner.device) for few in ([short, longer], [longer])]
+    made = [learner.settings.to_device(train.padded(few), learner.device) for few in ([short, longer], [longer])]
     try:
         runs = [lambda batch=batch: learner.task.score(model, batch)[0] for batch in made]
         return find(model, learner.backbone.blocks, runs)

@@ -1,4 +1,4 @@
-"""Shortcut: what makes a step cheaper and changes no number but for rounding. `speed/` has the real ones."""
+"""Shortcut: makes steps cheaper and changes results by rounding only. The implementations are in `speed/`."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 
 class Shortcut:
-    """Base of the shortcuts; each method does nothing here. The engine and the learner know no more of them."""
+    """Base class of the shortcuts; its methods do nothing. The engine and the learner know only this interface."""
 
     def prepare(self, learner: "Learner", splits: Sequence[str]) -> Iterator[Event]:
-        """Get ready for the next step ("train") or evaluation ("validation"), and report how far that is.
+        """Get ready for the next step ("train" in `splits`) or evaluation ("validation"), and yield progress events.
 
-        It is called before every one of them, so it must return at once where nothing has changed.
+        It is called before every step and evaluation, so it must return at once if nothing has changed.
         """
         yield from ()
 
     def batch(self, learner: "Learner", examples: Examples, indices: Sequence[int]) -> Batch | None:
-        """Return these examples as a batch on the learner's device, if this shortcut has something ready for them."""
+        """Return these examples as a batch on the learner's device, or None if this shortcut has nothing for them."""
         return None
 
     def running(self, learner: "Learner", batch: Batch) -> contextlib.AbstractContextManager[Batch]:
-        """Return the context in which the model runs this batch; it yields the inputs that the model is given."""
+        """Return the context in which the model runs on this batch; it yields the inputs of the model."""
         return contextlib.nullcontext(batch)
 
     def invalidate(self) -> None:
-        """Forget what depends on which blocks are trainable: they have changed."""
+        """Discard what was derived from the set of trainable blocks, because that has changed."""

@@ -283,7 +283,7 @@ def test_a_second_handle_pauses_resumes_changes_and_stops_it(session, tmp_path):
     until(lambda: run.step >= 3, 60)
     other = wb.attach(run.name, runs=tmp_path)
     other.pause()
-    assert run.wish == "pausing"
+    assert run.pending_request == "pausing"
     until(lambda: run.state == other.state == "paused")
     assert any(isinstance(event, CheckpointSaved) and event.step == run.step for event in run.events)
     step = run.step
@@ -324,7 +324,7 @@ def test_one_that_is_killed_is_told_from_one_that_is_slow_and_goes_on_to_the_sam
     assert "carries this run out" in failed.traceback  # its last words
     run.resume()
     assert run.where == "process"
-    with pytest.raises(RunError, match="carried out by another process"):
+    with pytest.raises(RunError, match="executed by another process"):
         other.resume()
     assert run.wait(100).state == "completed"
     assert told(run) == told(undisturbed)
@@ -439,7 +439,7 @@ def test_a_stopped_run_goes_on_where_it_ran(session, undisturbed, tmp_path):
     assert isinstance(other.events[-1], RunEnded)
     assert told(other) == told(undisturbed)
     assert same(weights(other), weights(undisturbed))
-    assert control.wishes_size(run.folder) > 0  # the old wish to stop was not meant for it
+    assert control.requests_size(run.folder) > 0  # the old wish to stop was not meant for it
 
 
 @pytest.mark.slow

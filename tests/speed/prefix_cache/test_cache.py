@@ -43,7 +43,7 @@ def make(kind, plan=PLAN, *, task=None, examples=None, model=None):
     train, validation = examples or [
         TABLE[backbone.task].encode(tiny.rows(kind, count), backbone, plan.data) for count in (40, 14)
     ]
-    return make_learner(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    return make_learner(backbone, train, validation, plan, settings=Settings().overridden_by(plan.tuning))
 
 
 def prepared(learner):
@@ -432,7 +432,9 @@ class TestRefused:
         with torch.no_grad():  # far enough from zero for an answer to hang on anything
             for parameter in made.model.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
-        made = make_learner(made.backbone, made.train, made.validation, plan, settings=Settings().obeying(plan.tuning))
+        made = make_learner(
+            made.backbone, made.train, made.validation, plan, settings=Settings().overridden_by(plan.tuning)
+        )
         share = 1.0 if precision == "fp32" else 0.01  # which bf16 would pass off as rounding
         made.model.bert.encoder.layer[0].forward = leaking(made.model.bert.encoder.layer[0].forward, share)
         (why,) = self.why(made)
@@ -555,17 +557,17 @@ def test_tokens_are_classified_alike_whichever_side_is_padded_and_whether_paddin
 
 
 class TokenTask(type(TABLE["text-classification"])):
-    def trivial(self, train, validation, config):
+    def baseline(self, train, validation, config):
         return {"loss": 1.0}
 
 
 def test_a_frozen_block_is_still_proven_not_to_have_moved():
     made = make("bert")
     told(made)
-    assert made.moved_though_frozen() == ()
+    assert made.changed_frozen_tensors() == ()
     with torch.no_grad():
         made.model.bert.encoder.layer[0].output.dense.bias[0] += 1
-    assert made.moved_though_frozen() == ("bert.encoder.layer.0.output.dense.bias",)
+    assert made.changed_frozen_tensors() == ("bert.encoder.layer.0.output.dense.bias",)
 
 
 def test_the_run_says_where_it_stands():

@@ -22,7 +22,7 @@ import torch
 from workbench.errors import RunError
 from workbench.plan.choices import Plan
 from workbench.runs.disk import process
-from workbench.runs.disk.control import wishes_size
+from workbench.runs.disk.control import requests_size
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.session.workers.post_mortem import words_file
 
@@ -80,7 +80,7 @@ class Worker:
         """Give it the run to carry out; from then on it is on its own."""
         self._folder = path = folder.path.resolve()
         process.note(path, self.pid)
-        self._send(do="start", folder=str(path), wishes=wishes_size(path))
+        self._send(do="start", folder=str(path), requests=requests_size(path))
         self.dismiss()
 
     def dismiss(self) -> None:
@@ -167,7 +167,7 @@ class Employer:
                 self._idle.bring(parcels)
             return self._idle
 
-    def employ(self, folder: RunFolder, objects: Mapping[str, Any]) -> Callable[[], int | None]:
+    def execute(self, folder: RunFolder, objects: Mapping[str, Any]) -> Callable[[], int | None]:
         """Have a worker carry out the run in `folder`; return what tells how its process ended.
 
         Raises:

@@ -15,7 +15,7 @@ from workbench.runs.disk.run_folder import RunFolder
 from workbench.session.workers import post_mortem
 from workbench.session.workers.post_mortem import Watch
 
-LOOK = 0.05  # seconds between two looks at the log
+POLL_SECONDS = 0.05  # seconds between two looks at the log
 
 
 class LogReader:
@@ -58,11 +58,11 @@ def follow(log: LogReader, exit_code: Callable[[], int | None] = lambda: None) -
         if is_gone and is_idle:
             if log.state.is_over:
                 break
-            if log.folder.was_begun:
+            if log.folder.was_started:
                 yield from _settled(log, watch, exit_code)
                 is_idle = False
         watch.look()
-        time.sleep(LOOK if is_idle else LOOK / 5)
+        time.sleep(POLL_SECONDS if is_idle else POLL_SECONDS / 5)
     exit_code()
     if (failure := log.state.failure) is not None:
         raise RunError(failure.what, hint=failure.hint)
@@ -72,7 +72,7 @@ def _settled(log: LogReader, watch: Watch, exit_code: Callable[[], int | None]) 
     """Write into the log that the run's process died, unless somebody else just did; return what is new there."""
     folder = log.folder
     try:
-        with folder.held():
+        with folder.locked():
             events = log.read()
             if not log.state.is_over:
                 folder.append(post_mortem.tell(folder.path, log.state.step, watch, exit_code))

@@ -85,7 +85,7 @@ def main() -> None:
     while (plan := inbox.next_plan()) is not None:
         desk.prepare(Plan.from_json(plan))
     assert inbox.start is not None
-    os._exit(desk.carry_out(RunFolder(inbox.start["folder"]), wishes=inbox.start["wishes"]))
+    os._exit(desk.carry_out(RunFolder(inbox.start["folder"]), requests=inbox.start["requests"]))
 
 
 class _Desk:
@@ -101,14 +101,14 @@ class _Desk:
         with contextlib.suppress(Exception):
             self._ready().examples(plan)
 
-    def carry_out(self, folder: RunFolder, *, wishes: int) -> int:
+    def carry_out(self, folder: RunFolder, *, requests: int) -> int:
         """Carry out the run and return the exit code: 0 if its log tells the end."""
         _speak_into(folder.path)
         # whoever asks this process to end gets a model that can be used
-        signal.signal(signal.SIGTERM, lambda *_: control.wish(folder.path, "stop"))
+        signal.signal(signal.SIGTERM, lambda *_: control.request(folder.path, "stop"))
         told: Event | None = None
         try:
-            preparation, steering = self._ready(), Control(folder.path, start=wishes)
+            preparation, steering = self._ready(), Control(folder.path, start=requests)
             for event in run(folder=folder, preparation=preparation, control=steering):
                 told = event
         except Exception as error:
@@ -159,7 +159,7 @@ def _tell(folder: RunFolder, error: Exception) -> int:
     if isinstance(error, WorkbenchError):
         what, hint = error.what, error.hint
     try:
-        with folder.held():
+        with folder.locked():
             folder.append(RunFailed(step=0, what=what, hint=hint))
     except (RunError, OSError):  # another process carries the run out, or nothing can be written
         return 1

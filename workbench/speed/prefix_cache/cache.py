@@ -192,7 +192,7 @@ class _Work:
 
     def _filling(self, split: str, examples: Examples, entry: _Entry) -> Filling:
         """Return how to compute it: from a lower boundary at which rows were kept, if that gives the inputs' bits."""
-        if self.learner.moved_though_frozen():
+        if self.learner.changed_frozen_tensors():
             raise UncuttableError("something frozen is not what it was")
         source = self._nearest(examples, entry)
         filling = Filling(self.learner, self.cut, split, examples, source, entry.padding, self.first_token)
@@ -252,7 +252,7 @@ def _longer(learner: Learner, few: list[int]) -> tuple[Examples, list[int]]:
 
 
 def _trial(learner: Learner, examples: Examples, indices: list[int]) -> find_cut.Trial:
-    batch = learner.settings.moved(examples.padded(indices), learner.device)
+    batch = learner.settings.to_device(examples.padded(indices), learner.device)
     again = examples.padded(indices)
     if any(not torch.equal(value.cpu(), again[name]) for name, value in batch.items()):
         raise UncuttableError("the same rows give other inputs each time (random augmentation)")

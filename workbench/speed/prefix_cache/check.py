@@ -47,7 +47,7 @@ def _hangs(learner: Learner, cut: Cut, examples: Examples, some: list[int]) -> f
 @torch.no_grad()
 def _first_row(learner: Learner, cut: Cut, examples: Examples, indices: list[int]) -> Tensor:
     """Return what crosses the cut for the first of these examples, run together in fp32."""
-    batch = learner.settings.moved(examples.padded(indices), learner.device)
+    batch = learner.settings.to_device(examples.padded(indices), learner.device)
     crosses = reached(learner.model, cut, lambda: learner.task.nats(learner.model, batch))
     places, counts = taken(crosses, cut, batch, with_padding="")
     return places[: counts[0]]
@@ -56,7 +56,7 @@ def _first_row(learner: Learner, cut: Cut, examples: Examples, indices: list[int
 def _apart(learner: Learner, cut: Cut, examples: Examples, indices: list[int], reuse: Reuse) -> tuple[float, float]:
     """Return how far what crosses is from what was kept, and the answers from those there, each of the largest."""
     rows, found = reuse.rows[id(examples)], list[Tensor]()
-    batch = learner.settings.moved(examples.padded(indices), learner.device)
+    batch = learner.settings.to_device(examples.padded(indices), learner.device)
     cached = reuse.batch(learner, examples, indices)
     assert cached is not None  # of these very examples something was kept
     with torch.no_grad(), learner.settings.autocast(learner.device):
@@ -73,7 +73,7 @@ def _apart(learner: Learner, cut: Cut, examples: Examples, indices: list[int], r
 
 def _answer(learner: Learner, inputs: Batch) -> Tensor:
     """Return logits, or a loss where logits take hundreds of megabytes."""
-    if learner.task.names_classes:
+    if learner.task.predicts_classes:
         return learner.task.score(learner.model, inputs)[0].float()
     nats, targets = learner.task.nats(learner.model, inputs)
     return nats / max(1, targets)

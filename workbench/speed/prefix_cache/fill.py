@@ -87,7 +87,7 @@ class Filling:
         indices = part
         if self.padding:  # let there be as much of it as there can be
             indices = [*part, max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])]
-        batch = learner.settings.moved(self.examples.padded(indices), learner.device)
+        batch = learner.settings.to_device(self.examples.padded(indices), learner.device)
         narrowing = self.first_token.narrowing if self.cut.first_of is not None else None
         narrowed = narrowing.applied(learner.model) if narrowing else contextlib.nullcontext()
         with torch.no_grad(), learner.settings.autocast(learner.device), self._below(indices, batch), narrowed:

@@ -61,7 +61,7 @@ class Reuse:
         if (rows := self.of(examples)) is None:
             return None
         inputs = examples.labelled(indices) if self.cut.tail else examples.outlined(indices)
-        kept = learner.settings.moved({KEPT: crossing(rows, self.cut, indices, inputs)}, learner.device)
+        kept = learner.settings.to_device({KEPT: crossing(rows, self.cut, indices, inputs)}, learner.device)
         return {name: value.to(learner.device) for name, value in inputs.items()} | kept
 
     @contextlib.contextmanager

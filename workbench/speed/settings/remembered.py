@@ -48,7 +48,7 @@ def processor(device: torch.device) -> str:
 def recalled(key: str) -> Settings | None:
     """Return the settings saved under this key; None if there are none that can be read."""
     try:
-        return Settings.read(json.loads(read_text(memory_folder() / f"{key}.json")))
+        return Settings.from_dict(json.loads(read_text(memory_folder() / f"{key}.json")))
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -61,6 +61,6 @@ def kept(key: str, settings: Settings) -> Settings:
     partial = folder / f".{key}-{os.getpid()}"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(settings.noted(), ensure_ascii=False), encoding="utf-8")
+        partial.write_text(json.dumps(settings.to_dict(), ensure_ascii=False), encoding="utf-8")
         partial.replace(folder / f"{key}.json")
     return settings

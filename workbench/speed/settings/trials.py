@@ -27,7 +27,7 @@ from workbench.speed.settings.timing import alternated, seconds_of
 from workbench.speed.settings.trial import Batch, Trial
 from workbench.speed.settings.trial_notes import TrialNotes
 from workbench.training.device import has_bf16
-from workbench.training.settings import Settings, attend, attention_of, convolved
+from workbench.training.settings import Settings, attention_of, conv_weights, set_attention
 
 GAIN = 1.1  # a way must be this many times as fast as the simpler way to be used
 WORTH = 1e-4  # seconds that it must save in each step: less is noise
@@ -92,7 +92,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    weights = [(weight, weight.data) for weight in convolved(model)]
+    weights = [(weight, weight.data) for weight in conv_weights(model)]
     attention = attention_of(model)
     try:
         yield
@@ -103,7 +103,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
         for weight, data in weights:
             weight.data = data
-        attend(model, attention)
+        set_attention(model, attention)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
@@ -117,7 +117,7 @@ def _precisions(trial: Trial, choice: Tuning) -> list[str]:
 
 def _layouts(trial: Trial) -> list[bool]:
     """Return the memory layouts that are tried: whether the channels of convolutions lie last."""
-    if not convolved(trial.model):
+    if not conv_weights(trial.model):
         return [False]
     # On a CPU, torch (2.13) ends the process in native_group_norm_backward if the input lies channels last and needs
     # no gradient: it writes that gradient all the same. Any freezing, also one during the run, can lead there.
@@ -168,7 +168,7 @@ class _Step:
     def __init__(self, trial: Trial, attention: str, plain: Way, notes: TrialNotes) -> None:
         self.trial, self.attention, self.plain, self.notes = trial, attention, plain, notes
         self.middling = functools.cache(lambda rows: trial.batch(trial.middling(rows)))
-        self.plainly = [(weight, weight.data) for weight in convolved(trial.model)]
+        self.plainly = [(weight, weight.data) for weight in conv_weights(trial.model)]
         self.own_attention = attention_of(trial.model)
 
     def seconds(self, sized: tuple[Way, int]) -> float:
@@ -176,10 +176,10 @@ class _Step:
         ((precision, channels_last), rows), trial = sized, self.trial
         attention = self.attention if precision == "bf16" else "own"
         settings, batch = Settings(precision, channels_last, attention), self.middling(rows)
-        attend(trial.model, self.own_attention)
+        set_attention(trial.model, self.own_attention)
         for weight, data in self.plainly:
             weight.data = data
-        settings.lay_out(trial.model)
+        settings.apply_to(trial.model)
         names = (*[precision] * (precision != self.plain[0]), *["channels last"] * channels_last)
         return self.notes.seconds(names, lambda: seconds_of(lambda: self._taken(settings, batch), trial.device))
 
