@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from workbench.speed.prefix_cache import budget, store
+from workbench.speed.prefix_cache.writer import Writer
 
 MUCH = 10**9
 
@@ -20,7 +21,7 @@ def own_folder(tmp_path, monkeypatch):
 
 
 def write(key="a", rows=((1.0, 2.0), (3.0,), (4.0, 5.0, 6.0)), *, limit=MUCH, dtype=torch.float32, about=None):
-    with store.Writer(key, about or {"base": "b"}, limit=limit) as writer:
+    with Writer(key, about or {"base": "b"}, limit=limit) as writer:
         for row in rows:
             writer.add(torch.tensor(row, dtype=dtype).unsqueeze(1).repeat(1, 4))
         return writer.finish([len(row) for row in rows])
@@ -84,7 +85,7 @@ def test_what_is_not_as_it_was_written_is_not_used_and_gone(how):
 
 def test_what_was_broken_off_leaves_nothing():
     def broken():
-        with store.Writer("a", {}, limit=MUCH) as writer:
+        with Writer("a", {}, limit=MUCH) as writer:
             writer.add(torch.ones(2, 4))
             raise KeyboardInterrupt
 
@@ -108,7 +109,7 @@ def test_others_are_told_by_their_description():
     write("a", about={"base": "one", "first": 1})
     write("b", about={"base": "one", "first": 2})
     write("c", about={"base": "two", "first": 3})
-    assert [(key, said["first"]) for key, said in store.others({"base": "one"})] == [("a", 1), ("b", 2)]
+    assert [(key, said["first"]) for key, said in store.search({"base": "one"})] == [("a", 1), ("b", 2)]
 
 
 def test_to_write_more_than_the_share_of_the_disk_makes_the_oldest_give_way(monkeypatch):
@@ -126,7 +127,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
         def close(self):
             pass
 
-    with store.Writer("a", {}, limit=MUCH) as writer:
+    with Writer("a", {}, limit=MUCH) as writer:
         writer._file.close()
         writer._file = Full()
         with pytest.raises(OSError, match="No space"):

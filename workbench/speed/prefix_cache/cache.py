@@ -27,6 +27,7 @@ from workbench.speed.prefix_cache.check import by_length, check, spread
 from workbench.speed.prefix_cache.cut import Cut, UncuttableError
 from workbench.speed.prefix_cache.fill import Filling, Source, by_example
 from workbench.speed.prefix_cache.rows import KEPT, Reuse, extent, labels_padding
+from workbench.speed.prefix_cache.writer import MemoryWriter, NoRoomError, Writer
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.learner import Learner
 from workbench.training.shortcut import Shortcut
@@ -87,7 +88,7 @@ class PrefixCache(Shortcut):
         except UncuttableError as error:
             if str(error):
                 yield CacheRefused(step=learner.step, what=str(error))
-        except store.NoRoomError as error:
+        except NoRoomError as error:
             what = f"what the frozen blocks give could not be kept: {error.strerror or error}"
             yield CacheRefused(step=learner.step, what=what)
         except Exception as error:  # a stranger's model may do anything when it is looked at, and can train as usual
@@ -158,11 +159,11 @@ class _Work:
     def keep(self, split: str, examples: Examples, reuse: Reuse) -> Generator[CacheProgressed, None, CacheReady]:
         """Find what was kept of the examples, or compute it; put it into `reuse` and return that fact."""
         began, entry = time.perf_counter(), self._entry(examples)
-        beside = sum(rows.kept.size_bytes for rows in reuse.rows.values() if rows.kept.place == "memory")
-        kept, filling = store.find(entry.key, limit=self.limit, beside=beside), None
+        in_use = sum(rows.kept.size_bytes for rows in reuse.rows.values() if rows.kept.place == "memory")
+        kept, filling = store.find(entry.key, limit=self.limit, in_use=in_use), None
         if kept is None:
             filling = self._filling(split, examples, entry)
-            kept = yield from self._filled(filling, entry, beside)
+            kept = yield from self._filled(filling, entry, in_use)
         reuse.rows[id(examples)] = by_example(kept, examples, entry.padding)
         try:
             check(self.learner, self.cut, examples, reuse)
@@ -198,20 +199,22 @@ class _Work:
         filling = Filling(self.learner, self.cut, split, examples, source, entry.padding, self.first_token)
         return filling if source.cut is None or filling.is_exact() else replace(filling, source=Source())
 
-    def _filled(self, filling: Filling, entry: _Entry, beside: int) -> Generator[CacheProgressed, None, store.Kept]:
+    def _filled(
+        self, filling: Filling, entry: _Entry, in_use: int
+    ) -> Generator[CacheProgressed, None, store.StoredActivations]:
         """Compute it and keep it on disk; where that fails, for this run alone, if memory is enough."""
         about = {**entry.about, "first": self.first, "below": entry.below, "form": _form(self.cut)}
         try:
-            writer = store.Writer(entry.key, about, limit=self.limit, beside=beside)
+            writer = Writer(entry.key, about, limit=self.limit, in_use=in_use)
             return (yield from filling.carried_out(writer))
-        except store.NoRoomError:
-            return (yield from filling.carried_out(store.Loose(limit=self.limit - beside)))
+        except NoRoomError:
+            return (yield from filling.carried_out(MemoryWriter(limit=self.limit - in_use)))
 
     def _nearest(self, examples: Examples, entry: _Entry) -> Source:
         """Return the highest lower boundary at which the same rows were kept, with the same blocks beneath."""
         found = [
             (said["first"], key, said["form"])
-            for key, said in store.others(entry.about)
+            for key, said in store.search(entry.about)
             if said["first"] < self.first and said["below"].items() <= entry.below.items()
         ]
         for first, key, form in sorted(found, reverse=True):

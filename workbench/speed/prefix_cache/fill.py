@@ -15,10 +15,11 @@ from torch import Tensor
 
 from workbench.events import CacheProgressed
 from workbench.speed.first_token import FirstToken
-from workbench.speed.prefix_cache import store
 from workbench.speed.prefix_cache.cut import Cut
 from workbench.speed.prefix_cache.patch import giving, patched, reached, watched
 from workbench.speed.prefix_cache.rows import Rows, crossing, extent, taken
+from workbench.speed.prefix_cache.store import StoredActivations
+from workbench.speed.prefix_cache.writer import MemoryWriter, Writer
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.learner import Learner
 
@@ -47,7 +48,7 @@ class Filling:
     padding: str  # side of padding that is kept as well
     first_token: FirstToken
 
-    def carried_out(self, writer: store.Writer | store.Loose) -> Generator[CacheProgressed, None, store.Kept]:
+    def carried_out(self, writer: Writer | MemoryWriter) -> Generator[CacheProgressed, None, StoredActivations]:
         """Write it down, telling now and then how far it is; return it."""
         began = told = time.perf_counter()
         nats, targets = 0.0, 0
@@ -136,7 +137,7 @@ def _is_full(rows: int, tokens: int, length: int) -> bool:
     return rows >= TEXTS or padded > TOKENS or (tokens >= ENOUGH and padded > (1 + PADDING) * real)
 
 
-def by_example(kept: store.Kept, examples: Examples, padding: str) -> Rows:
+def by_example(kept: StoredActivations, examples: Examples, padding: str) -> Rows:
     """Return what was kept in the order of `portions` by the number of the example."""
     order = torch.tensor([index for part in portions(examples) for index in part])
     starts, counts = torch.empty_like(order), torch.empty_like(order)

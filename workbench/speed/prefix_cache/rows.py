@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from workbench.data.labels import IGNORED
 from workbench.speed.prefix_cache.cut import ROWS, TIME, Cut
 from workbench.speed.prefix_cache.patch import begun
-from workbench.speed.prefix_cache.store import Kept
+from workbench.speed.prefix_cache.store import StoredActivations
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.learner import Learner
 
@@ -34,7 +34,7 @@ class Rows:
         with_padding: Which side is padded, where padding is kept as well ("left" or "right"); "" where it is not.
     """
 
-    kept: Kept
+    kept: StoredActivations
     starts: Tensor
     counts: Tensor
     with_padding: str = ""
