@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from workbench.events import Event
 from workbench.models.blocks import Block
 from workbench.seeding import seeded
-from workbench.speed.prefix_cache.prove_cut import is_close, slopes
+from workbench.speed.prefix_cache.prove_cut import gradients, is_close
 from workbench.speed.prefix_cache.rows import KEPT
 from workbench.tasks.examples import Batch
 from workbench.training.learner import Learner
@@ -182,7 +182,7 @@ def _look(model: nn.Module, block: nn.Module, run: Run) -> _Seen:
         with torch.enable_grad():
             answer = run()
     learning = _learning(model)
-    found = slopes(answer, [*learning, *places])
+    found = gradients(answer, [*learning, *places])
     return _Seen(given, [*order], answer.detach(), found[: len(learning)], _is_first_read(found[len(learning) :]))
 
 
@@ -253,7 +253,7 @@ def _is_same(model: nn.Module, paths: Sequence[str], run: Run, whole: _Seen) -> 
     with torch.enable_grad():
         with _narrowed(model, paths):
             answer = run()
-        pairs = zip(slopes(answer, _learning(model)), whole.slopes, strict=True)
+        pairs = zip(gradients(answer, _learning(model)), whole.slopes, strict=True)
     return is_close(answer.detach(), whole.answer) and all(
         one is other if one is None or other is None else is_close(one, other, tolerance=1e-4) for one, other in pairs
     )
@@ -267,7 +267,7 @@ def _learns(model: nn.Module, block: nn.Module, paths: Sequence[str], run: Run) 
         with seeded(0, next(model.parameters()).device), torch.enable_grad():
             with _narrowed(model, paths):
                 answer = run()
-            slopes(answer, _learning(model))
+            gradients(answer, _learning(model))
     except Exception:  # torch tells of other shapes in many ways
         return False
     finally:

@@ -11,14 +11,15 @@ from torch import nn
 from workbench.models import blocks
 from workbench.speed.prefix_cache import find_cut
 from workbench.speed.prefix_cache.cut import ROWS, TIME, UncuttableError
-from workbench.speed.prefix_cache.patch import begun, giving, patched, reached
+from workbench.speed.prefix_cache.patch import activations_at_cut, patched, replace_activations, start_at_cut
+from workbench.speed.prefix_cache.prove_cut import ProbeBatch
 
 QUICK = ("bert", "gpt2", "resnet-basic", "albert", "deberta-v2", "swin", "efficientnet-lite", "llama-tied lm", "t5")
 
 
-def trial(model, rows, time, seed=0):
+def probe_batch(model, rows, time, seed=0):
     batch, time = inputs(model, rows, time, seed)
-    return find_cut.Trial(lambda: answer(model, batch), rows, time)
+    return ProbeBatch(lambda: answer(model, batch), rows, time)
 
 
 def cut_of(name, first):
@@ -29,18 +30,18 @@ def cut_of(name, first):
     frozen = {parameter for block in found[:first] for parameter in block.parameters}
     for parameter_name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter_name not in frozen)
-    return model, find_cut.find(model, found, first, (trial(model, 2, 5), trial(model, 3, 9)))
+    return model, find_cut.find(model, found, first, (probe_batch(model, 2, 5), probe_batch(model, 3, 9)))
 
 
 def both_ways(model, cut, batch, time):
     """Return (logits, gradients) of a batch from its inputs, and from what crosses the cut."""
     rows = len(next(iter(batch.values())))
     with torch.no_grad():
-        value = reached(model, cut, lambda: answer(model, batch))
+        value = activations_at_cut(model, cut, lambda: answer(model, batch))
     if cut.first_of is not None:
         value = value.narrow(cut.first_of, 0, 1)
     whole = answered(model, batch)
-    with patched(model, cut, rows, time, hand_over=giving(cut, value)):
+    with patched(model, cut, rows, time, replace_activations(cut, value)):
         return whole, answered(model, batch)
 
 
@@ -68,11 +69,11 @@ def test_below_the_cut_nothing_runs():
     model, cut = cut_of("bert", -2)
     batch, _ = inputs(model, 2, 6)
     with torch.no_grad():
-        value = reached(model, cut, lambda: answer(model, batch))
+        value = activations_at_cut(model, cut, lambda: answer(model, batch))
     ran = []
     for name, module in model.named_modules():
         module.register_forward_hook(lambda module, args, output, name=name: ran.append(name))
-    with patched(model, cut, 2, 6, hand_over=giving(cut, value)):
+    with patched(model, cut, 2, 6, replace_activations(cut, value)):
         answer(model, batch)
     below = ("bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1.")
     assert not [name for name in ran if name.startswith(below)]
@@ -122,16 +123,16 @@ class Scaled(Around):
         return self.head(x)
 
 
-def plain_trials(model):
+def plain_batches(model):
     inputs = [torch.randn(rows, 4) for rows in (2, 3)]
-    return tuple(find_cut.Trial(lambda x=x: model(x), len(x), 0) for x in inputs)
+    return tuple(ProbeBatch(lambda x=x: model(x), len(x), 0) for x in inputs)
 
 
 def test_a_value_that_flows_around_the_cut_is_found_out():
     torch.manual_seed(0)
     model = Around()
     with pytest.raises(UncuttableError, match="read elsewhere than by block 3"):
-        find_cut.find(model, blocks.find(model), 3, plain_trials(model))
+        find_cut.find(model, blocks.find(model), 3, plain_batches(model))
 
 
 def test_a_weight_that_learns_outside_of_the_blocks_is_found_out():
@@ -144,7 +145,7 @@ def test_a_weight_that_learns_outside_of_the_blocks_is_found_out():
                 model.get_submodule(path).requires_grad_(False)
     model.gain.requires_grad_(True)
     with pytest.raises(UncuttableError, match="trainable weight"):
-        find_cut.find(model, found, 3, plain_trials(model))
+        find_cut.find(model, found, 3, plain_batches(model))
 
 
 def test_the_model_is_as_it_was_even_after_an_error():
@@ -155,9 +156,9 @@ def test_the_model_is_as_it_was_even_after_an_error():
     def broken(leaves):
         raise RuntimeError("no")
 
-    with pytest.raises(RuntimeError, match="no"), patched(model, cut, 2, time, hand_over=broken):
+    with pytest.raises(RuntimeError, match="no"), patched(model, cut, 2, time, broken):
         model(**batch)
-    reached(model, cut, lambda: model(**batch))
+    activations_at_cut(model, cut, lambda: model(**batch))
     for name, module in model.named_modules():
         assert "forward" not in vars(module)
         assert len(module._forward_pre_hooks) == len(before[name]["_forward_pre_hooks"]) == 0
@@ -168,7 +169,7 @@ def test_another_thread_sees_the_whole_model():
     batch, _ = inputs(model, 2, 6)
     with torch.no_grad():
         expected = answer(model, batch)
-        with patched(model, cut, 2, 6, hand_over=giving(cut, torch.zeros(2, 6, 16))):
+        with patched(model, cut, 2, 6, replace_activations(cut, torch.zeros(2, 6, 16))):
             other = ThreadPoolExecutor(1).submit(torch.no_grad()(lambda: answer(model, batch))).result()
             own = answer(model, batch)
     assert torch.equal(other, expected)
@@ -181,11 +182,11 @@ def test_a_head_that_is_a_chain_runs_without_the_rest_of_the_model(name, tail):
     assert cut.tail == tail
     batch, time = inputs(model, 4, 7)
     with torch.no_grad():
-        value = reached(model, cut, lambda: answer(model, batch))
+        value = activations_at_cut(model, cut, lambda: answer(model, batch))
     value = value if cut.first_of is None else value.narrow(cut.first_of, 0, 1)
     whole, ran = answered(model, batch), []
     for path, module in model.named_modules():
         module.register_forward_hook(lambda module, args, output, path=path: ran.append(path))
-    with begun(model, cut, value, rows=4, time=time):
+    with start_at_cut(model, cut, value, rows=4, time=time):
         assert_alike(whole, answered(model, batch))
     assert ("bert" in ran, "transformer" in ran) == (False, name == "gpt2")

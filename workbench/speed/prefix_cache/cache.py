@@ -26,6 +26,7 @@ from workbench.speed.prefix_cache import key as cache_key
 from workbench.speed.prefix_cache.check import by_length, check, spread
 from workbench.speed.prefix_cache.cut import Cut, UncuttableError
 from workbench.speed.prefix_cache.fill import Filling, Source, by_example
+from workbench.speed.prefix_cache.prove_cut import ProbeBatch
 from workbench.speed.prefix_cache.rows import KEPT, Reuse, extent, labels_padding
 from workbench.speed.prefix_cache.writer import MemoryWriter, NoRoomError, Writer
 from workbench.tasks.examples import Batch, Examples
@@ -254,9 +255,9 @@ def _longer(learner: Learner, few: list[int]) -> tuple[Examples, list[int]]:
     return learner.train, [*few, few[-1]]
 
 
-def _trial(learner: Learner, examples: Examples, indices: list[int]) -> find_cut.Trial:
+def _trial(learner: Learner, examples: Examples, indices: list[int]) -> ProbeBatch:
     batch = learner.settings.moved(examples.padded(indices), learner.device)
     again = examples.padded(indices)
     if any(not torch.equal(value.cpu(), again[name]) for name, value in batch.items()):
         raise UncuttableError("the same rows give other inputs each time (random augmentation)")
-    return find_cut.Trial(lambda: learner.task.score(learner.model, batch)[0], *extent(batch))
+    return ProbeBatch(lambda: learner.task.score(learner.model, batch)[0], *extent(batch))

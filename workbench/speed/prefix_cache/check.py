@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.speed.prefix_cache.cut import Cut, UncuttableError
-from workbench.speed.prefix_cache.patch import reached, watched
+from workbench.speed.prefix_cache.patch import activations_at_cut, capture_at_cut
 from workbench.speed.prefix_cache.rows import Reuse, crossing, taken
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.learner import Learner
@@ -48,19 +48,19 @@ def _hangs(learner: Learner, cut: Cut, examples: Examples, some: list[int]) -> f
 def _first_row(learner: Learner, cut: Cut, examples: Examples, indices: list[int]) -> Tensor:
     """Return what crosses the cut for the first of these examples, run together in fp32."""
     batch = learner.settings.moved(examples.padded(indices), learner.device)
-    crosses = reached(learner.model, cut, lambda: learner.task.nats(learner.model, batch))
+    crosses = activations_at_cut(learner.model, cut, lambda: learner.task.nats(learner.model, batch))
     places, counts = taken(crosses, cut, batch, with_padding="")
     return places[: counts[0]]
 
 
 def _apart(learner: Learner, cut: Cut, examples: Examples, indices: list[int], reuse: Reuse) -> tuple[float, float]:
     """Return how far what crosses is from what was kept, and the answers from those there, each of the largest."""
-    rows, found = reuse.rows[id(examples)], list[Tensor]()
+    rows = reuse.rows[id(examples)]
     batch = learner.settings.moved(examples.padded(indices), learner.device)
     cached = reuse.batch(learner, examples, indices)
     assert cached is not None  # of these very examples something was kept
     with torch.no_grad(), learner.settings.autocast(learner.device):
-        with watched(learner.model, cut, found.append):
+        with capture_at_cut(learner.model, cut) as found:
             whole = _answer(learner, batch)
         with reuse.standing_in(learner.model, cached) as inputs:
             from_cut = _answer(learner, inputs)

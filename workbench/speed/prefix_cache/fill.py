@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.events import CacheProgressed
 from workbench.speed.first_token import FirstToken
 from workbench.speed.prefix_cache.cut import Cut
-from workbench.speed.prefix_cache.patch import giving, patched, reached, watched
+from workbench.speed.prefix_cache.patch import activations_at_cut, capture_at_cut, patched, replace_activations
 from workbench.speed.prefix_cache.rows import Rows, crossing, extent, taken
 from workbench.speed.prefix_cache.store import StoredActivations
 from workbench.speed.prefix_cache.writer import MemoryWriter, Writer
@@ -103,15 +103,17 @@ class Filling:
         if source.cut is None or source.rows is None:
             return contextlib.nullcontext()
         value = crossing(source.rows, source.cut, indices, batch).to(self.learner.device)
-        return patched(model, source.cut, *extent(batch), hand_over=giving(source.cut, value))
+        return patched(model, source.cut, *extent(batch), replace_activations(source.cut, value))
 
     def _crossed(self, batch: Batch) -> tuple[Tensor, tuple[float, int]]:
         """Return what crosses the cut, and the nats and targets of the batch where people wait to see a loss."""
         learner = self.learner
         if self.split != "validation" or self.padding:
-            return reached(learner.model, self.cut, lambda: learner.task.nats(learner.model, batch)), (0.0, 0)
-        found: list[Tensor] = []
-        with watched(learner.model, self.cut, found.append):
+            return activations_at_cut(learner.model, self.cut, lambda: learner.task.nats(learner.model, batch)), (
+                0.0,
+                0,
+            )
+        with capture_at_cut(learner.model, self.cut) as found:
             nats, targets = learner.task.nats(learner.model, batch)
         return found[0], (nats.item(), targets)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from workbench.data.labels import IGNORED
 from workbench.speed.prefix_cache.cut import ROWS, TIME, Cut
-from workbench.speed.prefix_cache.patch import begun
+from workbench.speed.prefix_cache.patch import start_at_cut
 from workbench.speed.prefix_cache.store import StoredActivations
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.learner import Learner
@@ -69,7 +69,7 @@ class Reuse:
         """Let the model begin at the cut while it runs this batch, made by `batch`; yield its other inputs."""
         inputs = {name: value for name, value in batch.items() if name != KEPT}
         rows, time = extent(inputs)
-        with begun(model, self.cut, batch[KEPT], rows=rows, time=time):
+        with start_at_cut(model, self.cut, batch[KEPT], rows=rows, time=time):
             yield inputs
 
 
