@@ -63,11 +63,11 @@ def places_seen(module):
 def test_each_architecture_that_reads_the_first_place_answers_and_learns_the_same(name):
     model, _ = architectures.make(name)
     found = find(model)
-    assert (found is not None) == (name in NARROWED)
+    assert bool(found) == (name in NARROWED)
     for rows, time in ((3, 4), (4, 11)) if found else ():
         batch, _ = inputs(model, rows, time, seed=1)
         whole = answered(model, batch)
-        with found.applied(model):
+        with first_token.narrowed(model, found):
             assert_alike(whole, answered(model, batch))
 
 
@@ -91,8 +91,8 @@ def test_a_run_tells_the_same_narrowed(kind, trainable, cache, monkeypatch, tmp_
     store._MEMORY.clear()
     plan = PLAN.change(trainable=trainable, prefix_cache=cache)
     narrowed, whole = make(kind, plan), make(kind, plan)
-    assert narrowed.shortcuts[0].narrowing is not None
-    whole.shortcuts[0].narrowing = None
+    assert narrowed.shortcuts[0].paths
+    whole.shortcuts[0].paths = ()
     assert torch.allclose(numbers(narrowed), numbers(whole), rtol=0, atol=1e-5)
     for (name, one), other in zip(narrowed.model.state_dict().items(), whole.model.state_dict().values(), strict=True):
         assert torch.allclose(one, other, atol=2e-4), name
@@ -112,7 +112,7 @@ def test_another_thread_that_runs_the_model_meanwhile_sees_every_place():
     model, _ = architectures.make("bert")
     found, (batch, time) = find(model), inputs(model, 3, 7)
     seen = places_seen(model.bert.encoder.layer[2].intermediate)
-    with found.applied(model), ThreadPoolExecutor(1) as pool:
+    with first_token.narrowed(model, found), ThreadPoolExecutor(1) as pool:
         pool.submit(model, **batch).result()
         model(**batch)
     assert seen == [time, 1]
@@ -140,7 +140,7 @@ def test_with_the_cache_and_without_it_is_the_same_draw():
 @pytest.mark.parametrize("task", ["text-classification", "language-modeling"])
 def test_what_reads_other_places_is_computed_whole(kind, task):
     made = make(kind, task=task)
-    assert made.shortcuts[0].narrowing is None
+    assert made.shortcuts[0].paths == ()
 
 
 class Pooled(nn.Module):
@@ -158,14 +158,14 @@ class Pooled(nn.Module):
 def test_one_that_reads_on_in_longer_rows_alone_is_seen_in_the_longer_one():
     model = Pooled(architectures.make("bert")[0].bert).eval()
     made = [torch.randint(3, 60, shape) for shape in ((2, 5), (1, 9))]
-    assert first_token.find(model, blocks.find(model), [lambda ids=ids: model(ids) for ids in made]) is None
-    assert first_token.find(model, blocks.find(model), [lambda: model(made[0])]) is not None
+    assert first_token.find(model, blocks.find(model), [lambda ids=ids: model(ids) for ids in made]) == ()
+    assert first_token.find(model, blocks.find(model), [lambda: model(made[0])])
 
 
 def test_activation_checkpointing_runs_the_block_again_and_is_left_alone():
     model, _ = architectures.make("bert")
     model.activation_checkpointing_enable()
-    assert find(model) is None
+    assert find(model) == ()
 
 
 @pytest.mark.parametrize("rests", ["all of it", "the last block"])
@@ -175,11 +175,11 @@ def test_activation_checkpointing_is_seen_where_nothing_learns_as_yet(rests):
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("classifier") and rests != "all of it")
     learning = [parameter.requires_grad for parameter in model.parameters()]
-    assert find(model) is None
+    assert find(model) == ()
     assert [parameter.requires_grad for parameter in model.parameters()] == learning
 
 
 def test_rows_of_one_place_have_nothing_to_leave_out():
     model, _ = architectures.make("bert")
     made = torch.full((2, 1), 5)
-    assert first_token.find(model, blocks.find(model), [lambda: model(input_ids=made).logits]) is None
+    assert first_token.find(model, blocks.find(model), [lambda: model(input_ids=made).logits]) == ()

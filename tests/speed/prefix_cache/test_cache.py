@@ -15,8 +15,8 @@ from workbench.models import Backbone, blocks
 from workbench.plan.choices import Data, Plan
 from workbench.runs.build import make_learner
 from workbench.seeding import seeded
-from workbench.speed.prefix_cache import budget, cache, fill, store
-from workbench.speed.prefix_cache.rows import Reuse
+from workbench.speed.prefix_cache import budget, fill, find_cut, store
+from workbench.speed.prefix_cache.rows import CachedSplits
 from workbench.tasks import TABLE
 from workbench.tasks.examples import IGNORED, Examples
 from workbench.training import engine
@@ -270,7 +270,7 @@ def test_a_file_that_can_not_be_read_is_not_taken_for_a_full_disk():
     train = dataclasses.replace(made.train, collate=broken, outline=None)
     story = prepared(make("vit", examples=(train, made.validation)))
     (why,) = [event.what for event in story if isinstance(event, CacheRefused)]
-    assert why == "they could not be looked into: OSError: cannot identify image file"
+    assert why == "caching failed with OSError: cannot identify image file"
 
 
 def test_beyond_the_budget_it_is_mapped_from_disk_and_gives_the_same_bits():
@@ -297,15 +297,15 @@ def test_a_boundary_that_moves_up_runs_only_the_block_between(kind):
 def test_to_move_up_by_a_block_runs_that_block_once_a_row_and_no_other(monkeypatch):
     told(make("bert", PLAN.change(trainable="last 1")))
     made, rows = make("bert", PLAN.change(trainable="head")), {0: 0, 1: 0}
-    carried_out, is_filling = fill.Filling.carried_out, []
+    run, is_filling = fill.Fill.run, []
 
     def counted(self, writer):
         is_filling.append(True)
-        kept = yield from carried_out(self, writer)
+        kept = yield from run(self, writer)
         is_filling.clear()
         return kept
 
-    monkeypatch.setattr(fill.Filling, "carried_out", counted)
+    monkeypatch.setattr(fill.Fill, "run", counted)
     numbers_of = {made.model.bert.encoder.layer[number].attention: number for number in rows}
 
     def count(module, args, out):
@@ -321,7 +321,7 @@ def test_to_move_up_by_a_block_runs_that_block_once_a_row_and_no_other(monkeypat
 
 
 def values(learner):
-    return [learner.shortcuts[-1].reuse.of(examples).kept.values for examples in (learner.train, learner.validation)]
+    return [learner.shortcuts[-1].cached.of(examples).stored.values for examples in (learner.train, learner.validation)]
 
 
 def test_a_boundary_that_moves_in_mid_run_takes_what_was_learnt_along():
@@ -347,8 +347,8 @@ def test_less_than_an_epoch_fills_only_what_is_measured_on():
 
 
 def test_progress_is_told_with_the_time_left(monkeypatch):
-    monkeypatch.setattr(fill, "TELL", 0.0)
-    monkeypatch.setattr(fill, "TEXTS", 8)
+    monkeypatch.setattr(fill, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(fill, "MAX_TEXTS", 8)
     events = [event for event in told(make("bert")) if isinstance(event, CacheProgressed)]
     assert [event.rows_done for event in events if event.split == "train"] == [8, 16, 24, 32, 40]
     assert all(event.seconds_left >= 0 for event in events)
@@ -356,7 +356,7 @@ def test_progress_is_told_with_the_time_left(monkeypatch):
 
 
 def test_a_loss_is_told_while_the_validation_rows_are_computed(monkeypatch):
-    monkeypatch.setattr(fill, "TELL", 0.0)
+    monkeypatch.setattr(fill, "REPORT_SECONDS", 0.0)
     events = told(make("bert"))
     first = next(event for event in events if isinstance(event, EvaluationEnded))
     (progress,) = [event for event in events if isinstance(event, CacheProgressed) and event.split == "validation"]
@@ -401,7 +401,7 @@ class TestRefused:
     def why(self, made):
         events = told(made)
         assert not ready(events)
-        assert made.shortcuts[-1].reuse is None
+        assert made.shortcuts[-1].cached is None
         return [event.what for event in events if isinstance(event, CacheRefused)]
 
     def test_without_a_word_where_nothing_is_frozen_or_the_plan_says_off(self):
@@ -410,7 +410,7 @@ class TestRefused:
 
     def test_where_only_embeddings_are_frozen(self):
         assert self.why(make("bert", PLAN.change(trainable="last 2"))) == [
-            "all that is frozen is the embeddings, which costs next to nothing to run"
+            "the only frozen block, embeddings, takes almost no time to compute"
         ]
 
     def test_where_inputs_are_drawn_anew_each_time(self):
@@ -435,26 +435,26 @@ class TestRefused:
         share = 1.0 if precision == "fp32" else 0.01  # which bf16 would pass off as rounding
         made.model.bert.encoder.layer[0].forward = leaking(made.model.bert.encoder.layer[0].forward, share)
         (why,) = self.why(made)
-        assert "hangs on the batch" in why
+        assert "depend on its batch" in why
 
     def test_where_a_model_does_what_nobody_foresaw(self, monkeypatch):
         def strange(*_):
             raise RuntimeError("element 0 of tensors does not require grad")
 
-        monkeypatch.setattr(cache.find_cut, "find", strange)
+        monkeypatch.setattr(find_cut, "find", strange)
         (why,) = self.why(make("bert"))
-        assert why == "they could not be looked into: RuntimeError: element 0 of tensors does not require grad"
+        assert why == "caching failed with RuntimeError: element 0 of tensors does not require grad"
 
     def test_where_the_answer_from_what_was_kept_breaks_and_the_run_then_starts_from_its_inputs(self, monkeypatch):
-        made, standing_in = make("bert"), Reuse.standing_in
+        made, running = make("bert"), CachedSplits.running
 
         def strange(*given):
-            standing_in(*given)
+            running(*given)
             raise RuntimeError("no mask")
 
-        monkeypatch.setattr(Reuse, "standing_in", strange)
+        monkeypatch.setattr(CachedSplits, "running", strange)
         (why,) = self.why(made)
-        assert why == "they could not be looked into: RuntimeError: no mask"
+        assert why == "caching failed with RuntimeError: no mask"
 
     def test_where_neither_disk_nor_memory_has_room(self, monkeypatch):
         monkeypatch.setattr(budget, "SPARE", 10**18)
@@ -466,7 +466,7 @@ class TestRefused:
         with torch.no_grad():
             made.model.bert.embeddings.LayerNorm.bias[3] += 1
         (why,) = self.why(made)
-        assert why == "something frozen is not what it was"
+        assert why == "a frozen tensor has changed"
 
     @pytest.mark.slow
     def test_where_blocks_share_what_the_first_computes(self):
@@ -547,7 +547,7 @@ def test_tokens_are_classified_alike_whichever_side_is_padded_and_whether_paddin
 
     cached, plain = outcome(), outcome(prefix_cache="off")
     if (kind, side) == ("bert", "left"):  # its positions are counted from the left edge, so a row hangs on its batch
-        assert "hangs on the batch" in next(event.what for event in cached if isinstance(event, CacheRefused))
+        assert "depend on its batch" in next(event.what for event in cached if isinstance(event, CacheRefused))
     else:
         assert len(ready(cached)) == 2
     assert torch.allclose(numbers(cached), numbers(plain), rtol=0, atol=1e-5)

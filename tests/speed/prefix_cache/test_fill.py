@@ -24,22 +24,22 @@ class Examples:
 @example([7] * 300)
 @example([*range(1, 200)] * 2)
 def test_texts_fill_batches_with_next_to_no_padding(lengths):
-    parts = fill.portions(Examples(lengths))
+    parts = fill.fill_batches(Examples(lengths))
     order = [index for part in parts for index in part]
     assert order == sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     for part in parts:
         real, padded = sum(lengths[index] for index in part), len(part) * lengths[part[-1]]
-        assert len(part) <= fill.TEXTS
-        assert padded <= fill.TOKENS or len(part) == 1
-        if real - lengths[part[-1]] >= fill.ENOUGH and len(part) > 1:
-            assert padded <= (1 + fill.PADDING) * real
+        assert len(part) <= fill.MAX_TEXTS
+        assert padded <= fill.MAX_TOKENS or len(part) == 1
+        if real - lengths[part[-1]] >= fill.FULL_TOKENS and len(part) > 1:
+            assert padded <= (1 + fill.MAX_PADDING) * real
     for one, other in itertools.pairwise(parts):  # none is cut without need
         rows, length = len(one) + 1, lengths[other[0]]
         tokens = sum(lengths[index] for index in one)
-        is_loose = tokens >= fill.ENOUGH and rows * length > (1 + fill.PADDING) * (tokens + length)
-        assert len(one) == fill.TEXTS or rows * length > fill.TOKENS or is_loose
+        is_loose = tokens >= fill.FULL_TOKENS and rows * length > (1 + fill.MAX_PADDING) * (tokens + length)
+        assert len(one) == fill.MAX_TEXTS or rows * length > fill.MAX_TOKENS or is_loose
 
 
 def test_images_go_together_in_equal_numbers():
-    sizes = [len(part) for part in fill.portions(Examples([1] * 40, "pixel_values"))]
+    sizes = [len(part) for part in fill.fill_batches(Examples([1] * 40, "pixel_values"))]
     assert sizes == [16, 16, 8]
