@@ -16,6 +16,14 @@ from workbench.runs.disk import run_folder
 from workbench.runs.disk.run_folder import RunFolder
 
 
+@pytest.fixture(autouse=True)
+def default_interrupt_handler():
+    """A shell ignores SIGINT in what it runs in the background, and Python then installs no handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def plan_file(tmp_path, monkeypatch):
     """A plan that trains the tiny backbone on the tiny table for a few steps."""
@@ -193,7 +201,7 @@ def test_lab_away_from_the_notebooks_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "workbench" / "__main__.py"))
     assert cli.main(["lab"]) == 2
-    assert "0_quickstart.ipynb is neither beside" in capsys.readouterr().err
+    assert "0_quickstart.ipynb is neither next to" in capsys.readouterr().err
 
 
 def test_plans_written_by_to_json_are_read(tmp_path):

@@ -392,8 +392,8 @@ def _has_modes(root, file, folder):
 @pytest.mark.slow
 def test_nothing_in_a_light_look_at_a_strangers_run_imports_what_could_run_code(hostile):
     code = (
-        "import sys\nfrom workbench import store\n"
-        f"store.list_runs({str(hostile.path.parent)!r})\n"
+        "import sys\nfrom workbench.runs.disk import run_folder\n"
+        f"run_folder.list_runs({str(hostile.path.parent)!r})\n"
         "print({'pickle', 'torch', 'transformers', 'cloudpickle'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

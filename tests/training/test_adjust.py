@@ -1,13 +1,19 @@
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
+import transformers as tf
 from tiny_learner import PLAN, make, weights
 
 from workbench.errors import PlanError
-from workbench.events import PlanAdjusted, StepEnded
+from workbench.events import PlanAdjusted, StepEnded, WeightsMoved
+from workbench.models import blocks
 from workbench.plan.choices import LIVE_FIELDS
+from workbench.tasks import TABLE
 from workbench.training import engine
 from workbench.training.adjust import adjust
+from workbench.training.build import build
 from workbench.training.change import Change, check
 from workbench.training.schedule import joining
 
@@ -139,6 +145,25 @@ def test_how_far_a_block_moved_is_the_relative_l2_distance():
         change = sum((now[n] - before[n]).square().sum().item() for n in names)
         size = sum(before[n].square().sum().item() for n in names)
         assert value == pytest.approx((change / size) ** 0.5, rel=1e-5)
+
+
+def test_how_far_weights_that_started_at_zero_moved_is_the_root_mean_square_of_their_change():
+    """Gemma 3 stores its norms as offsets from 1: zero at first, with nothing that a change could be relative to."""
+    plan = LONG.change(trainable="head")
+    config = tf.Gemma3TextConfig(
+        **tiny.SIZES, **tiny.POSITIONS, num_key_value_heads=2, head_dim=8, pad_token_id=0, tie_word_embeddings=True
+    )
+    model = tf.Gemma3ForCausalLM(config)
+    assert not model.model.norm.weight.any()
+    backbone = replace(tiny.backbone("llama"), model=model, blocks=blocks.find(model))
+    examples = TABLE[backbone.task].encode(tiny.rows("llama"), backbone, plan.data)
+    made = build(backbone, examples, examples, plan)
+    assert engine.moved(made) == WeightsMoved(step=0, by_block={}, rms_by_block={"head": 0.0})
+    steps(made, 3)
+    expected = model.model.norm.weight.square().mean().sqrt().item()
+    told = engine.moved(made)
+    assert (told.by_block, told.rms_by_block) == ({}, {"head": pytest.approx(expected, rel=1e-6)})
+    assert expected > 0
 
 
 def test_what_adapters_add_counts_as_movement_of_their_layer():

@@ -198,13 +198,24 @@ def test_each_block_shows_how_far_it_has_moved(opened, backbone):
     session.shown(*fakes.log(60)[:30], WeightsMoved(step=20, by_block={"head": 0.052, "block 2": 0.013}))
     assert until(lambda: panel.state["blocks"][0]["moved"] is not None)
     assert {block["name"]: block["moved"] for block in panel.state["blocks"]} == {
-        "embeddings": {"words": "0 %", "part": 0.0},
-        "block 1": {"words": "0 %", "part": 0.0},
-        "block 2": {"words": "1.3 %", "part": 0.25},
-        "head": {"words": "5.2 %", "part": 1.0},
+        "embeddings": {"words": "0 %", "unit": " of the norm of its weights", "part": 0.0},
+        "block 1": {"words": "0 %", "unit": " of the norm of its weights", "part": 0.0},
+        "block 2": {"words": "1.3 %", "unit": " of the norm of its weights", "part": 0.25},
+        "head": {"words": "5.2 %", "unit": " of the norm of its weights", "part": 1.0},
     }
     session.change(backbone="another/model")  # whose blocks are others
     assert until(lambda: panel.state["blocks"][0]["moved"] is None)
+
+
+def test_a_block_that_started_at_zero_shows_how_far_it_moved_in_another_unit(opened, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    moved = WeightsMoved(step=20, by_block={"block 2": 0.013}, rms_by_block={"head": 0.00213})
+    session.shown(*fakes.log(60)[:30], moved)
+    assert until(lambda: panel.state["blocks"][0]["moved"] is not None)
+    by_name = {block["name"]: block["moved"] for block in panel.state["blocks"]}
+    assert by_name["block 2"] == {"words": "1.3 %", "unit": " of the norm of its weights", "part": 1.0}
+    assert by_name["head"] == {"words": "0.0021 RMS", "unit": ", since its weights started at zero", "part": 1.0}
 
 
 def test_frozen_parts_are_verified_or_a_broken_promise_is_told(opened, backbone):

@@ -126,7 +126,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       const far = block.moved ? `moved by ${block.moved.words}` : "";
       setAttribute(group, "aria-label", [block.name, state, `${block.size_words} parameters`, far].filter(Boolean).join(", "));
       setAttribute(group, "data-kind", kind);
-      setText(hint, [block.name, state, `${block.size_words} parameters`, far && `${far} of its length`, "click to switch"].filter(Boolean).join(" · "));
+      setText(hint, [block.name, state, `${block.size_words} parameters`, far && `${far}${block.moved.unit}`, "click to switch"].filter(Boolean).join(" · "));
       for (const node of [track, bar, moved]) setAttribute(node, "visibility", far ? "visible" : "hidden");
       setText(moved, block.moved?.words.replace(" ", nodes.length > 14 ? "" : "\u2009") ?? "");
       setAttribute(bar, "width", width * (block.moved?.part ?? 0));

@@ -1,4 +1,4 @@
-"""The facts of a run, as frozen data; the bus that passes them on; the pace and the terminal view made of them."""
+"""The events of a run as frozen data; the bus that passes them on; the pace and the terminal view made from them."""
 
 from workbench.events.kinds import KINDS as KINDS
 from workbench.events.kinds import CacheProgressed as CacheProgressed

@@ -98,6 +98,7 @@ class WeightsMoved(Event):
 
     step: int
     by_block: Mapping[str, float]  # L2 norm of the change / L2 norm of the weights before
+    rms_by_block: Mapping[str, float] = field(default_factory=dict)  # blocks of zeros: root mean square of the change
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,31 +59,35 @@ def _is_in(name: str, block: Block) -> bool:
 
 def moved(
     model: "nn.Module", blocks: Sequence[Block], origin: "Mapping[str, Tensor]", learnt: Sequence[str]
-) -> dict[str, float]:
-    """Return how far each block that learns or learnt has moved: ‖θ − θ₀‖₂ / ‖θ₀‖₂ over its weight tensors.
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return how far each block that is or was trainable has moved from θ₀ to θ, in one of two units.
 
-    What an adapter adds counts as a change of the weight it stands beside.
+    What an adapter adds counts as a change of the weight of its layer.
 
     Args:
-        model: As it is now.
-        blocks: As found on it.
-        origin: Its own parameters as they were before they learnt, by name.
+        model: The model as it is now.
+        blocks: Its blocks.
+        origin: Its parameters before training, by name, without adapters.
         learnt: Names of the blocks to measure.
+
+    Returns:
+        Block name -> ‖θ − θ₀‖₂ / ‖θ₀‖₂ over its weights; and block name -> root mean square of θ − θ₀ for blocks whose
+        weights were all zero, where that ratio is undefined. Gemma's final norm is one: it scales by 1 + θ.
     """
     now = {lora.own_name(name): parameter.detach() for name, parameter in model.named_parameters()}
-    squares = {name: (_square(now[name] - before), _square(before)) for name, before in origin.items() if name in now}
-    squares |= {name: (_square(added), _square(weight)) for name, weight, added in lora.changes(model)}
-    return {
-        block.name: _relative([squares[name] for name in block.parameters if name in squares])
-        for block in blocks
-        if block.name in learnt
-    }
+    squares = {name: _squares(now[name] - before, before) for name, before in origin.items() if name in now}
+    squares |= {name: _squares(added, weight) for name, weight, added in lora.changes(model)}
+    relative, rms = {}, {}
+    for block in (block for block in blocks if block.name in learnt):
+        own = [squares[name] for name in block.parameters if name in squares]
+        change, size, count = (sum(parts) for parts in zip((0.0, 0.0, 0), *own, strict=True))
+        if count and not size:
+            rms[block.name] = math.sqrt(change / count)
+        else:
+            relative[block.name] = math.sqrt(change / size) if size else 0.0
+    return relative, rms
 
 
-def _square(tensor: "Tensor") -> float:
-    return float(tensor.detach().square().sum())
-
-
-def _relative(squares: Sequence[tuple[float, float]]) -> float:
-    change, size = sum(change for change, _ in squares), sum(size for _, size in squares)
-    return math.sqrt(change / size) if size else 0.0
+def _squares(change: "Tensor", before: "Tensor") -> tuple[float, float, int]:
+    """Return the squared L2 norms of a change and of the weights before it, and how many weights there are."""
+    return float(change.detach().square().sum()), float(before.detach().square().sum()), before.numel()

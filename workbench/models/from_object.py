@@ -11,7 +11,7 @@ from typing import Any
 from workbench.errors import BackboneError
 from workbench.models.blocks import find
 from workbench.models.heads import BUILDERS, _are_other_classes, first_line
-from workbench.models.load import Backbone, _check_vocabulary, _ensure_padding
+from workbench.models.load import Backbone, _check_causal, _check_vocabulary, _ensure_padding
 from workbench.models.quiet import quiet
 from workbench.plan.choices import Task
 
@@ -62,7 +62,9 @@ def adopt(model: Any, preprocessor: Any, *, task: Task, labels: Sequence[str] = 
         _check_vocabulary(NAME, preprocessor, model)
         notes += _ensure_padding(preprocessor, model)
     _check_head(model, preprocessor, task, labels)
-    if task != "language-modeling":
+    if task == "language-modeling":
+        _check_causal(NAME, model)
+    else:
         _check_names(model, labels)
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: i for i, label in enumerate(labels)}

@@ -29,6 +29,8 @@ SUITS: Mapping[Task, tuple[str, ...]] = {  # task -> kinds of the catalog that f
     "image-classification": ("vision",),
 }
 
+ROUNDING = 1e-4  # of the largest logit: far above what rounding changes, and below what a later token does
+
 
 @dataclass
 class Backbone:
@@ -49,6 +51,12 @@ class Backbone:
     task: Task
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens the model can read at once; None if nothing limits it, as for XLNet, whose config says -1."""
+        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return found if found and found > 0 else None
 
 
 def load(name: str, *, task: Task, labels: Sequence[str] = (), seed: int = 0) -> Backbone:
@@ -77,6 +85,8 @@ def load(name: str, *, task: Task, labels: Sequence[str] = (), seed: int = 0) ->
     if task != "image-classification":
         _check_vocabulary(name, preprocessor, model)
         notes += _ensure_padding(preprocessor, model)
+    if task == "language-modeling":
+        _check_causal(name, model)
     return Backbone(name, model, preprocessor, task, find(model), tuple(notes))
 
 
@@ -153,6 +163,23 @@ def _check_vocabulary(name: str, tokenizer: Any, model: Any) -> None:
         raise BackboneError(
             f"the tokenizer of {name} has {tokens:,} tokens and its model knows {rows:,}",
             hint="the tokenizer that was saved with the model",
+        )
+
+
+def _check_causal(name: str, model: Any) -> None:
+    """Refuse a model whose logits for a token depend on later tokens (XLNet): it sees what it should predict."""
+    import torch
+
+    ids = torch.tensor([[0, 1, 0], [0, 1, 1]])  # (batch, time): two texts that differ in the last token
+    try:
+        with torch.no_grad(), quiet():
+            logits, others = model(input_ids=ids).logits[:, :-1]  # (time, vocabulary) each
+    except Exception:  # a model that needs other inputs; the run will say what is missing
+        return
+    if (logits - others).abs().max() > ROUNDING * logits.abs().max():
+        raise BackboneError(
+            f"{name} reads a text in both directions, so it can't predict the next token and has no perplexity",
+            hint=_others("language-modeling"),
         )
 
 

@@ -151,9 +151,13 @@ def text_batch(sequences: Sequence[Tensor], tokenizer: Any) -> Batch:
 
 
 def longest_input(backbone: Any, asked: int) -> int:
-    """Return the maximum number of tokens of a text: `asked`, or fewer if the model has fewer positions."""
-    positions = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None) or asked
-    return int(min(asked, positions - _reserved_positions(backbone.model), backbone.preprocessor.model_max_length))
+    """Return the maximum number of tokens of a text: `asked`, or fewer if the model or its tokenizer takes fewer."""
+    limits = [asked]
+    if (positions := backbone.positions) is not None:
+        limits.append(positions - _reserved_positions(backbone.model))
+    if (longest := backbone.preprocessor.model_max_length) and longest > 0:  # transformers writes 1e30 for no limit
+        limits.append(int(longest))
+    return min(limits)
 
 
 def _reserved_positions(model: Module) -> int:

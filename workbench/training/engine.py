@@ -168,8 +168,8 @@ def _changed_by_tactics(learner: Learner) -> Iterator[PlanAdjusted | ChangeRefus
 def moved(learner: Learner) -> WeightsMoved:
     """Return how far each block that is or was trainable has moved from the backbone."""
     trained = learner.progress.trained
-    by_block = fingerprints.moved(learner.model, learner.backbone.blocks, learner.origin, trained)
-    return WeightsMoved(step=learner.step, by_block=by_block)
+    relative, rms = fingerprints.moved(learner.model, learner.backbone.blocks, learner.origin, trained)
+    return WeightsMoved(step=learner.step, by_block=relative, rms_by_block=rms)
 
 
 def started(learner: Learner) -> RunStarted:

@@ -216,8 +216,8 @@ def test_a_warm_worker_takes_its_first_step_soon(session):
 
 
 def idle_of(session):
-    until(lambda: session._employer._idle is not None)
-    return session._employer._idle
+    until(lambda: session._slot.employer._idle is not None)
+    return session._slot.employer._idle
 
 
 def cpu_seconds(pid):

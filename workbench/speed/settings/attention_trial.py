@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from workbench.speed.settings.timing import alternated, seconds_of
+from workbench.speed.settings.trial_notes import TrialNotes
 from workbench.training.settings import Settings, attention_of
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ class _Listening(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def times_of_attention(trial: "Trial") -> dict[str, float]:
+def times_of_attention(trial: "Trial", notes: TrialNotes) -> dict[str, float]:
     """Return own and eager -> seconds in bf16; nothing where there is no choice, or where eager would take much memory.
 
     Args:
         trial: The step of the run.
+        notes: Those about its trials.
     """
     if trial.device.type != "cpu" or attention_of(trial.model) != "sdpa":
         return {}
@@ -52,7 +54,12 @@ def times_of_attention(trial: "Trial") -> dict[str, float]:
         return {}
     inputs = [torch.randn(shape, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
     ways = {"own": F.scaled_dot_product_attention, "eager": _written_out}
-    return alternated(list(ways), lambda way: seconds_of(lambda: ways[way](*inputs).sum().backward(), trial.device))
+    names = {"own": ("bf16",), "eager": ("bf16", "eager attention")}  # a fault of torch's own is one of bf16 altogether
+
+    def seconds(way: str) -> float:
+        return seconds_of(lambda: ways[way](*inputs).sum().backward(), trial.device)
+
+    return alternated(list(ways), lambda way: notes.seconds(names[way], lambda: seconds(way)))
 
 
 def _written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from workbench.seeding import seeded
 from workbench.speed.settings.attention_trial import times_of_attention
 from workbench.speed.settings.remembered import kept, key_of, recalled
 from workbench.speed.settings.timing import alternated, seconds_of
+from workbench.speed.settings.trial_notes import TrialNotes
 from workbench.training.device import has_bf16
 from workbench.training.settings import Settings, attend, attention_of, convolved
 
@@ -86,7 +87,7 @@ class Trial:
 
 def choose_settings(trial: Trial, choice: Tuning) -> Settings:
     """Return how the run should compute on this machine: as measured before, or measured now."""
-    key = key_of(_facts(trial, choice), trial.device)
+    key = _key(trial, choice)
     if (known := recalled(key)) is not None:
         return known
     found = measured(trial, choice)
@@ -97,10 +98,11 @@ def measured(trial: Trial, choice: Tuning) -> Settings:
     """Return how the run should compute, measured now; plain settings without a word where no step can be taken."""
     threads = torch.get_num_threads()
     plain = Settings(precision="fp32" if choice.precision == "auto" else choice.precision, threads=threads)
+    notes = TrialNotes(_key(trial, choice))
     with seeded(0, trial.device), _untouched(trial.model):
-        attention, said_of_it = _best_attention(trial, choice)
-        steps = _steps_each_way(trial, choice, attention)
-        moves = _moves_each_way(trial.model)
+        attention, said_of_it = _best_attention(trial, choice, notes)
+        steps = _steps_each_way(trial, choice, attention, notes)
+        moves = _moves_each_way(trial.model, notes)
     if math.isinf(min(steps.values())):
         return plain
     chosen, said = _best_step(steps, choice)
@@ -108,7 +110,12 @@ def measured(trial: Trial, choice: Tuning) -> Settings:
     if chosen[0] != "bf16":
         attention, said_of_it = "own", ()
     counted = f"{threads} thread{'s' * (threads != 1)}, as torch has them"
-    return Settings(*chosen, attention, fused, threads, (*said, *said_of_it, why, counted))
+    told = notes.corrected((*said, *said_of_it, why))
+    return Settings(*chosen, attention, fused, threads, (*told, counted))
+
+
+def _key(trial: Trial, choice: Tuning) -> str:
+    return key_of(_facts(trial, choice), trial.device)
 
 
 def _facts(trial: Trial, choice: Tuning) -> dict[str, Any]:
@@ -122,6 +129,7 @@ def _facts(trial: Trial, choice: Tuning) -> dict[str, Any]:
         "longest": trial.longest,
         "batch_tokens": trial.batch_tokens,
         "precision": choice.precision,
+        "layouts": _layouts(trial),
         "others": list(trial.facts),
     }
 
@@ -155,24 +163,32 @@ def _precisions(trial: Trial, choice: Tuning) -> list[str]:
     return ["fp32", "bf16"] if has_bf16(trial.device) else ["fp32"]
 
 
-def _best_attention(trial: Trial, choice: Tuning) -> tuple[str, tuple[str, ...]]:
+def _layouts(trial: Trial) -> list[bool]:
+    """Return the memory layouts that are tried: whether the channels of convolutions lie last."""
+    if not convolved(trial.model):
+        return [False]
+    # On a CPU, torch (2.13) ends the process in native_group_norm_backward if the input lies channels last and needs
+    # no gradient: it writes that gradient all the same. Any freezing, also one during the run, can lead there.
+    has_group_norm = any(isinstance(module, nn.GroupNorm) for module in trial.model.modules())
+    return [False] if trial.device.type == "cpu" and has_group_norm else [False, True]
+
+
+def _best_attention(trial: Trial, choice: Tuning, notes: TrialNotes) -> tuple[str, tuple[str, ...]]:
     """Return how the model should attend in bf16, and why; as it does where there is nothing to choose."""
-    taken = times_of_attention(trial) if "bf16" in _precisions(trial, choice) else {}
-    if not taken:
+    taken = times_of_attention(trial, notes) if "bf16" in _precisions(trial, choice) else {}
+    if not taken or math.isinf(min(taken.values())):
         return "own", ()
     is_eager = taken["own"] >= GAIN * taken["eager"]
     why = _told("eager attention", taken["own"] / taken["eager"], "torch's own", is_eager)
     return "eager" if is_eager else "own", (why,)
 
 
-def _steps_each_way(trial: Trial, choice: Tuning, attention: str) -> dict[Way, float]:
+def _steps_each_way(trial: Trial, choice: Tuning, attention: str, notes: TrialNotes) -> dict[Way, float]:
     """Return how long each way takes forward and backward, in seconds; infinite where it can't be."""
-    precisions = _precisions(trial, choice)
-    layouts = [False, True] if convolved(trial.model) else [False]
-    ways = [(precision, last) for precision in precisions for last in layouts]
+    ways = [(precision, last) for precision in _precisions(trial, choice) for last in _layouts(trial)]
     if len(ways) == 1:
         return {ways[0]: 0.0}  # nothing to choose
-    step = _Step(trial, attention)
+    step = _Step(trial, attention, ways[0], notes)
     sizes = _sizes(trial, lambda rows: step.seconds((ways[0], rows)))
     taken = alternated([(way, rows) for way in ways for rows in sizes], step.seconds)
     return {way: _whole([taken[way, rows] for rows in sizes], sizes, trial.batch_size) for way in ways}
@@ -197,8 +213,8 @@ def _whole(taken: Sequence[float], sizes: Sequence[int], batch_size: int) -> flo
 class _Step:
     """One forward and backward pass at a time."""
 
-    def __init__(self, trial: Trial, attention: str) -> None:
-        self.trial, self.attention = trial, attention
+    def __init__(self, trial: Trial, attention: str, plain: Way, notes: TrialNotes) -> None:
+        self.trial, self.attention, self.plain, self.notes = trial, attention, plain, notes
         self.middling = functools.cache(lambda rows: trial.batch(trial.middling(rows)))
         self.plainly = [(weight, weight.data) for weight in convolved(trial.model)]
         self.own_attention = attention_of(trial.model)
@@ -212,7 +228,8 @@ class _Step:
         for weight, data in self.plainly:
             weight.data = data
         settings.lay_out(trial.model)
-        return seconds_of(lambda: self._taken(settings, batch), trial.device)
+        names = (*[precision] * (precision != self.plain[0]), *["channels last"] * channels_last)
+        return self.notes.seconds(names, lambda: seconds_of(lambda: self._taken(settings, batch), trial.device))
 
     def _taken(self, settings: Settings, batch: Batch) -> None:
         for parameter in self.trial.model.parameters():
@@ -220,7 +237,7 @@ class _Step:
         self.trial.nats(settings, batch).backward()
 
 
-def _moves_each_way(model: nn.Module) -> dict[bool, float]:
+def _moves_each_way(model: nn.Module, notes: TrialNotes) -> dict[bool, float]:
     """Return fused or not -> seconds of an optimizer step, on copies of some of what learns."""
     copies: list[nn.Parameter] = []
     for parameter in model.parameters():
@@ -231,7 +248,10 @@ def _moves_each_way(model: nn.Module) -> dict[bool, float]:
     optimizers: dict[bool, AdamW] = {}
 
     def move(fused: bool) -> float:
-        return seconds_of(lambda: optimizers.setdefault(fused, AdamW(copies, lr=0.0, fused=fused)).step(), device)
+        def step() -> None:
+            optimizers.setdefault(fused, AdamW(copies, lr=0.0, fused=fused)).step()
+
+        return notes.seconds(("fused AdamW",) * fused, lambda: seconds_of(step, device))
 
     device = copies[0].device
     return alternated([True, False], move)
@@ -263,7 +283,7 @@ def _best_step(steps: dict[Way, float], choice: Tuning) -> tuple[Way, tuple[str,
 def _best_move(moves: dict[bool, float]) -> tuple[bool, str]:
     """Return whether AdamW should be fused, the rule, and why."""
     if not math.isfinite(moves[True]):
-        return False, "plain AdamW: there is no fused one here"
+        return False, "fused AdamW does not run here: not taken"
     is_fused = not _pays(moves[False], moves[True])
     return is_fused, _told("fused AdamW", moves[False] / moves[True], "the plain one", is_fused)
 
