@@ -1,4 +1,4 @@
-"""Where a model can be cut is found from the model itself, and from the cut upwards it answers and learns the same."""
+"""Cuts are found from the model itself, and a model that starts at its cut has the same logits and gradients."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,7 +23,7 @@ def probe_batch(model, rows, time, seed=0):
 
 
 def cut_of(name, first):
-    """Return the model, with what is below block `first` frozen, and its cut."""
+    """Return the model, with the blocks below `first` frozen, and its cut."""
     model, _ = architectures.make(name)
     found = blocks.find(model)
     first = first if first >= 0 else len(found) + first
@@ -33,8 +33,8 @@ def cut_of(name, first):
     return model, find_cut.find(model, found, first, (probe_batch(model, 2, 5), probe_batch(model, 3, 9)))
 
 
-def both_ways(model, cut, batch, time):
-    """Return (logits, gradients) of a batch from its inputs, and from what crosses the cut."""
+def from_inputs_and_from_cut(model, cut, batch, time):
+    """Return (logits, gradients) of a batch from its inputs, and from the activations at the cut."""
     rows = len(next(iter(batch.values())))
     with torch.no_grad():
         value = activations_at_cut(model, cut, lambda: answer(model, batch))
@@ -56,16 +56,17 @@ def test_every_architecture_is_cut_or_refused_with_a_reason(name, first):
             cut_of(name, first)
         return
     model, cut = cut_of(name, first)
-    batch, time = inputs(model, 4, 7, seed=5)  # of other sizes than those that the cut was found with
-    assert_alike(*both_ways(model, cut, batch, time))
+    batch, time = inputs(model, 4, 7, seed=5)  # the cut was found with other sizes
+    assert_alike(*from_inputs_and_from_cut(model, cut, batch, time))
     assert cut.shape.axis(ROWS) is not None
     assert cut.skipped
 
 
-REFUSED = {("t5", -2), ("bart", -2), ("mobilevit", -2), ("squeezebert", -2)}  # read more than one value from below
+# Their blocks read more than one value from below.
+REFUSED = {("t5", -2), ("bart", -2), ("mobilevit", -2), ("squeezebert", -2)}
 
 
-def test_below_the_cut_nothing_runs():
+def test_nothing_runs_below_the_cut():
     model, cut = cut_of("bert", -2)
     batch, _ = inputs(model, 2, 6)
     with torch.no_grad():
@@ -80,20 +81,20 @@ def test_below_the_cut_nothing_runs():
     assert "bert.encoder.layer.2.attention" in ran
 
 
-def test_a_head_that_reads_the_first_token_keeps_only_that():
+def test_only_the_first_token_is_cached_if_the_head_reads_no_other():
     _, cut = cut_of("bert", -1)
     assert (cut.first_of, cut.shape.sizes) == (1, (ROWS, 1, 16))
-    _, cut = cut_of("gpt2", -1)  # reads the last one, wherever that is
+    _, cut = cut_of("gpt2", -1)  # its head reads the last token, whose position varies
     assert (cut.first_of, cut.shape.sizes) == (None, (ROWS, TIME, 16))
 
 
-def test_a_convolutional_head_keeps_pooled_features():
+def test_pooled_features_are_cached_for_a_convolutional_network():
     _, cut = cut_of("resnet-basic", -1)
     assert cut.shape.sizes == (ROWS, 16, 1, 1)
 
 
-class Around(nn.Module):
-    """A network whose last layer also reads what the first block gave."""
+class Bypass(nn.Module):
+    """A network whose last layer also reads the output of the first block."""
 
     def __init__(self, scale=1.0):
         super().__init__()
@@ -109,8 +110,8 @@ class Around(nn.Module):
         return self.head(x + self.scale * first)
 
 
-class Scaled(Around):
-    """A weight that learns, used between the blocks and owned by none of them."""
+class Gain(Bypass):
+    """A network with a trainable weight that is in none of the blocks and is used below them."""
 
     def __init__(self):
         super().__init__(scale=0.0)
@@ -128,16 +129,16 @@ def plain_batches(model):
     return tuple(ProbeBatch(lambda x=x: model(x), len(x), 0) for x in inputs)
 
 
-def test_a_value_that_flows_around_the_cut_is_found_out():
+def test_a_value_that_bypasses_the_cut_is_detected():
     torch.manual_seed(0)
-    model = Around()
+    model = Bypass()
     with pytest.raises(UncuttableError, match="read elsewhere than by block 3"):
         find_cut.find(model, blocks.find(model), 3, plain_batches(model))
 
 
-def test_a_weight_that_learns_outside_of_the_blocks_is_found_out():
+def test_a_trainable_weight_outside_the_blocks_is_detected():
     torch.manual_seed(0)
-    model = Scaled()
+    model = Gain()
     found = blocks.find(model)
     for block in found[:3]:
         for path in block.modules:
@@ -148,7 +149,7 @@ def test_a_weight_that_learns_outside_of_the_blocks_is_found_out():
         find_cut.find(model, found, 3, plain_batches(model))
 
 
-def test_the_model_is_as_it_was_even_after_an_error():
+def test_the_model_is_restored_even_after_an_error():
     model, cut = cut_of("bert", -2)
     before = {name: vars(module).copy() for name, module in model.named_modules()}
     batch, time = inputs(model, 2, 6)
@@ -164,7 +165,7 @@ def test_the_model_is_as_it_was_even_after_an_error():
         assert len(module._forward_pre_hooks) == len(before[name]["_forward_pre_hooks"]) == 0
 
 
-def test_another_thread_sees_the_whole_model():
+def test_the_model_is_not_changed_for_another_thread():
     model, cut = cut_of("bert", -2)
     batch, _ = inputs(model, 2, 6)
     with torch.no_grad():
@@ -177,7 +178,7 @@ def test_another_thread_sees_the_whole_model():
 
 
 @pytest.mark.parametrize(("name", "tail"), [("bert", ("bert.pooler", "dropout", "classifier")), ("gpt2", ())])
-def test_a_head_that_is_a_chain_runs_without_the_rest_of_the_model(name, tail):
+def test_only_the_head_runs_if_it_is_a_chain_of_modules(name, tail):
     model, cut = cut_of(name, -1)
     assert cut.tail == tail
     batch, time = inputs(model, 4, 7)
