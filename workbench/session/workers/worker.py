@@ -142,7 +142,7 @@ def _warm_up_torch() -> None:
 def _redirect_output(folder: Path) -> None:
     """Write the output of this process to the run folder from now on."""
     with contextlib.suppress(OSError):
-        os.ftruncate(2, 0)  # the kernel's file of earlier output, which it needs only for a worker that fails before
+        os.ftruncate(2, 0)  # empty the file of earlier output, which the kernel reads if a worker fails before this
     output = words_file(folder, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for number in (1, 2):
         os.dup2(output, number)
