@@ -86,11 +86,11 @@ def test_only_adapters_and_head_move_and_fold_in_exactly(name):
     assert {key for key in before if not torch.equal(after[key], before[key])} <= head
     assert not torch.equal(logits(model), plain)
 
-    merged = lora.merge(model)
+    merged = lora.fold(copy.deepcopy(model))
     assert {*merged.state_dict()} == {*before}
     # What the two round differently may grow in norms and deep layers, so equality is looked at in float64.
     exact = copy.deepcopy(model).double()
-    torch.testing.assert_close(in_double(lora.merge(exact)), in_double(exact), atol=1e-9, rtol=1e-7)
+    torch.testing.assert_close(in_double(lora.fold(copy.deepcopy(exact))), in_double(exact), atol=1e-9, rtol=1e-7)
     torch.testing.assert_close(logits(merged), logits(model), atol=1e-3, rtol=1e-2)
 
 
@@ -172,6 +172,6 @@ def test_merged_model_saves_and_loads_as_an_ordinary_one(tmp_path):
         for name, parameter in model.named_parameters():
             if lora.is_adapter(name):
                 parameter.normal_(std=0.1)
-    lora.merge(model).save_pretrained(tmp_path)
+    lora.fold(copy.deepcopy(model)).save_pretrained(tmp_path)
     loaded = tf.GPT2ForSequenceClassification.from_pretrained(tmp_path)
     torch.testing.assert_close(logits(loaded), logits(model), atol=1e-5, rtol=1e-5)

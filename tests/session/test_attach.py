@@ -3,12 +3,15 @@
 import gc
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 import tiny
 from sample_events import STARTED, STEP
@@ -191,9 +194,27 @@ def test_a_later_process_of_the_same_number_is_another_one(folder):
     worker = process.note(folder.path, os.getpid())
     assert worker.is_living
     assert worker.memory_bytes > 10_000_000
-    (folder.path / process.FILE).write_text(json.dumps({**vars(worker), "began": worker.began + 1}))
-    assert not process.noted(folder.path).is_living
-    (folder.path / process.FILE).write_text(json.dumps({**vars(worker), "host": "elsewhere"}))
+    for other in ({"began": worker.began + 1000}, {"began": None}, {"host": "elsewhere"}, {"pid": -1}, {"pid": 2**40}):
+        (folder.path / process.FILE).write_text(json.dumps(vars(worker) | other))
+        assert not process.noted(folder.path).is_living, other
+
+
+def test_a_process_is_the_same_one_although_the_start_of_the_system_is_known_to_a_second_only(folder, monkeypatch):
+    worker, boot = process.note(folder.path, os.getpid()), psutil.boot_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot + 1)
+    assert worker.is_living
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a count of Linux")
+def test_a_note_of_0_1_0_counts_in_clock_ticks(folder):
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    for pid in (os.getpid(), ended.pid):
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        (folder.path / process.FILE).write_text(json.dumps({"pid": pid, "began": ticks, "host": platform.node()}))
+        assert process.noted(folder.path).is_living
+    ended.stdin.close()
+    until(lambda: not process.noted(folder.path).is_living)  # nobody has asked for its exit code yet
+    ended.wait()
     assert not process.noted(folder.path).is_living
 
 

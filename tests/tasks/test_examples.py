@@ -64,7 +64,7 @@ def test_an_outline_decodes_one_image_whatever_is_asked_for(monkeypatch):
     monkeypatch.setattr(image_classification, "pixels", lambda *given: decoded.append(1) or made(*given))
     _, examples = encoded("vit")
     for indices in ([3, 4], [5], list(range(30))):
-        whole, outline = examples.batch(indices), examples.outlined(indices)
+        whole, outline = examples.batch(indices), examples.without_pixels(indices)
         assert outline["pixel_values"].shape == whole["pixel_values"].shape
         assert torch.equal(outline["labels"], whole["labels"])
     assert len(decoded) == 3 + 1

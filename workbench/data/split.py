@@ -66,16 +66,6 @@ class Split:
         """Return split -> class name -> number of rows; for language modeling, split -> {"rows": number}."""
         return {name: self._count(self.part(name)) for name in NAMES}
 
-    def head(self, rows: int, *, split: str = "train") -> list[dict[str, Any]]:
-        """Return the first rows of a split, with class names in place of class ids.
-
-        Raises:
-            DataError: The name is not train, validation or test.
-        """
-        part = self.part(split)
-        found: list[dict[str, Any]] = [dict(part[i]) for i in range(min(rows, len(part)))]
-        return [{**row, "label": self.labels[row["label"]]} if "label" in row else row for row in found]
-
     def _count(self, part: "datasets.Dataset") -> dict[str, int]:
         if not self.labels:
             return {"rows": len(part)}

@@ -1,7 +1,7 @@
-"""Proof of freezing: a hash of everything frozen, and how far what learns has moved.
+"""Proof of freezing: a hash of everything frozen, and how far trainable blocks have moved.
 
-The hash is xxh3 of 128 bits: it guards against mistakes (a buffer that moves, a stray assignment), not against forgery,
-and reads some ten gigabytes a second, so that every checkpoint can afford it.
+The hash is xxh3 with 128 bits. It detects mistakes, such as a buffer that changes or a stray assignment, but not
+forgery. It reads about ten gigabytes per second, fast enough for every checkpoint.
 """
 
 import math
@@ -16,11 +16,11 @@ from workbench.models.blocks import Block
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PART = 1 << 18  # numbers hashed at a time: a megabyte, which stays in the processor's cache
+PART = 1 << 18  # weights that are hashed at a time: one megabyte, which fits into the cache of the processor
 
 
 def frozen_tensors(model: "nn.Module", blocks: Sequence[Block], trainable: Sequence[str]) -> "dict[str, Tensor]":
-    """Return by name every parameter that asks for no gradient, and every buffer outside the trainable blocks."""
+    """Return by name every parameter that requires no gradient, and every buffer outside the trainable blocks."""
     learning = tuple(f"{path}." for block in blocks if block.name in trainable for path in block.modules)
     kept: dict[str, Tensor] = {
         name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad
@@ -39,7 +39,7 @@ def hash_of(tensor: "Tensor") -> str:
     plain = tensor.detach().cpu().contiguous()
     found = xxhash.xxh3_128(f"{plain.dtype} {tuple(plain.shape)}".encode())
     for part in plain.view(-1).split(PART) if plain.numel() else ():
-        found.update(part.clone().view(torch.uint8).numpy().data)  # of what is shared with others, NumPy copies all
+        found.update(part.clone().view(torch.uint8).numpy().data)  # clone: NumPy would copy all of a shared storage
     return found.hexdigest()
 
 

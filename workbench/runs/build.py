@@ -13,7 +13,8 @@ from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
 from workbench.speed.first_token import FirstToken
 from workbench.speed.prefix_cache.cache import PrefixCache
-from workbench.speed.settings.trials import Trial, choose_settings
+from workbench.speed.settings.trial import Trial
+from workbench.speed.settings.trials import choose_settings
 from workbench.tasks import user_metrics
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.build import build

@@ -1,13 +1,17 @@
-"""Computes only what is read: where the logits read the first place of each row alone, so does what follows attention.
+"""Computes only the first position in the last block if the model reads no other position of its output.
 
-A classifier that reads its [CLS] token needs the keys and values of every place of the last block, but its attention's
-output, its feed-forward part and what comes after for that token alone: three quarters of the block are saved, and no
-number changes but for rounding. Found from the model itself: module by module, what the last block gives in the first
-place must stay as it is where the module is handed that place only; answers and gradients of the whole model decide.
+A classifier that reads the [CLS] token needs the keys and values of every position of the last block, but the attention
+output, the feed-forward layers and everything after them only at the first position. This saves three quarters of the
+block and changes no number by more than rounding.
 
-Dropout then draws for the places that are left, another draw of the same distribution; cached or not, it is the same.
+The modules are found from the model itself. Each module of the last block is tried with only the first position of its
+inputs, and is kept if the first position of the block's output stays the same. At the end, the logits and the gradients
+of the whole model are compared.
 
-Left out: all but the last block, and blocks that autograd runs once more on its way back (activation checkpointing).
+Dropout then draws random numbers for the first position only. They are other numbers than without this shortcut, from
+the same distribution, and they do not depend on the prefix cache.
+
+Left out: all other blocks, and blocks that run again in the backward pass (activation checkpointing).
 """
 
 import contextlib
@@ -24,251 +28,234 @@ from torch.utils._pytree import tree_flatten, tree_map
 from workbench.events import Event
 from workbench.models.blocks import Block
 from workbench.seeding import seeded
-from workbench.speed.prefix_cache.prove_cut import is_close, slopes
-from workbench.speed.prefix_cache.rows import KEPT
+from workbench.speed.prefix_cache.prove_cut import gradients, is_close
+from workbench.speed.prefix_cache.rows import ACTIVATIONS
 from workbench.tasks.examples import Batch
 from workbench.training.learner import Learner
 from workbench.training.shortcut import Shortcut
 
 Run = Callable[[], Tensor]  # runs the model on a real batch and returns its logits
-Given = tuple[tuple[Any, ...], dict[str, Any]]  # arguments of a call
-
-
-@dataclass(frozen=True)
-class Narrowing:
-    """Which modules of the last block are handed the first place of each row only.
-
-    Attributes:
-        block: Path of the last block.
-        paths: Of the modules.
-    """
-
-    block: str
-    paths: tuple[str, ...]
-
-    @contextlib.contextmanager
-    def applied(self, model: nn.Module) -> Iterator[None]:
-        """Let the modules see the first place only within the block."""
-        with _narrowed(model, self.paths):
-            yield
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments of a call
 
 
 class FirstToken(Shortcut):
-    """Computes only the first position of the last block where the model reads no other.
+    """Computes only the first position in the last block if the model reads no other.
 
     Attributes:
-        narrowing: What of the last block is narrowed; None where nothing is, or as long as that is not known.
+        paths: Paths of the modules that get only the first position; () if there are none, and before `prepare`.
     """
 
     def __init__(self) -> None:
-        self.narrowing: Narrowing | None = None
-        self._is_known = False
+        self.paths: tuple[str, ...] = ()
+        self._is_prepared = False
 
     def prepare(self, learner: Learner, splits: Sequence[str]) -> Iterator[Event]:
-        """Find out once what can be narrowed, with padding and without."""
-        if not self._is_known:
-            self.narrowing, self._is_known = _found_in(learner), True
+        """Find the modules, once."""
+        if not self._is_prepared:
+            self.paths, self._is_prepared = _find_in(learner), True
         yield from ()
 
     @contextlib.contextmanager
     def running(self, learner: Learner, batch: Batch) -> Iterator[Batch]:
-        """Narrow the last block while the model runs, unless no block runs: a cached head needs no inputs."""
-        if self.narrowing is None or not batch.keys() - {"labels", KEPT}:
-            yield batch
-            return
-        with self.narrowing.applied(learner.model):
+        """Narrow the last block while the model runs, unless it does not run: a cached head needs no inputs."""
+        is_needed = self.paths and batch.keys() - {"labels", ACTIVATIONS}
+        with narrowed(learner.model, self.paths) if is_needed else contextlib.nullcontext():
             yield batch
 
 
-def _found_in(learner: Learner) -> Narrowing | None:
+def _find_in(learner: Learner) -> tuple[str, ...]:
+    """Return the modules that can be narrowed in the learner's model, tried on batches with and without padding."""
     if not learner.task.predicts_classes:
-        return None
+        return ()
     model, train = learner.model.eval(), learner.train
     lengths = train.lengths
     short = min(range(len(train)), key=lengths.__getitem__)
     longer = min(range(len(train)), key=lambda index: (lengths[index] == lengths[short], lengths[index]))
-    made = [learner.settings.to_device(train.padded(few), learner.device) for few in ([short, longer], [longer])]
+    batches = [
+        learner.settings.to_device(train.padded(indices), learner.device) for indices in ([short, longer], [longer])
+    ]
     try:
-        runs = [lambda batch=batch: learner.task.score(model, batch)[0] for batch in made]
+        runs = [lambda batch=batch: learner.task.score(model, batch)[0] for batch in batches]
         return find(model, learner.backbone.blocks, runs)
-    except Exception:  # a stranger's model may do anything when it is looked at, and can train as usual
-        return None
+    except Exception:  # a user's model may raise anything here, and can be trained without this shortcut
+        return ()
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What was seen of the last block while the whole model ran.
+class _Recording:
+    """What happened in the last block during a run of the whole model.
 
     Attributes:
-        given: What each of its calls was given.
-        order: Names of the modules in it, as they first ran.
-        answer: The logits.
-        slopes: Of what learns.
-        is_first_read: Whether the first place of what it gives is read above it, and no other.
+        calls: Arguments of each call of the block.
+        order: Names of the modules in the block, in the order of their first calls.
+        logits: The logits.
+        gradients: Gradients of the trainable parameters.
+        is_first_read: Whether the model reads the first position of the block's first output, and nothing else of it.
     """
 
-    given: Sequence[Given]
+    calls: Sequence[Arguments]
     order: Sequence[str]
-    answer: Tensor
-    slopes: Sequence[Tensor | None]
+    logits: Tensor
+    gradients: Sequence[Tensor | None]
     is_first_read: bool
 
 
-def find(model: nn.Module, blocks: Sequence[Block], runs: Sequence[Run]) -> Narrowing | None:
-    """Return what can be narrowed in the last block; None if nothing can.
+def find(model: nn.Module, blocks: Sequence[Block], runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the paths of the modules in the last block that need only the first position; () if there are none.
 
     Args:
-        model: In eval mode; it is left as it was.
-        blocks: As found on it.
-        runs: Some on different batches, with padding and without; the answer must be the same in each.
+        model: The model in eval mode. It is not changed.
+        blocks: Its blocks.
+        runs: Runs of the model on different batches, with and without padding.
     """
     middle = [block for block in blocks if block.kind == "block"]
     if not middle or len(middle[-1].modules) != 1:
-        return None
+        return ()
     path = middle[-1].modules[0]
     block = model.get_submodule(path)
-    if any(isinstance(module, _NormBase) for module in block.modules()):  # the rows of a batch see each other there
-        return None
-    with _all_learning(block):
-        return _found(model, block, path, runs)
+    if any(isinstance(module, _NormBase) for module in block.modules()):  # its statistics are those of a whole batch
+        return ()
+    with _all_trainable(block):
+        return _find(model, block, path, runs)
 
 
 @contextlib.contextmanager
-def _all_learning(block: nn.Module) -> Iterator[None]:
-    """Have all of the block learn meanwhile: it may do so later in the run."""
-    resting = [p for p in block.parameters() if not p.requires_grad and p.is_floating_point()]
-    for parameter in resting:
+def _all_trainable(block: nn.Module) -> Iterator[None]:
+    """Make all parameters trainable within the `with` block, because they may become trainable later in the run."""
+    frozen = [p for p in block.parameters() if not p.requires_grad and p.is_floating_point()]
+    for parameter in frozen:
         parameter.requires_grad_(True)
     try:
         yield
     finally:
-        for parameter in resting:
+        for parameter in frozen:
             parameter.requires_grad_(False)
 
 
-def _found(model: nn.Module, block: nn.Module, path: str, runs: Sequence[Run]) -> Narrowing | None:
-    seen: list[_Seen] = []
+def _find(model: nn.Module, block: nn.Module, path: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    recordings: list[_Recording] = []
     for run in runs:
-        seen.append(_look(model, block, run))
-        if len(seen[-1].given) != 1 or not seen[-1].is_first_read:
-            return None
-    found = _narrowable(block, seen[0].order, [each.given[0] for each in seen])
-    paths = tuple(f"{path}.{name}" for name in found)
-    is_same = paths and all(_is_same(model, paths, run, each) for run, each in zip(runs, seen, strict=True))
-    return Narrowing(path, paths) if is_same and _learns(model, block, paths, runs[0]) else None
+        recordings.append(_record(model, block, run))
+        if len(recordings[-1].calls) != 1 or not recordings[-1].is_first_read:
+            return ()
+    names = _narrowable(block, recordings[0].order, [recording.calls[0] for recording in recordings])
+    paths = tuple(f"{path}.{name}" for name in names)
+    is_same = paths and all(_is_same(model, paths, run, whole) for run, whole in zip(runs, recordings, strict=True))
+    return paths if is_same and _can_train(model, block, paths, runs[0]) else ()
 
 
-def _look(model: nn.Module, block: nn.Module, run: Run) -> _Seen:
-    """Run the model whole and see what its last block does."""
+def _record(model: nn.Module, block: nn.Module, run: Run) -> _Recording:
+    """Run the whole model and record what happens in its last block."""
     names = {module: name for name, module in block.named_modules()}
-    given, order, places = list[Given](), dict[str, None](), list[Tensor]()
+    calls, order, outputs = list[Arguments](), dict[str, None](), list[Tensor]()
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
         if module is block:
-            given.append((args, kwargs))
+            calls.append((args, kwargs))
         else:
             order[names[module]] = None
 
     def probe(leaf: Any) -> Any:
-        if not _has_places(leaf):
+        if not _has_positions(leaf):
             return leaf
-        places.append(leaf if leaf.requires_grad else leaf.detach().requires_grad_())
-        return places[-1]
+        outputs.append(leaf if leaf.requires_grad else leaf.detach().requires_grad_())
+        return outputs[-1]
 
     with contextlib.ExitStack() as hooks:
         for module in names:
             hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
         hooks.callback(block.register_forward_hook(lambda module, args, output: tree_map(probe, output)).remove)
         with torch.enable_grad():
-            answer = run()
-    learning = _learning(model)
-    found = slopes(answer, [*learning, *places])
-    return _Seen(given, [*order], answer.detach(), found[: len(learning)], _is_first_read(found[len(learning) :]))
+            logits = run()
+    trainable = _trainable(model)
+    found = gradients(logits, [*trainable, *outputs])
+    is_first_read = _is_first_read(found[len(trainable) :])
+    return _Recording(calls, [*order], logits.detach(), found[: len(trainable)], is_first_read)
 
 
-def _is_first_read(by_places: Sequence[Tensor | None]) -> bool:
-    """Whether of all slopes in what a block gives, only those in the first place of the first thing are not zero."""
-    if not by_places or by_places[0] is None or any(slope is not None for slope in by_places[1:]):
+def _is_first_read(by_outputs: Sequence[Tensor | None]) -> bool:
+    """Whether the gradients are zero for all outputs of the block except the first position of the first output."""
+    if not by_outputs or by_outputs[0] is None or any(gradient is not None for gradient in by_outputs[1:]):
         return False
-    (first, rest) = by_places[0][:, :1], by_places[0][:, 1:]
+    first, rest = by_outputs[0][:, :1], by_outputs[0][:, 1:]
     return bool(first.any()) and not rest.any()
 
 
-def _learning(model: nn.Module) -> list[nn.Parameter]:
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def _narrowable(block: nn.Module, names: Sequence[str], given: Sequence[Given]) -> list[str]:
-    """Return the outermost modules, in the order in which they run, that the first place is enough for."""
-    true = [_first_of(block, each) for each in given]
+def _narrowable(block: nn.Module, names: Sequence[str], calls: Sequence[Arguments]) -> list[str]:
+    """Return the outermost modules, in the order in which they run, for which the first position is enough."""
+    expected = [_first_position(block, arguments) for arguments in calls]
     found: list[str] = []
     for name in names:
         if any(name.startswith(f"{outer}.") for outer in found):
             continue
-        with contextlib.suppress(Exception), _narrowed(block, (*found, name)) as counts:  # many want every place
-            pairs = zip(given, true, strict=True)
-            if all(is_close(_first_of(block, each), first) and counts[-1] for each, first in pairs):
+        with contextlib.suppress(Exception), narrowed(block, (*found, name)) as counts:  # many need every position
+            pairs = zip(calls, expected, strict=True)
+            if all(is_close(_first_position(block, arguments), true) and counts[-1] for arguments, true in pairs):
                 found.append(name)
     return found
 
 
 @contextlib.contextmanager
-def _narrowed(model: nn.Module, paths: Sequence[str]) -> Iterator[list[int]]:
-    """Hand the modules the first place only within the block, for this thread; yield how often each had more."""
-    counts, mine = [0] * len(paths), threading.get_ident()
+def narrowed(model: nn.Module, paths: Sequence[str]) -> Iterator[list[int]]:
+    """Give the modules only the first position of their inputs within the block, for this thread.
 
-    def hook(at: int) -> Callable[..., Given]:
+    Yields:
+        How many inputs of each module had more than one position so far.
+    """
+    counts, thread = [0] * len(paths), threading.get_ident()
+
+    def hook(number: int) -> Callable[..., Arguments]:
         def first_only(leaf: Any) -> Any:
-            if not _has_places(leaf) or leaf.shape[1] == 1 or threading.get_ident() != mine:
+            if not _has_positions(leaf) or leaf.shape[1] == 1 or threading.get_ident() != thread:
                 return leaf
-            counts[at] += 1
+            counts[number] += 1
             return leaf.narrow(1, 0, 1)
 
         return lambda module, args, kwargs: (tree_map(first_only, args), tree_map(first_only, kwargs))
 
     with contextlib.ExitStack() as hooks:
-        for at, path in enumerate(paths):
-            handle = model.get_submodule(path).register_forward_pre_hook(hook(at), with_kwargs=True)
+        for number, path in enumerate(paths):
+            handle = model.get_submodule(path).register_forward_pre_hook(hook(number), with_kwargs=True)
             hooks.callback(handle.remove)
         yield counts
 
 
-def _has_places(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.ndim == 3 and leaf.is_floating_point()  # (rows, places, features)
+def _has_positions(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim == 3 and leaf.is_floating_point()  # (rows, positions, features)
 
 
-def _places(output: Any) -> Tensor | None:
-    """Return the first thing a block gives that has places."""
-    return next((leaf for leaf in tree_flatten(output)[0] if _has_places(leaf)), None)
-
-
-def _first_of(block: nn.Module, given: Given) -> Tensor:
+def _first_position(block: nn.Module, arguments: Arguments) -> Tensor:
+    """Return the first position of the block's first output with positions; an empty tensor if there is none."""
     with torch.no_grad():
-        places = _places(block(*given[0], **given[1]))
-    return torch.empty(0) if places is None else places[:, 0]
+        leaves = tree_flatten(block(*arguments[0], **arguments[1]))[0]
+    return next((leaf[:, 0] for leaf in leaves if _has_positions(leaf)), torch.empty(0))
 
 
-def _is_same(model: nn.Module, paths: Sequence[str], run: Run, whole: _Seen) -> bool:
-    """Whether answers, and gradients of what learns, are the same narrowed."""
+def _is_same(model: nn.Module, paths: Sequence[str], run: Run, whole: _Recording) -> bool:
+    """Whether the logits and the gradients of trainable parameters are the same with the modules narrowed."""
     with torch.enable_grad():
-        with _narrowed(model, paths):
-            answer = run()
-        pairs = zip(slopes(answer, _learning(model)), whole.slopes, strict=True)
-    return is_close(answer.detach(), whole.answer) and all(
+        with narrowed(model, paths):
+            logits = run()
+        pairs = zip(gradients(logits, _trainable(model)), whole.gradients, strict=True)
+    return is_close(logits.detach(), whole.logits) and all(
         one is other if one is None or other is None else is_close(one, other, tolerance=1e-4) for one, other in pairs
     )
 
 
-def _learns(model: nn.Module, block: nn.Module, paths: Sequence[str], run: Run) -> bool:
-    """Whether the block can be narrowed where it trains and the way back starts once the hooks are gone."""
+def _can_train(model: nn.Module, block: nn.Module, paths: Sequence[str], run: Run) -> bool:
+    """Whether the narrowed block runs in training mode, and its backward pass runs after the hooks are removed."""
     modes = [(module, module.training) for module in block.modules()]
     block.train()
     try:
         with seeded(0, next(model.parameters()).device), torch.enable_grad():
-            with _narrowed(model, paths):
-                answer = run()
-            slopes(answer, _learning(model))
-    except Exception:  # torch tells of other shapes in many ways
+            with narrowed(model, paths):
+                logits = run()
+            gradients(logits, _trainable(model))
+    except Exception:  # torch reports differing shapes with different exceptions
         return False
     finally:
         for module, mode in modes:

@@ -60,26 +60,26 @@ class Examples:
         batch = self.padded(indices)
         return batch if self.layout is None else self.layout(batch)
 
-    def outlined(self, indices: Sequence[int]) -> Batch:
+    def without_pixels(self, indices: Sequence[int]) -> Batch:
         """Return the batch with zeros for expensive inputs, for a model that starts from cached activations."""
         if self.outline is None:
             return self.batch(indices)
         return self.outline([self.items[index] for index in indices])
 
-    def labelled(self, indices: Sequence[int]) -> Batch:
+    def labels_only(self, indices: Sequence[int]) -> Batch:
         """Return the labels of the batch, and other inputs only if they are needed to make the labels.
 
         This is enough for a model of which only the head runs, on cached activations.
         """
         if self.outline is not None or not isinstance(self.labels[0], int):
-            return self.outlined(indices)
+            return self.without_pixels(indices)
         return {"labels": torch.tensor([self.labels[index] for index in indices])}
 
     def targets(self, indices: Sequence[int]) -> int:
         """Return the number of targets of these examples."""
         if isinstance(self.labels[0], int):
             return sum(self.labels[index] != IGNORED for index in indices)
-        return int((self.outlined(indices)["labels"] != IGNORED).sum())
+        return int((self.without_pixels(indices)["labels"] != IGNORED).sum())
 
     def padded(self, indices: Sequence[int]) -> Batch:
         """Return these examples as one plain batch: one row per example, padded to the longest."""

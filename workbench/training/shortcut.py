@@ -1,4 +1,4 @@
-"""Shortcut: makes steps cheaper and changes results by rounding only. The implementations are in `speed/`."""
+"""The base class of shortcuts, which make steps cheaper and change numbers by no more than rounding (`speed/`)."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,22 +12,26 @@ if TYPE_CHECKING:
 
 
 class Shortcut:
-    """Base class of the shortcuts; its methods do nothing. The engine and the learner know only this interface."""
+    """Base of the shortcuts. The engine and the learner call only these methods, which do nothing here."""
 
     def prepare(self, learner: "Learner", splits: Sequence[str]) -> Iterator[Event]:
-        """Get ready for the next step ("train" in `splits`) or evaluation ("validation"), and yield progress events.
+        """Prepare for the next step or evaluation, and yield events that report progress.
 
-        It is called before every step and evaluation, so it must return at once if nothing has changed.
+        It is called before each of them, so it must return at once if nothing has changed.
+
+        Args:
+            learner: The learner.
+            splits: The splits whose examples are needed: "train", "validation".
         """
         yield from ()
 
     def batch(self, learner: "Learner", examples: Examples, indices: Sequence[int]) -> Batch | None:
-        """Return these examples as a batch on the learner's device, or None if this shortcut has nothing for them."""
+        """Return these examples as a batch on the learner's device; None if the shortcut does not provide it."""
         return None
 
     def running(self, learner: "Learner", batch: Batch) -> contextlib.AbstractContextManager[Batch]:
-        """Return the context in which the model runs on this batch; it yields the inputs of the model."""
+        """Return the context in which the model runs this batch; it yields the inputs of the model."""
         return contextlib.nullcontext(batch)
 
     def invalidate(self) -> None:
-        """Discard what was derived from the set of trainable blocks, because that has changed."""
+        """Discard everything that depends on which blocks are trainable; other blocks are trainable now."""
