@@ -135,7 +135,7 @@ def test_who_comes_second_to_the_dead_reads_what_the_first_one_wrote(folder):
     for story in stories:
         story.read()
     carrier.die()
-    told = [follow._settled(story, Watch(folder.path), lambda: None) for story in stories]
+    told = [follow._log_death(story, Watch(folder.path), lambda: None) for story in stories]
     assert told[0] == told[1]
     assert [event.kind for event in folder.events()].count("RunFailed") == 1
 

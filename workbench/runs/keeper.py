@@ -116,7 +116,7 @@ class Keeper:
             size = save_model(backbone, self.folder / MODEL)
         except (OSError, RunError) as error:
             yield CheckpointFailed(
-                step=step, what=f"the model could not be written: {_reason(error)}", hint="run.model()"
+                step=step, what=f"the model could not be written: {_reason(error)}", hint="get it with run.model()"
             )
             return
         yield ModelSaved(step=step, which=which, folder=MODEL, size_bytes=size, load=load_line(backbone))

@@ -51,7 +51,7 @@ class Replay:
         self._has_diverged = False
 
     def new_events(self, event: Event) -> list[Event]:
-        """Return the events to log: the event itself if it is new, or a ReplayDiverged if it differs from the log."""
+        """Return what to log: the event itself if it is new, [] if the log has it, else once a ReplayDiverged."""
         if not self._expected or not isinstance(event, REPEATED_EVENTS):
             return [event]
         logged = self._expected.popleft()

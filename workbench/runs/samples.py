@@ -17,7 +17,7 @@ TOKENS = 24  # length of a continuation
 
 
 def samples(backbone: Backbone, split: Split, choice: choices.Data, *, count: int = 6) -> pd.DataFrame:
-    """Return a table with one line per row of the validation split.
+    """Return a table with one line for each of `count` rows of the validation split.
 
     The columns are "text" (for texts), "label", "predicted" and its "probability"; for a language model "prompt",
     "continuation" by the model and "reference", which is how the text really continues. The rows are spread evenly over

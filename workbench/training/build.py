@@ -50,8 +50,7 @@ def build(
         shortcuts: Objects that make steps cheaper, in the order in which they are prepared.
 
     Raises:
-        PlanError: The plan asks for an unknown block, a missing device or a dropout without a place, or a split is
-            empty.
+        PlanError: The plan asks for an unknown block or a missing device, or a split is empty.
     """
     if not len(train) or not len(validation):
         raise PlanError(

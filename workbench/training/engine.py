@@ -199,7 +199,7 @@ def take_step(learner: Learner) -> StepEnded:
     """
     for _ in _prepare(learner):
         pass
-    begun = time.perf_counter()
+    start = time.perf_counter()
     learner.enter_training()
     rate = learning_rate(learner.step, learner.steps, learner.plan.tuning)
     for group in learner.optimizer.param_groups:
@@ -227,7 +227,7 @@ def take_step(learner: Learner) -> StepEnded:
         rows=rows,
         learning_rate=rate,
         gradient_norm=gradient_norm,
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - start,
     )
 
 

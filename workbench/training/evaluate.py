@@ -96,7 +96,7 @@ def _check_metrics(learner: Learner) -> None:
 
 
 def _count(learner: Learner, examples: Examples, indices: Sequence[int], totals: "_Totals") -> None:
-    begun = time.perf_counter()  # time only the batch: between batches the caller may do anything
+    start = time.perf_counter()  # time only the batch: between batches the caller may do anything
     batch = learner.batch(examples, indices)
     with torch.no_grad():
         if learner.task.predicts_classes:
@@ -109,7 +109,7 @@ def _count(learner: Learner, examples: Examples, indices: Sequence[int], totals:
     totals.nats += nats.item()
     totals.targets += targets
     totals.rows += len(indices)
-    totals.seconds += time.perf_counter() - begun
+    totals.seconds += time.perf_counter() - start
 
 
 def _record(learner: Learner, metrics: Mapping[str, float]) -> bool:

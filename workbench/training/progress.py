@@ -92,9 +92,8 @@ class Progress:
         """Record an evaluation of the validation rows after the current step; return whether it is the best so far."""
         self.evaluated_step = self.step
         value = metrics.get(goal.metric, math.nan)  # a metric that is undefined for these rows is missing
-        best = (
-            self.best_value if self.best_metric == goal.metric else None
-        )  # values of another metric can't be compared
+        is_comparable = self.best_metric == goal.metric
+        best = self.best_value if is_comparable else None
         if not goal.is_better(value, best):
             return False
         self.best_step, self.best_loss = self.step, metrics["loss"]

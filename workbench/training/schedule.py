@@ -26,7 +26,8 @@ def late_warmup(step: int, trainable_since: int, steps: int, choice: Tuning) -> 
     """Return the factor on the learning rate, at the 0-based `step`, of parameters that became trainable in mid-run.
 
     It rises linearly to 1 over `warmup_fraction` of the steps that were left, at least ten: AdamW has no averages of
-    their gradients yet, and its first steps are as long as the rate allows. From the start of the run it is 1.
+    their gradients yet, and its first steps are as long as the rate allows. It is 1 for parameters that were trainable
+    from the start.
 
     Args:
         step: Steps taken.

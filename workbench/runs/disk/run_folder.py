@@ -88,8 +88,8 @@ class RunFolder:
             return {}
         return tree if isinstance(tree, dict) else {}
 
-    def note_environment(self, **facts: Any) -> None:
-        """Record versions, platform and command, and add these facts to the ones recorded before."""
+    def note_environment(self, **values: Any) -> None:
+        """Record versions, platform and command, and add these values to the ones recorded before."""
         versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
         known = {
             "python": platform.python_version(),
@@ -98,7 +98,7 @@ class RunFolder:
             "command": sys.argv,
             "versions": versions,
         }
-        text = json.dumps({**self.environment(), **known, **facts}, indent=2)
+        text = json.dumps({**self.environment(), **known, **values}, indent=2)
         partial = self.path / f".environment-{os.getpid()}-{secrets.token_hex(4)}.json"
         try:
             partial.write_text(text, encoding="utf-8")
@@ -180,7 +180,8 @@ class RunFolder:
             text = read_text(self.path / "plan.json")
         except FileNotFoundError:
             raise RunError(
-                f"{self.path} is no run folder: it has no plan.json", hint="list them with `python -m workbench runs`"
+                f"{self.path} is no run folder: it has no plan.json",
+                hint="list the runs with `python -m workbench runs`",
             ) from None
         except (OSError, ValueError) as error:
             raise RunError(
