@@ -5,8 +5,8 @@ output, the feed-forward layers and everything after them only at the first posi
 block and changes no number by more than rounding.
 
 The modules are found from the model itself. Each module of the last block is tried with only the first position of its
-inputs, and is kept if the first position of the block's output stays the same. At the end, the logits and the gradients
-of the whole model are compared.
+inputs, and remains so if the first position of the block's output is unchanged. At the end, the logits and the
+gradients of the whole model are compared.
 
 Dropout then draws random numbers for the first position only. They are other numbers than without this shortcut, from
 the same distribution, and they do not depend on the prefix cache.

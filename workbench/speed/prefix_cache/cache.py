@@ -33,7 +33,7 @@ class PrefixCache(Shortcut):
     """Caches the activations of the frozen lowest blocks, if this is possible and saves time.
 
     Attributes:
-        first_token: The shortcut that may narrow the last block; what it does while the cache is filled is cached.
+        first_token: The shortcut that may narrow the last block. The cached activations include its effect.
         cached: The cut and the cached rows; None if nothing is cached.
     """
 
@@ -98,7 +98,7 @@ class PrefixCache(Shortcut):
 
 
 def _conditions(learner: Learner) -> tuple[Any, ...]:
-    """Return what the cut, and whether it saves time, depends on; it can change during a run."""
+    """Return everything that can change during a run and that decides where the model is cut, and whether it is."""
     choice = learner.plan.transfer
     return (learner.trainable, choice.prefix_cache, learner.precision, learner.steps >= learner.steps_per_epoch)
 
