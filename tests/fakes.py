@@ -24,7 +24,7 @@ from workbench.events import (
     StepEnded,
 )
 from workbench.events.bus import Bus
-from workbench.plan.choices import LIVE_FIELDS, Plan
+from workbench.plan.plan import LIVE_FIELDS, Plan
 
 
 def evaluation(step, loss, *, split="validation", best=False, task="text-classification"):

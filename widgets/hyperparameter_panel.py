@@ -12,7 +12,8 @@ from widgets import live
 from widgets.panel import Panel, page, style
 from workbench.errors import PlanError, WorkbenchError
 from workbench.events import ChangeRefused, Event, PlanChanged, RunChosen, RunStarted
-from workbench.plan.choices import FIELDS, LIVE_FIELDS, Batching, Precision, SaveModel, Schedule, Switch
+from workbench.plan.choices import Batching, Precision, SaveModel, Schedule, Switch
+from workbench.plan.plan import FIELDS, LIVE_FIELDS
 
 if TYPE_CHECKING:
     from workbench.session.session import Session

@@ -18,10 +18,10 @@ from workbench.events import (
     RunStarted,
     StageStarted,
 )
-from workbench.plan.choices import LIVE_FIELDS
+from workbench.plan.plan import LIVE_FIELDS
 
 if TYPE_CHECKING:
-    from workbench.plan.choices import Plan
+    from workbench.plan.plan import Plan
     from workbench.session.session import Session
 
 KINDS: frozenset[type[Event]] = frozenset(

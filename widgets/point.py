@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from widgets import cells, wording
 from widgets.panel import problem
 from workbench.errors import PlanError, WorkbenchError
-from workbench.plan.choices import Plan, Transfer
+from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from widgets.curves import Curves

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.plan.choices import Plan, Transfer
+from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
 

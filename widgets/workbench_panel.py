@@ -11,7 +11,7 @@ from widgets.freeze_panel import FreezePanel
 from widgets.hyperparameter_panel import HyperparameterPanel
 from widgets.panel import Panel
 from widgets.run_panel import RunPanel
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.session.session import Session

@@ -11,7 +11,7 @@ from torch import nn
 
 from workbench.events import EvaluationEnded, StepEnded
 from workbench.models import blocks
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner
 from workbench.speed import first_token
 from workbench.speed.prefix_cache import store

@@ -14,6 +14,7 @@ from workbench.events import EvaluationEnded, RunEnded, RunStarted, StepEnded
 from workbench.tasks import cross_entropy
 from workbench.tasks.examples import IGNORED
 from workbench.training import engine, evaluate, learner
+from workbench.training.step import planned_batches
 from workbench.training.tactics import Tactic
 
 
@@ -119,7 +120,7 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time():
     for _ in range(2):
         seen = []
         for _ in range(made.steps_per_epoch):
-            seen += [index for _, batch in engine.planned_batches(made) for index in batch]
+            seen += [index for _, batch in planned_batches(made) for index in batch]
             made.progress.step += 1
         epochs.append(seen)
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
@@ -133,10 +134,10 @@ def test_the_batches_depend_on_the_step_alone(changes):
     steps, known = range(made.steps), {}
     for step in steps:
         made.progress.step = step
-        known[step] = [indices for _, indices in engine.planned_batches(made)]
+        known[step] = [indices for _, indices in planned_batches(made)]
     for step in reversed(steps):
         made.progress.step, made.train = step, dataclasses.replace(made.train)  # one that remembers no order
-        assert [indices for _, indices in engine.planned_batches(made)] == known[step]
+        assert [indices for _, indices in planned_batches(made)] == known[step]
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "resnet"])

@@ -17,7 +17,7 @@ from workbench.events import (
     RunEnded,
     WeightsMoved,
 )
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 
 def states(state):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 
 @dataclass(frozen=True)

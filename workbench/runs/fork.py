@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import PlanError
 from workbench.events import RunForked
-from workbench.plan.choices import FORK_FIELDS, Plan
+from workbench.plan.plan import FORK_FIELDS, Plan
 from workbench.runs import checkpoints
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.moment import Moment

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from workbench.models import Backbone, fingerprints, freezing, lora
 from workbench.models.copy_on_write import later_copy
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.tasks import Task
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.progress import Progress

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from workbench.events import Event
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.tasks.examples import Examples
 
 if TYPE_CHECKING:

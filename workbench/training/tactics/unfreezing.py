@@ -12,7 +12,7 @@ from workbench.errors import PlanError
 from workbench.events import EvaluationEnded, Event, PlanAdjusted
 from workbench.models import freezing
 from workbench.models.blocks import Block
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.training.change import Change
 from workbench.training.tactics.tactic import Tactic
 
