@@ -104,6 +104,12 @@ class Learner:
         return known
 
     @property
+    def steps_per_stage(self) -> int:
+        """Optimizer steps for which the present blocks stay trainable, as far as that is known."""
+        known = (tactic.steps_per_stage(self) for tactic in self.tactics)
+        return min((steps for steps in known if steps is not None), default=self.steps)
+
+    @property
     def evaluate_every(self) -> int:
         """Steps between two evaluations; by default so that a run has ten evaluations."""
         return self.plan.monitoring.evaluate_every or max(1, math.ceil(self.steps / 10))

@@ -100,7 +100,12 @@ class PrefixCache(Shortcut):
 def _conditions(learner: Learner) -> tuple[Any, ...]:
     """Return everything that can change during a run and that decides where the model is cut, and whether it is."""
     choice = learner.plan.transfer
-    return (learner.trainable, choice.prefix_cache, learner.precision, learner.steps >= learner.steps_per_epoch)
+    return (learner.trainable, choice.prefix_cache, learner.precision, _is_long(learner))
+
+
+def _is_long(learner: Learner) -> bool:
+    """Whether an epoch or more is trained before other blocks become trainable, as far as that is known."""
+    return learner.steps_per_stage >= learner.steps_per_epoch
 
 
 def _check_worth(learner: Learner) -> None:
@@ -115,5 +120,5 @@ def _check_worth(learner: Learner) -> None:
 def _worth_caching(learner: Learner) -> Iterator[tuple[str, Examples]]:
     """Yield the validation split, and the training split if each of its examples is used at least once."""
     yield "validation", learner.validation
-    if learner.steps >= learner.steps_per_epoch:
+    if _is_long(learner):
         yield "train", learner.train

@@ -56,6 +56,13 @@ class Tactic:
         """Return the changes of the plan to make before the next step."""
         return ()
 
+    def steps_per_stage(self, learner: "Learner") -> int | None:
+        """Return for how many steps in all the present blocks stay trainable; None if this tactic does not decide it.
+
+        A cache of the frozen blocks asks it, to know whether it pays. The answer must not change within a stage.
+        """
+        return None
+
     def batches(self, learner: "Learner", batches: Sequence[PlannedBatch]) -> Sequence[PlannedBatch]:
         """Return the batches of the next step, given the ones that would be used without this tactic."""
         return batches
