@@ -25,7 +25,7 @@ import architectures as tiny  # tests/architectures.py; this script itself is __
 
 from workbench.events import CacheRefused
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Plan, Task
+from workbench.plan.choices import Plan, TaskName
 from workbench.runs.preparation import Preparation
 
 ROWS = 12
@@ -57,7 +57,7 @@ def prepare(name: str) -> Preparation:
         return Synthetic(
             backbone, synthetic.images(ROWS, side=side), synthetic.images(4, side=side), name=name, classes=3
         )
-    task: Task = "language-modeling" if name.endswith(" lm") else "text-classification"
+    task: TaskName = "language-modeling" if name.endswith(" lm") else "text-classification"
     words = synthetic.tokenizer(60, padding=config.pad_token_id)
     backbone = Backbone(name, model, words, task, blocks.find(model))
     rows = synthetic.texts(LENGTHS, words=(3, 60), last=2)  # T5 and BART read the position of the end token

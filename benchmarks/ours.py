@@ -114,7 +114,7 @@ def run_plan(plan: Plan, preparation: Preparation, *, with_backbone: bool = Fals
     gc.collect()
     with tempfile.TemporaryDirectory(prefix="runs-") as runs:
         events, seconds, start = [], 0.0, time.perf_counter()
-        folder = RunFolder.create(preparation.stamped(plan), runs)
+        folder = RunFolder.create(preparation.label_objects(plan), runs)
         for event in run(folder=folder, preparation=preparation):
             events.append(event)
             seconds = time.perf_counter() - start if isinstance(event, StepEnded) else seconds
@@ -137,8 +137,8 @@ def row_orders(plan: Plan, preparation: Preparation) -> list[list[int]]:
     return [
         [
             index
-            for at in range(examples.windows(choice))
-            for batch in examples.window(choice, epoch, at)
+            for at in range(examples.steps_per_epoch(choice))
+            for batch in examples.batches_of_step(choice, epoch, at)
             for index in batch
         ]
         for epoch in range(math.ceil(choice.epochs))

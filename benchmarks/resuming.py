@@ -63,7 +63,7 @@ class Prepared(Preparation):
         config = tf.BertConfig(**SHAPE, vocab_size=len(vocabulary), max_position_embeddings=16, num_labels=2)
         model = tf.BertForSequenceClassification(config).eval()
         self._backbone = Backbone("tiny", model, tokenizer, "text-classification", blocks.find(model))
-        self.examples(self.stamped(PLAN))  # encoded before any fork
+        self.examples(self.label_objects(PLAN))  # encoded before any fork
 
     def backbone(self, plan: Plan) -> Backbone:
         """Return the random model."""
@@ -133,7 +133,7 @@ class Ours:
 
     def begin(self, place: Path) -> None:
         """Create a run folder with the plan."""
-        RunFolder.create(self._prepared.stamped(PLAN), place)
+        RunFolder.create(self._prepared.label_objects(PLAN), place)
 
     def train(self, place: Path, notes: Path, *, stop_at: int | None = None, by_hand: int | None = None) -> None:
         """Run or resume, if the run has not ended."""
@@ -175,7 +175,7 @@ class Trainer:
 
     def __init__(self, prepared: Prepared) -> None:
         self._model = prepared.backbone(PLAN).model
-        self._examples, _ = prepared.examples(prepared.stamped(PLAN))
+        self._examples, _ = prepared.examples(prepared.label_objects(PLAN))
         tf.utils.logging.disable_progress_bar()
         with tempfile.TemporaryDirectory() as folder:  # the first save of a process is slow; later ones are forked
             self._model.save_pretrained(folder)

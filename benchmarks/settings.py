@@ -23,7 +23,7 @@ from workbench.runs.preparation import Preparation
 from workbench.speed.settings.trials import choose_settings
 from workbench.training.learner import Learner
 from workbench.training.optimizer import build_optimizer
-from workbench.training.settings import Settings, attention_of, convolved
+from workbench.training.settings import Settings, attention_of, conv_weights
 
 TEXTS = Plan().change(backbone="minilm-l6", source="sentiment:movies", max_rows=400, device="cpu")
 IMAGES = Plan().change(backbone="efficientnet-lite0", source="fashion-mnist", max_rows=200, device="cpu")
@@ -50,9 +50,9 @@ class Stepper:
 
     def seconds(self, settings: Settings) -> float:
         """Return the seconds of a step with these settings; changing the memory format of the weights is not timed."""
-        for weight in convolved(self.learner.model):
+        for weight in conv_weights(self.learner.model):
             weight.data = weight.data.contiguous()
-        settings.lay_out(self.learner.model)
+        settings.apply_to(self.learner.model)
         self.learner.optimizer.zero_grad()
         start = time.perf_counter()
         self.trial.nats(settings, self.batch).backward()
@@ -84,9 +84,9 @@ def compare_settings(case: str, plan: Plan, repetitions: int) -> list[form.Row]:
 
     found = choose_settings(stepper.trial, plan.tuning)
     chosen = f"{found.precision}{', channels last' * found.channels_last}{', fused' * found.fused}"
-    found.lay_out(stepper.learner.model)
+    found.apply_to(stepper.learner.model)
     compare("bf16", "fp32", Settings(precision="bf16"), Settings())
-    if convolved(stepper.learner.model):
+    if conv_weights(stepper.learner.model):
         compare("channels last", "channels first", Settings(channels_last=True), Settings())
         compare("bf16, channels last", "fp32, channels last", Settings("bf16", True), Settings("fp32", True))
     if attention_of(stepper.learner.model) == "sdpa":

@@ -57,7 +57,7 @@ def accelerated(steps: int) -> tuple[float, float]:
     start = 0.0
     for number in range(steps):
         start = time.perf_counter() if number == 1 else start  # the first step is the warm-up
-        examples, indices = engine._window(made)[0]
+        examples, indices = engine.planned_batches(made)[0]
         batch = examples.batch(indices)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(number, steps, made.plan.tuning)

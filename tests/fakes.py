@@ -108,7 +108,7 @@ class FakeRun:
         return self.state in ("stopped", "completed", "failed")
 
     @property
-    def wish(self):
+    def pending_request(self):
         if self._is_stopping and not self.is_over:
             return "stopping"
         return None if self._may_go_on.is_set() or self.state == "paused" else "pausing"

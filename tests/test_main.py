@@ -95,7 +95,7 @@ def test_a_run_that_was_stopped_is_taken_up_again_and_one_that_died_is_listed_so
     (summary,) = run_folder.list_runs("here")
     assert (summary.state, summary.step) == ("completed", 6)
     assert cli.main(["resume", summary.name, "--runs", "here"]) == 2
-    assert "is over" in capsys.readouterr().err
+    assert "ended at step" in capsys.readouterr().err
     log = summary.path / "events.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # its end was never written
     cli.main(["runs", "here"])

@@ -4,6 +4,7 @@ It has the content of the box next to the curves. The panel does slow work in th
 """
 
 import time
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class Point:
         self.problem = problem(
             error.what if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}",
             hint=error.hint if isinstance(error, WorkbenchError) else "",
-            details="" if is_known else wording.traceback_of(error),
+            details="" if is_known else "".join(traceback.format_exception(error)),
         )
 
     def show_progress(self, done: int, steps: int) -> None:

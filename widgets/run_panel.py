@@ -173,7 +173,7 @@ class RunPanel(Panel):
     @property
     def _wish(self) -> str | None:
         """A request that the run has not fulfilled yet: "pausing", "stopping" or None."""
-        return self.session.run.wish if self.session.run is not None and self._phase in LIVE else None
+        return self.session.run.pending_request if self.session.run is not None and self._phase in LIVE else None
 
     def _silence(self) -> str:
         """Return for how long a busy run has sent no event, in words; "" if that is not long."""

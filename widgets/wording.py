@@ -1,6 +1,5 @@
 """Formats numbers and choices as panels show them. This module does not depend on widgets."""
 
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -148,8 +147,3 @@ def title(plan: Plan) -> str:
     rows = base_name(plan.data.source).replace(":", ": ")
     backbone = catalog.find(plan.baseline.backbone)
     return " · ".join((rows, backbone.title if backbone else plan.baseline.backbone, mode(plan.transfer)))
-
-
-def traceback_of(error: Exception) -> str:
-    """Return the traceback of an error."""
-    return "".join(traceback.format_exception(error))

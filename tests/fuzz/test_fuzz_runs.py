@@ -15,7 +15,7 @@ from workbench.errors import PlanError, RunError, WorkbenchError
 from workbench.events import KINDS, CheckpointSaved, EvaluationEnded, Event, ModelSaved, RunEnded, RunForked
 from workbench.plan.choices import Plan
 from workbench.runs.disk import run_folder
-from workbench.runs.disk.control import Control, wish
+from workbench.runs.disk.control import Control, request
 from workbench.runs.disk.run_folder import RunFolder, Summary
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def reads_or_says_why(good, odd):
     log = outcome(lambda: list(odd.events()))
     assert isinstance(log, RunError) or all(isinstance(event, Event) for event in log)
     assert isinstance(odd.environment(), dict)
-    assert odd.is_held in (True, False)
+    assert odd.is_locked in (True, False)
     assert run_folder.find("last", root).name == good.name
     assert contents(root) == before
     return log
@@ -198,13 +198,13 @@ def test_any_wish_is_heard_or_passed_over(tmp_path, lines):
     control.look()
     for changes in control.taken_changes():
         assert outcome(lambda changes=changes: Plan().change(**changes)) is not None
-    wish(tmp_path, "stop")
+    request(tmp_path, "stop")
     control.look()
     assert control.is_stopping
 
 
 def test_a_wish_can_name_any_field(tmp_path):
-    wish(tmp_path, "change", folder=1, do=2, self=3)
+    request(tmp_path, "change", folder=1, do=2, self=3)
     control = Control(tmp_path, start=0)
     control.look()
     assert control.taken_changes() == [{"folder": 1, "do": 2, "self": 3}]

@@ -57,8 +57,8 @@ def works_or_says_why(tmp_path, content, suffix, **choice):
 def shows(found):
     if isinstance(found, Split):
         assert found.rows > 0
-        head = found.head(3)
-        json.dumps([head, found.counts(), found.notes, found.available], ensure_ascii=False, default=str).encode()
+        shown = [found.train[:3], found.counts(), found.notes, found.available]
+        json.dumps(shown, ensure_ascii=False, default=str).encode()
     return found
 
 

@@ -41,7 +41,7 @@ def test_a_partial_plan_takes_defaults():
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"trainable": "lst 2"}, "did you mean 'last 2'"),
         ({"trainable": "last 0"}, "trainable is 'last 0'"),
-        ({"trainable": ()}, "nothing would be trained"),
+        ({"trainable": ()}, "expected at least one block"),
         ({"trainable": (1,)}, "expected text or a list of names"),
         ({"validation_fraction": 0.9}, "expected 0.01 to 0.5"),
     ],

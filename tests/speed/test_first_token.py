@@ -41,7 +41,7 @@ def find(model, shapes=((2, 5), (1, 9))):
 def make(kind, plan=PLAN, **options):
     backbone = tiny.backbone(kind, **options)
     train, validation = (TABLE[backbone.task].encode(tiny.rows(kind, count), backbone, plan.data) for count in (40, 14))
-    made = make_learner(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    made = make_learner(backbone, train, validation, plan, settings=Settings().overridden_by(plan.tuning))
     list(made.shortcuts[0].prepare(made, ()))
     return made
 

@@ -137,7 +137,7 @@ def test_any_backbone_takes_another_image_size(architecture):
 def test_the_trivial_baseline_counts_targets_only():
     backbone, examples = encoded("bert", 5)
     marked = replace(examples, labels=[0, 0, 1, IGNORED, IGNORED])
-    found = TABLE["text-classification"].trivial(marked, marked, backbone.model.config)
+    found = TABLE["text-classification"].baseline(marked, marked, backbone.model.config)
     shares = [3 / 5, 2 / 5]  # one row a class is added
     assert found["accuracy"] == 2 / 3
     assert found["loss"] == pytest.approx(-(2 * math.log(shares[0]) + math.log(shares[1])) / 3, abs=1e-12)

@@ -9,7 +9,7 @@ from rounding import differ, same_loss
 from torch.nn import functional as F
 
 from workbench.models import blocks
-from workbench.models.freezing import apply
+from workbench.models.freezing import freeze
 from workbench.plan.choices import Data, Transfer
 from workbench.tasks import TABLE, cross_entropy, output_layer
 from workbench.tasks.examples import IGNORED
@@ -84,7 +84,7 @@ def test_so_they_are_whatever_learns(name, method, trainable):
     made, some = model(name), batch()
     if (method, trainable) == ("lora", "head"):
         pytest.skip("no layer of these heads takes an adapter")
-    apply(made, blocks.find(made), Transfer(trainable=trainable, method=method), seed=0)
+    freeze(made, blocks.find(made), Transfer(trainable=trainable, method=method), seed=0)
     agree(made, some)
 
 

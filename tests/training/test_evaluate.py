@@ -83,16 +83,16 @@ def test_culprits_are_the_examples_whose_own_loss_is_not_finite():
     built = made("vit")
     scored = spoil(built, 2, 7)
     built.enter_training()
-    assert evaluate.culprits(built, [[0, 1, 2, 3], [4, 5], [6, 7, 8]]) == (2, 7)
+    assert evaluate.nonfinite_examples(built, [[0, 1, 2, 3], [4, 5], [6, 7, 8]]) == (2, 7)
     assert scored == [4, 2, 3, *[2] * 7]  # a batch whose loss is finite holds none
-    assert evaluate.culprits(built, [[0, 1], [4, 5]]) == ()
+    assert evaluate.nonfinite_examples(built, [[0, 1], [4, 5]]) == ()
 
 
 def test_spoilt_weights_make_every_example_a_culprit():
     built = made("bert")
     with torch.no_grad():
         built.model.classifier.weight[0, 0] = math.nan
-    assert evaluate.culprits(built, [[0, 1], [4]]) == (0, 1, 4)
+    assert evaluate.nonfinite_examples(built, [[0, 1], [4]]) == (0, 1, 4)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "bert"])
@@ -103,7 +103,7 @@ def test_looking_for_culprits_leaves_model_modes_and_random_state_alone(kind):
     before, modes = bits(built.model), [module.training for module in built.model.modules()]
     random = torch.random.get_rng_state()
     assert any(modes)
-    assert evaluate.culprits(built, [[0, 1, 2]]) == (1,)
+    assert evaluate.nonfinite_examples(built, [[0, 1, 2]]) == (1,)
     assert all(torch.equal(before[name], tensor) for name, tensor in bits(built.model).items())
     assert modes == [module.training for module in built.model.modules()]
     assert torch.equal(random, torch.random.get_rng_state())
@@ -121,7 +121,7 @@ def test_one_image_that_poisons_a_batch_norm_is_found_alone(side):
 
     object.__setattr__(built.train, "collate", collate)
     built.enter_training()
-    assert evaluate.culprits(built, [[2, 3, 4], [5, 6]]) == (3,)
+    assert evaluate.nonfinite_examples(built, [[2, 3, 4], [5, 6]]) == (3,)
 
 
 def test_the_step_that_fails_names_them():
@@ -146,6 +146,6 @@ def test_metrics_of_ones_own_are_measured_beside_those_of_the_task():
 
 def test_a_language_model_has_no_classes_to_compare_and_says_so_before_training():
     built = made("gpt2", metrics=[Agreement()])
-    with pytest.raises(RunError, match="the metrics agreement compare class ids, and language-modeling predicts none"):
+    with pytest.raises(RunError, match="the metrics agreement compare class ids, but language-modeling predicts none"):
         list(engine.train(built))
     assert built.step == 0

@@ -99,9 +99,14 @@ def test_a_plan_that_does_not_suit_the_backbone_is_told_with_the_blocks(opened, 
     assert len(state["blocks"]) == len(backbone.blocks)
 
 
-def test_what_tied_weights_mean_is_told(opened):
-    state = opened(FreezePanel, backbone=tiny.backbone("llama")).state
-    assert "tied" in state["notes"][0]
+def test_what_tied_weights_mean_is_told(opened, press):
+    panel = opened(FreezePanel, session := FakeSession(backbone=tiny.backbone("llama")))
+    assert panel.state["preset"] == "head"  # as another backbone leaves it
+    assert panel.state["notes"][0].endswith("choose LoRA or 'last 2' instead")
+    for choice in ({"name": "lora"}, {"name": "last", "number": 2}):
+        state = press(panel, "preset", **choice)
+        assert "instead" not in state["notes"][0]
+    assert session.plan.transfer.trainable == "last 2"
 
 
 def test_a_change_by_code_shows(opened, backbone):

@@ -34,7 +34,7 @@ _LONGEST_CLASS_NAME = 40  # characters, in a label column that is guessed from i
 class Guess:
     """The task, and the column of each role."""
 
-    task: choices.Task
+    task: choices.TaskName
     columns: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -74,13 +74,13 @@ def _chosen(table: Table, choice: choices.Data) -> dict[str, str]:
     return {role: column for role, column in chosen.items() if column is not None}
 
 
-def _task(image: str | None, label: str | None) -> choices.Task:
+def _task(image: str | None, label: str | None) -> choices.TaskName:
     if image is not None:
         return "image-classification"
     return "language-modeling" if label is None else "text-classification"
 
 
-def _image(table: Table, known: Mapping[str, str], task: choices.Task | None, *, prefer_text: bool) -> str | None:
+def _image(table: Table, known: Mapping[str, str], task: choices.TaskName | None, *, prefer_text: bool) -> str | None:
     """Return the image column, or None if the task is about texts."""
     if task not in (None, "image-classification") or (task is None and prefer_text):
         return None

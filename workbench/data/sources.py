@@ -30,7 +30,7 @@ class Source:
 
     name: str
     title: str
-    task: choices.Task
+    task: choices.TaskName
     licence: str
     pack: str | None
     citation: str

@@ -36,7 +36,7 @@ class Split:
     train: "datasets.Dataset"
     validation: "datasets.Dataset"
     test: "datasets.Dataset"
-    task: choices.Task
+    task: choices.TaskName
     labels: tuple[str, ...]
     columns: Mapping[str, str]
     source: str
@@ -66,16 +66,6 @@ class Split:
         """Return split -> class name -> number of rows; for language modeling, split -> {"rows": number}."""
         return {name: self._count(self.part(name)) for name in NAMES}
 
-    def head(self, rows: int, *, split: str = "train") -> list[dict[str, Any]]:
-        """Return the first rows of a split, with class names in place of class ids.
-
-        Raises:
-            DataError: The name is not train, validation or test.
-        """
-        part = self.part(split)
-        found: list[dict[str, Any]] = [dict(part[i]) for i in range(min(rows, len(part)))]
-        return [{**row, "label": self.labels[row["label"]]} if "label" in row else row for row in found]
-
     def _count(self, part: "datasets.Dataset") -> dict[str, int]:
         if not self.labels:
             return {"rows": len(part)}
@@ -83,7 +73,7 @@ class Split:
         return {label: found[i] for i, label in enumerate(self.labels)}
 
 
-def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.Task) -> tuple[dict[str, Any], str]:
+def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.TaskName) -> tuple[dict[str, Any], str]:
     """Return (split name -> its Dataset, fingerprint of all three).
 
     Args:
@@ -98,7 +88,7 @@ def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.Ta
     return {name: _dataset(rows, members[name], task, f"{fingerprint[:32]}-{name}") for name in NAMES}, fingerprint
 
 
-def _dataset(rows: Rows, members: list[int], task: choices.Task, fingerprint: str) -> "datasets.Dataset":
+def _dataset(rows: Rows, members: list[int], task: choices.TaskName, fingerprint: str) -> "datasets.Dataset":
     """Return these rows in memory; with a given fingerprint, `datasets` need not hash them again."""
     import datasets
     import pyarrow as pa
@@ -119,7 +109,7 @@ def _dataset(rows: Rows, members: list[int], task: choices.Task, fingerprint: st
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=kinds), fingerprint=fingerprint)
 
 
-def _fingerprint(rows: Rows, members: Mapping[str, list[int]], task: choices.Task) -> str:
+def _fingerprint(rows: Rows, members: Mapping[str, list[int]], task: choices.TaskName) -> str:
     """Return the sha256 of the task, the class names, and the content, class and group of every row of every split.
 
     Each field has a fixed length or is hashed by itself, so that two different splits never hash the same bytes.

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def by_number(row: int) -> str:
-    """Describe a 0-based row of a source that has no lines or files."""
-    return f"row {row}"
-
-
 @dataclass(frozen=True, eq=False)
 class Table:
     """Rows as the reader found them.
@@ -39,11 +34,11 @@ class Table:
 
     name: str
     columns: Mapping[str, Any]
-    place: Callable[[int], str] = by_number
+    place: Callable[[int], str] = "row {}".format
     given: Sequence[str] | None = None
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
-    task: choices.Task | None = None
+    task: choices.TaskName | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -67,9 +62,9 @@ class Table:
         except (ValueError, TypeError, LookupError, OverflowError, NotImplementedError) as error:
             raise DataError(f"{self.name}: the column {column!r} can't be read: {error}") from None
 
-    def places(self, rows: Sequence[int], *, most: int = 5) -> str:
-        """Describe the first few of these rows, as in "line 5, line 9, line 13 …"."""
-        return ", ".join(self.place(row) for row in rows[:most]) + (" …" if len(rows) > most else "")
+    def places(self, rows: Sequence[int]) -> str:
+        """Describe the first five of these rows, as in "line 5, line 9, line 13 …"."""
+        return ", ".join(self.place(row) for row in rows[:5]) + (" …" if len(rows) > 5 else "")
 
 
 def from_arrow(name: str, table: "pa.Table") -> Table:

@@ -1,7 +1,7 @@
-"""Proof of freezing: a hash of everything frozen, and how far what learns has moved.
+"""Proof of freezing: a hash of everything frozen, and how far trainable blocks have moved.
 
-The hash is xxh3 of 128 bits: it guards against mistakes (a buffer that moves, a stray assignment), not against forgery,
-and reads some ten gigabytes a second, so that every checkpoint can afford it.
+The hash is xxh3 with 128 bits. It detects mistakes, such as a buffer that changes or a stray assignment, but not
+forgery. It reads about ten gigabytes per second, fast enough for every checkpoint.
 """
 
 import math
@@ -16,11 +16,11 @@ from workbench.models.blocks import Block
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PART = 1 << 18  # numbers hashed at a time: a megabyte, which stays in the processor's cache
+PART = 1 << 18  # weights that are hashed at a time: one megabyte, which fits into the cache of the processor
 
 
 def frozen_tensors(model: "nn.Module", blocks: Sequence[Block], trainable: Sequence[str]) -> "dict[str, Tensor]":
-    """Return by name every parameter that asks for no gradient, and every buffer outside the trainable blocks."""
+    """Return by name every parameter that requires no gradient, and every buffer outside the trainable blocks."""
     learning = tuple(f"{path}." for block in blocks if block.name in trainable for path in block.modules)
     kept: dict[str, Tensor] = {
         name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad
@@ -32,20 +32,20 @@ def frozen_tensors(model: "nn.Module", blocks: Sequence[Block], trainable: Seque
     return {lora.own_name(name): tensor for name, tensor in kept.items()}
 
 
-def fingerprint(tensor: "Tensor") -> str:
+def hash_of(tensor: "Tensor") -> str:
     """Return a hash of a tensor's type, shape and bits."""
     import torch
 
     plain = tensor.detach().cpu().contiguous()
     found = xxhash.xxh3_128(f"{plain.dtype} {tuple(plain.shape)}".encode())
     for part in plain.view(-1).split(PART) if plain.numel() else ():
-        found.update(part.clone().view(torch.uint8).numpy().data)  # of what is shared with others, NumPy copies all
+        found.update(part.clone().view(torch.uint8).numpy().data)  # clone: NumPy would copy all of a shared storage
     return found.hexdigest()
 
 
-def fingerprints(tensors: "Mapping[str, Tensor]") -> dict[str, str]:
+def hashes(tensors: "Mapping[str, Tensor]") -> dict[str, str]:
     """Return a hash of each tensor's type, shape and bits."""
-    return {name: fingerprint(tensor) for name, tensor in tensors.items()}
+    return {name: hash_of(tensor) for name, tensor in tensors.items()}
 
 
 def where(names: Sequence[str], blocks: Sequence[Block]) -> tuple[str, ...]:

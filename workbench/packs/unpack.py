@@ -55,15 +55,11 @@ def unpack(archive: Path, folder: Path, *, keep: Mapping[str, str], limit_bytes:
             entry of `keep`, or it unpacks to more than `limit_bytes`.
     """
     try:
-        with _open(archive) as opened:
+        with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened:
             _unpack(list(_members(opened)), folder, keep, limit_bytes)
     except _UNPACK_ERRORS as error:
         reason = str(error) or type(error).__name__
         raise PackError(f"{archive.name} can't be unpacked: {reason}", hint="fetch it again") from None
-
-
-def _open(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
-    return zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive)
 
 
 def _members(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Member]:

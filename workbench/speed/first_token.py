@@ -65,13 +65,15 @@ class FirstToken(Shortcut):
 
 def _find_in(learner: Learner) -> tuple[str, ...]:
     """Return the modules that can be narrowed in the learner's model, tried on batches with and without padding."""
-    if not learner.task.names_classes:
+    if not learner.task.predicts_classes:
         return ()
     model, train = learner.model.eval(), learner.train
     lengths = train.lengths
     short = min(range(len(train)), key=lengths.__getitem__)
     longer = min(range(len(train)), key=lambda index: (lengths[index] == lengths[short], lengths[index]))
-    batches = [learner.settings.moved(train.padded(indices), learner.device) for indices in ([short, longer], [longer])]
+    batches = [
+        learner.settings.to_device(train.padded(indices), learner.device) for indices in ([short, longer], [longer])
+    ]
     try:
         runs = [lambda batch=batch: learner.task.score(model, batch)[0] for batch in batches]
         return find(model, learner.backbone.blocks, runs)

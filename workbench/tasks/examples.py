@@ -85,12 +85,12 @@ class Examples:
         """Return these examples as one plain batch: one row per example, padded to the longest."""
         return self.collate([self.items[index] for index in indices])
 
-    def windows(self, choice: Tuning) -> int:
+    def steps_per_epoch(self, choice: Tuning) -> int:
         """Return the number of optimizer steps in one pass over these examples."""
         steps: int = self._cached(choice, None, lambda: batching.steps_per_epoch(self.lengths, choice))
         return steps
 
-    def window(self, choice: Tuning, epoch: int, position: int) -> list[list[int]]:
+    def batches_of_step(self, choice: Tuning, epoch: int, position: int) -> list[list[int]]:
         """Return the batches of one step, the `position`-th of an epoch, as lists of indices."""
         order: batching.Epoch = self._cached(choice, epoch, lambda: batching.epoch(self.lengths, choice, epoch))
         return order.batches_of_step(position, choice.accumulation_steps)

@@ -44,7 +44,7 @@ def make(kind, plan=PLAN, *, task=None, examples=None, model=None):
     train, validation = examples or [
         TABLE[backbone.task].encode(tiny.rows(kind, count), backbone, plan.data) for count in (40, 14)
     ]
-    return make_learner(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    return make_learner(backbone, train, validation, plan, settings=Settings().overridden_by(plan.tuning))
 
 
 def prepared(learner):
@@ -442,7 +442,9 @@ class TestRefused:
         with torch.no_grad():  # with weights near zero, no row would depend on anything
             for parameter in made.model.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
-        made = make_learner(made.backbone, made.train, made.validation, plan, settings=Settings().obeying(plan.tuning))
+        made = make_learner(
+            made.backbone, made.train, made.validation, plan, settings=Settings().overridden_by(plan.tuning)
+        )
         share = 1.0 if precision == "fp32" else 0.01  # in bf16, this looks like rounding
         made.model.bert.encoder.layer[0].forward = leaking(made.model.bert.encoder.layer[0].forward, share)
         (why,) = self.why(made)
@@ -567,17 +569,17 @@ def test_token_classifiers_have_the_same_numbers_with_padding_on_either_side_and
 
 
 class TokenTask(type(TABLE["text-classification"])):
-    def trivial(self, train, validation, config):
+    def baseline(self, train, validation, config):
         return {"loss": 1.0}
 
 
 def test_changes_of_frozen_blocks_are_still_detected():
     made = make("bert")
     events_of(made)
-    assert made.moved_though_frozen() == ()
+    assert made.changed_frozen_tensors() == ()
     with torch.no_grad():
         made.model.bert.encoder.layer[0].output.dense.bias[0] += 1
-    assert made.moved_though_frozen() == ("bert.encoder.layer.0.output.dense.bias",)
+    assert made.changed_frozen_tensors() == ("bert.encoder.layer.0.output.dense.bias",)
 
 
 def test_the_run_reports_the_cut_before_the_first_evaluation():

@@ -12,7 +12,7 @@ from workbench.speed.settings.trial_notes import TrialNotes
 from workbench.speed.settings.trials import measured
 from workbench.tasks import TABLE
 from workbench.training.learner import counted_nats
-from workbench.training.settings import Settings, attend, attention_of
+from workbench.training.settings import Settings, attention_of, set_attention
 
 NOTES = TrialNotes("")
 PLAN = Plan().change(trainable="all", batch_size=8, precision="bf16")
@@ -96,7 +96,7 @@ def test_a_budget_of_tokens_says_how_many_of_the_longest_rows_a_batch_has():
 def test_measuring_leaves_attention_as_it_was():
     made = learner("gpt2", settings=Settings())
     for before in ("sdpa", "eager"):
-        attend(made.model, before)
+        set_attention(made.model, before)
         measured(trial_of(made), PLAN.tuning.__class__(precision="auto"))
         assert attention_of(made.model) == before
 

@@ -118,7 +118,7 @@ def test_every_way_but_the_plain_one_is_noted_and_not_tried_after_a_crash(kind, 
         said = trials.measured(trial, plan.tuning).measured
         assert name not in tried
         assert [text for text in said if text.startswith(name)] == [SAID.format(name)]
-        assert Settings.read(Settings(measured=said).noted()) is not None
+        assert Settings.from_dict(Settings(measured=said).to_dict()) is not None
 
 
 def test_a_trial_is_noted_while_it_runs_and_no_longer(memory):

@@ -47,7 +47,7 @@ def test_a_block_moves_once_it_is_unfrozen_and_not_before_and_warms_up():
     assert not torch.equal(
         before["bert.embeddings.word_embeddings.weight"], after["bert.embeddings.word_embeddings.weight"]
     )
-    assert {group["joined"] for group in made.optimizer.param_groups} == {0, 3, 5, 8}
+    assert {group["trainable_since"] for group in made.optimizer.param_groups} == {0, 3, 5, 8}
 
 
 def test_on_a_plateau_a_block_joins_when_evaluations_stop_improving():
@@ -82,8 +82,8 @@ def test_adapters_are_unfrozen_too():
     [
         ({"unfreeze_to": "last 3"}, ["last 3", "2"]),
         ({"unfreeze_to": ("block 9",)}, ["block 9", "block 2"]),
-        ({"unfreeze_to": "head"}, ["'head'", "from the beginning"]),
-        ({"unfreeze_to": "last 1", "trainable": "all"}, ["leaves out"]),
+        ({"unfreeze_to": "head"}, ["'head'", "expected more blocks"]),
+        ({"unfreeze_to": "last 1", "trainable": "all"}, ["which lacks"]),
     ],
 )
 def test_a_schedule_that_cant_be_is_refused_before_the_first_step(changes, words):

@@ -36,7 +36,8 @@ def build(source: Path, target: Path) -> str:
     """
     images = _read(source / "train-images-idx3-ubyte.gz", header=16).reshape(-1, SIDE, SIDE)  # (image, height, width)
     labels = _read(source / "train-labels-idx1-ubyte.gz", header=8)  # (image,)
-    pixels = _sheet(images[_chosen(labels)])
+    rows = images[_chosen(labels)].reshape(-1, ACROSS, SIDE, SIDE)  # ACROSS images in each row of the sheet
+    pixels = rows.swapaxes(1, 2).reshape(-1, ACROSS * SIDE)
     Image.fromarray(pixels).save(target, optimize=True)
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
@@ -52,11 +53,6 @@ def _chosen(labels: Bytes) -> NDArray[np.int64]:
     """Return the indices of PER_CLASS randomly chosen images of each class (fixed seed), class by class."""
     order = np.random.RandomState(0).permutation(len(labels))
     return np.concatenate([order[labels[order] == label][:PER_CLASS] for label in range(len(LABELS))])
-
-
-def _sheet(images: Bytes) -> Bytes:
-    """Return one picture of all images, ACROSS images per row."""
-    return images.reshape(-1, ACROSS, SIDE, SIDE).swapaxes(1, 2).reshape(-1, ACROSS * SIDE)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 LOOK = 0.05  # seconds between two looks at the file while the run is paused
-WISHES = "wishes.jsonl"
+REQUESTS = "wishes.jsonl"
 
 
 class Control:
@@ -31,8 +31,8 @@ class Control:
         self._may_continue = threading.Event()
         self._may_continue.set()
         self._changes: deque[dict[str, Any]] = deque()
-        self._path = folder / WISHES if folder else None
-        self._bytes_read = wishes_size(folder) if start is None else start
+        self._path = folder / REQUESTS if folder else None
+        self._bytes_read = requests_size(folder) if start is None else start
         self.is_stopping = False
 
     @property
@@ -91,20 +91,20 @@ class Control:
             getattr(self, do)()
 
 
-def wish(folder: Path, do: str, /, **changes: Any) -> None:
+def request(folder: Path, do: str, /, **changes: Any) -> None:
     """Write a request ("pause", "resume", "stop" or "change") for the process that runs the run in `folder`."""
     line = json.dumps({"do": do, "changes": changes, "time": time.time()}) + "\n"
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # a link could point to any file
-    handle = os.open(folder / WISHES, flags, 0o666)
+    handle = os.open(folder / REQUESTS, flags, 0o666)
     try:
         os.write(handle, line.encode())  # a single write, so that the lines of two notebooks never mix
     finally:
         os.close(handle)
 
 
-def wishes_size(folder: Path | None) -> int:
+def requests_size(folder: Path | None) -> int:
     """Return the size of the file of requests in bytes, as the `start` of a Control that ignores earlier requests."""
-    return _size(folder / WISHES) if folder else 0
+    return _size(folder / REQUESTS) if folder else 0
 
 
 def _size(path: Path) -> int:

@@ -99,7 +99,7 @@ class Builder:
 
     def _fill(self, split: str, examples: Examples, entry: _Entry) -> Fill:
         """Return the Fill that computes the activations, from a lower cut if that gives the same bits."""
-        if self.learner.moved_though_frozen():
+        if self.learner.changed_frozen_tensors():
             raise UncuttableError("a frozen tensor has changed")
         start = self._nearest(examples, entry)
         fill = Fill(self.learner, self.cut, split, examples, start, entry.padding_side, self.narrowed_paths)

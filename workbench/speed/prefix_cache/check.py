@@ -50,7 +50,7 @@ def _check_activations(difference: float, precision: str) -> None:
 @torch.no_grad()
 def _first_row(learner: Learner, cut: Cut, examples: Examples, indices: list[int]) -> Tensor:
     """Return the activations of the first of these examples, computed in one batch in fp32."""
-    batch = learner.settings.moved(examples.padded(indices), learner.device)
+    batch = learner.settings.to_device(examples.padded(indices), learner.device)
     activations = activations_at_cut(learner.model, cut, lambda: learner.task.nats(learner.model, batch))
     positions, counts = split_rows(activations, cut, batch, with_padding=False)
     return positions[: counts[0]]
@@ -62,7 +62,7 @@ def _differences(learner: Learner, cached: CachedSplits, examples: Examples, ind
     Returns:
         The difference of the activations at the cut, and that of the output.
     """
-    rows, batch = cached.of(examples), learner.settings.moved(examples.padded(indices), learner.device)
+    rows, batch = cached.of(examples), learner.settings.to_device(examples.padded(indices), learner.device)
     cached_batch = cached.batch(learner, examples, indices)
     assert rows is not None
     assert cached_batch is not None
@@ -83,7 +83,7 @@ def _differences(learner: Learner, cached: CachedSplits, examples: Examples, ind
 
 def _output(learner: Learner, inputs: Batch) -> Tensor:
     """Return the logits, or the loss of a language model, whose logits can take hundreds of megabytes."""
-    if learner.task.names_classes:
+    if learner.task.predicts_classes:
         return learner.task.score(learner.model, inputs)[0].float()
     nats, targets = learner.task.nats(learner.model, inputs)
     return nats / max(1, targets)

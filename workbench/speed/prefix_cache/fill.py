@@ -104,7 +104,7 @@ class Fill:
         if self.padding_side:  # next to the longest example, each row has as much padding as it can ever have
             longest = max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])
             indices = [*indices, longest]
-        batch = learner.settings.moved(self.examples.padded(indices), learner.device)
+        batch = learner.settings.to_device(self.examples.padded(indices), learner.device)
         paths = self.narrowed_paths if self.cut.first_of is not None else ()
         with (
             torch.no_grad(),

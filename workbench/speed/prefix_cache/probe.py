@@ -51,7 +51,7 @@ def _longer(learner: Learner, short: list[int]) -> tuple[Examples, list[int]]:
 
 
 def _probe_batch(learner: Learner, examples: Examples, indices: list[int]) -> ProbeBatch:
-    batch = learner.settings.moved(examples.padded(indices), learner.device)
+    batch = learner.settings.to_device(examples.padded(indices), learner.device)
     again = examples.padded(indices)
     if any(not torch.equal(value.cpu(), again[name]) for name, value in batch.items()):
         raise UncuttableError("the same rows give different inputs each time (random augmentation)")

@@ -64,7 +64,7 @@ class CachedSplits:
         inputs = examples.labels_only(indices) if self.cut.tail else examples.without_pixels(indices)
         activations = {ACTIVATIONS: join_rows(rows, self.cut, indices, inputs)}
         on_device = {name: value.to(learner.device) for name, value in inputs.items()}
-        return on_device | learner.settings.moved(activations, learner.device)
+        return on_device | learner.settings.to_device(activations, learner.device)
 
     @contextlib.contextmanager
     def running(self, model: nn.Module, batch: Batch) -> Iterator[Batch]:
