@@ -45,7 +45,7 @@ class Builder:
 
     Args:
         learner: The learner; its model is in eval mode.
-        narrowed_paths: Paths of the modules that compute only the first position (first_token.py).
+        narrowed_paths: Paths of the modules that compute only the first position (narrowing.py).
         before: The splits that are already cached; left out: none, and the cut is found.
 
     Raises:

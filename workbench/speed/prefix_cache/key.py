@@ -58,7 +58,7 @@ def base(learner: Learner, examples: Examples, narrowed_paths: Sequence[str]) ->
     Args:
         learner: The learner.
         examples: The examples whose activations are stored.
-        narrowed_paths: Paths of the modules that compute only the first position (first_token.py).
+        narrowed_paths: Paths of the modules that compute only the first position (narrowing.py).
     """
     model: Any = learner.model
     config = {name: value for name, value in model.config.to_dict().items() if name not in _UNUSED}
