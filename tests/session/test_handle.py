@@ -145,7 +145,7 @@ def test_a_run_whose_rows_are_others_now_does_not_go_on(tmp_path):
     until(lambda: run.step >= 2)
     run.stop().wait(20)
     other = Session(LONG, runs=tmp_path).attach(run.name, table=rows.iloc[:30])
-    with pytest.raises(RunError, match="not those"):
+    with pytest.raises(RunError, match="differ from those"):
         other.resume().wait(20)
     again = Session(LONG, runs=tmp_path).attach(run.name)
     with pytest.raises(RunError, match="given as an object") as caught:
