@@ -71,6 +71,8 @@ class FreezePanel(Panel):
         def found(events: list[Event]) -> None:
             if self.session.run is run:
                 self._inherited = [e for e in events if isinstance(e, PlanAdjusted) and e.step < forked.step]
+                for event in self._inherited:
+                    self._effects.inherit(event)
 
         self.background(lambda: events_with_ancestors(forked.parent, self.session), then=found, failed=lambda _: None)
 

@@ -61,10 +61,18 @@ class Effects:
             case PlanAdjusted(by="", step=step, after=after):
                 self._since |= {name: (step + 1, _frozen(value)) for name, value in after.items()}
                 self.asked -= set(after)
-            case PlanAdjusted(before=before):  # a tactic carries the plan out: the person's value is the one before
-                self._since = {name: (0, _frozen(value)) for name, value in before.items()} | self._since
+            case PlanAdjusted():
+                self.inherit(event)
         if type(event) in KINDS - {RunChosen}:
             self._run.note(event)
+
+    def inherit(self, event: PlanAdjusted) -> None:
+        """Update from a change that a tactic made, in this run or in the one that it was forked from.
+
+        A tactic carries out the plan, so the value that a person chose is the one before.
+        """
+        if event.by:
+            self._since = {name: (0, _frozen(value)) for name, value in event.before.items()} | self._since
 
     def change(self, session: "Session", **changes: Any) -> None:
         """Change the plan, and the current run where that is possible.

@@ -92,7 +92,7 @@ class StopPanel(SettingsPanel):
         if not any(chosen in _metrics_of(task) for task in TASKS):
             return ""
         names = ", ".join(map(wording.metric, _metrics_of(split.task)))
-        return f"these rows are used for {split.task.replace('-', ' ')}, which measures {names}"
+        return f"these rows are used for {wording.task(split.task)}, which measures {names}"
 
 
 def _metrics_of(task: Task) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class Schedule:
             return ""
         done, count = len(self.since), len(self.order)
         if done == count:
-            return f"unfrozen: all of {wording.plural(count, 'block')}, the last one since step {self.since[-1]:,}"
+            return f"{done} of {count} unfrozen · the last one since step {self.since[-1]:,}"
         state = (
             f"{done} of {count} unfrozen · next" if done else f"{wording.plural(count, 'block')} to be unfrozen · first"
         )
@@ -111,7 +111,7 @@ def _when(plan: "Plan", count: int, since: int, steps: int) -> tuple[tuple[str, 
 
     if plan.retention.unfreeze_on == "plateau":
         metric = wording.metric(plan.monitoring.stop_metric or "loss")
-        return (("plateau", f"when the validation {metric} stops improving"),) * count
+        return (("plateau", f"when the {metric} stops improving"),) * count
     if plan.retention.unfreeze_every is None and not steps:
         shares = [round(100 * unfreezing.SHARE * number / count) for number in range(1, count + 1)]
         return tuple((f"at {share} %", f"after {share} % of the run") for share in shares)

@@ -115,6 +115,16 @@ def metric(name: str) -> str:
     return METRICS.get(name, name.replace("_", " "))
 
 
+def task(name: str) -> str:
+    """Return the name of a task as panels show it.
+
+    Examples:
+        >>> task("text-classification"), task("language-modeling")
+        ('text classification', 'language modelling')
+    """
+    return name.replace("-", " ").replace("modeling", "modelling")
+
+
 def ordinal(number: int) -> str:
     """Return the place in an order.
 
@@ -165,10 +175,11 @@ def ending(event: RunEnded) -> str:
     Examples:
         >>> ending(RunEnded(step=60, reason="completed", best_step=50))
         'completed at step 60 · best model at step 50'
-        >>> ending(RunEnded(step=10, reason="stopped early: the validation loss is nan", best_step=0))
-        'stopped early at step 10: the validation loss is nan · best model at step 0'
+        >>> ending(RunEnded(step=10, reason="stopped early: the loss has not improved, since step 0", best_step=0))
+        'stopped early at step 10: the loss has not improved · best model at step 0'
     """
     reason, _, why = ("stopped by you" if event.reason == STOPPED_BY_USER else event.reason).partition(": ")
+    why = why.removesuffix(f", since step {event.best_step}")  # said as that of the best model
     best = f"best model at step {event.best_step:,}" if event.best_step is not None else ""
     return joined(f"{reason} at step {event.step:,}{f': {why}' if why else ''}", best)
 

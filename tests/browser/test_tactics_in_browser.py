@@ -72,9 +72,7 @@ def test_a_run_unfreezes_block_after_block_and_stops_early_in_words(panel):
         f".fw-run-words:has-text('stopped early at step {end}: the validation loss')", timeout=120_000
     )
     words = page.locator(".fw-run-words").inner_text()
-    assert words.endswith(
-        f"has not improved by more than 9 for {PATIENCE} evaluations, since step 0 · best model at step 0"
-    )
+    assert words.endswith(f"has not improved by more than 9 for {PATIENCE} evaluations · best model at step 0")
     assert page.evaluate(HEIGHT) == height
     page.wait_for_function("() => document.querySelectorAll('.fw-mark').length === 7")
     names = ["block 6", "block 5", "block 4", "block 3", "block 2", "block 1", "embeddings"]

@@ -315,6 +315,7 @@ def test_a_fork_continues_the_schedule_of_its_parent(opened, backbone):
     fork.plan = fork.plan.change(trainable=("block 2", "head"))  # as it was then
     fork.tell(fakes.log(60)[2])
     assert until(lambda: panel.state["schedule"] == "1 of 3 unfrozen · next block 1, after step 27")
+    assert panel.state["effect"] == ""  # the fork does as the plan says, though it began with another block
     assert turns(panel.state)["block 2"] == "1st, unfrozen since step 14"
 
 

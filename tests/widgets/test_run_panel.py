@@ -76,7 +76,7 @@ def test_a_run_that_stopped_early_says_why_and_is_completed(opened):
     session = FakeSession()
     panel = opened(RunPanel, session)
     session.shown(*fakes.log(60)[:16], RunEnded(step=10, reason=reason, best_step=0, best_loss=0.7))
-    why = "the validation loss has not improved for 5 evaluations, since step 0"
+    why = "the validation loss has not improved for 5 evaluations"
     assert until(lambda: panel.state["words"] == f"stopped early at step 10: {why} · best model at step 0")
     assert panel.state["phase"] == "completed"
     assert buttons(panel.state) == ["start"]  # it is over, so there is nothing to resume

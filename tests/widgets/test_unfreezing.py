@@ -56,7 +56,7 @@ def test_in_a_run_they_have_steps_and_those_unfrozen_say_since_when(blocks):
     assert found.line() == "2 of 3 unfrozen · next embeddings, after step 8"
     third = PlanAdjusted(step=8, before=SECOND.after, after={"trainable": "all"}, by="unfreezing")
     assert schedule(blocks, now(FIRST, SECOND, third), [FIRST, SECOND, third], steps=12).line() == (
-        "unfrozen: all of 3 blocks, the last one since step 9"
+        "3 of 3 unfrozen · the last one since step 9"
     )
 
 
@@ -65,11 +65,11 @@ def test_in_a_run_they_have_steps_and_those_unfrozen_say_since_when(blocks):
     [
         ({"unfreeze_every": 40}, 0, ["after step 40", "after step 80", "after step 120"]),
         ({"unfreeze_every": 40}, 90, ["after step 40", "after step 80", "after step 120, when the run is over"]),
-        ({"unfreeze_on": "plateau"}, 90, ["when the validation loss stops improving"] * 3),
+        ({"unfreeze_on": "plateau"}, 90, ["when the loss stops improving"] * 3),
         (
             {"unfreeze_on": "plateau", "stop_metric": "macro_f1"},
             0,
-            ["when the validation F1 (macro) stops improving"] * 3,
+            ["when the F1 (macro) stops improving"] * 3,
         ),
     ],
 )

@@ -14,7 +14,7 @@ const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block 
 const STRIP = 18; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
 
 // Shortens "step 1,200" to "1,200", and anything else to nothing, where there is no room.
-const fit = (words, room) => [words, words.replace(/^(step|since) /, "")].find((said) => 5.5 * said.length <= room) ?? "";
+const fit = (words, room) => [words, words.replace(/^(step|since) /, "")].find((said) => 6 * said.length <= room) ?? "";
 
 // Returns the position of each block as [x, y, width, height], and the total height.
 function layout(blocks, room) {
@@ -135,7 +135,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       setText(hint, [block.name, state, words, `${block.size_words} parameters`, far && `${far} of its length`, "click to switch"].filter(Boolean).join(" · "));
       for (const node of [track, bar]) setAttribute(node, "visibility", far ? "visible" : "hidden");
       const isWaiting = when !== "" && !block.moved?.part;
-      setText(moved, isWaiting ? fit(when, width + 6) : block.moved?.words.replace(" ", isDense ? "" : "\u2009") ?? "");
+      setText(moved, isWaiting ? fit(when, width + (isDense ? 2 : 6)) : block.moved?.words.replace(" ", isDense ? "" : "\u2009") ?? "");
       moved.classList.toggle("fw-when", isWaiting);
       setAttribute(bar, "width", width * (block.moved?.part ?? 0));
       setAttribute(rect, "fill", kind === "trainable" ? null : `url(#${hatch})`);
@@ -143,7 +143,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       const hasFlake = !block.is_trainable || block.has_adapter;
       setAttribute(flake, "visibility", hasFlake && !(place && isDense) ? "visible" : "hidden");
       setAttribute(flake, "transform", place ? "translate(-12)" : null); // makes room for the turn
-      setText(turn, since ? (isDense ? "" : fit(since, width)) : place);
+      setText(turn, since ? (isDense ? "" : fit(since, width + 4)) : place);
       setAttribute(turn, "x", x + width / 2 + (hasFlake && place && !isDense ? 6 : 0));
     });
   }

@@ -51,6 +51,7 @@ function settingField(spec, send) {
   };
   return {
     root,
+    error,
     update(next, count, isRunning) {
       root.hidden = next.is_hidden;
       if (isList) list(next.options);
@@ -92,7 +93,8 @@ function settingsPanel(name, title) {
   return panel(name, title, (body, { send }) => {
     const line = h("div", { class: "fw-head fw-settings-line" }, h("h3", {}, title));
     const note = h("p", { class: "fw-settings-note" });
-    body.append(line, note);
+    const errors = h("div", {}); // below the line, so that no field moves
+    body.append(line, errors, note);
     const fields = new Map();
     return {
       update(state) {
@@ -100,6 +102,7 @@ function settingsPanel(name, title) {
           if (!fields.has(spec.name)) {
             fields.set(spec.name, settingField(spec, send));
             line.append(fields.get(spec.name).root);
+            errors.append(fields.get(spec.name).error);
           }
           fields.get(spec.name).update(spec, state.refusals, state.is_running);
         }
