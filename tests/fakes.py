@@ -170,7 +170,7 @@ class FakeRun:
         if isinstance(event, PlanAdjusted):
             self.plan = self.plan.change(**event.after)
         if isinstance(event, RunEnded):
-            self.state = "completed" if event.reason == "completed" else "stopped"
+            self.state = "stopped" if event.reason == "stopped by the user" else "completed"
         self._session.bus.publish(event)
 
     def play(self):

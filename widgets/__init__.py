@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from widgets.data_panel import DataPanel as DataPanel
     from widgets.freeze_panel import FreezePanel as FreezePanel
     from widgets.hyperparameter_panel import HyperparameterPanel as HyperparameterPanel
+    from widgets.keep_panel import KeepPanel as KeepPanel
     from widgets.run_panel import RunPanel as RunPanel
+    from widgets.stop_panel import StopPanel as StopPanel
     from widgets.workbench_panel import Workbench as Workbench
 
 _HOME = {  # public name -> its module
@@ -21,7 +23,9 @@ _HOME = {  # public name -> its module
     "DataPanel": "widgets.data_panel",
     "FreezePanel": "widgets.freeze_panel",
     "HyperparameterPanel": "widgets.hyperparameter_panel",
+    "KeepPanel": "widgets.keep_panel",
     "RunPanel": "widgets.run_panel",
+    "StopPanel": "widgets.stop_panel",
     "Workbench": "widgets.workbench_panel",
 }
 __all__ = sorted(_HOME)

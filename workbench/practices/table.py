@@ -44,7 +44,7 @@ TABLE: tuple[Practice, ...] = (
         6,
         "monitoring",
         "Monitor: loss, accuracy, F1, perplexity",
-        ("CurvesPanel", "RunPanel"),
+        ("CurvesPanel", "StopPanel", "RunPanel"),
         Plan().change(
             backbone="smollm2-135m",
             source="shakespeare",
