@@ -4,18 +4,7 @@ Names are imported on first use, so that importing one panel does not import all
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from widgets.backbone_panel import BackbonePanel as BackbonePanel
-    from widgets.curves_panel import CurvesPanel as CurvesPanel
-    from widgets.data_panel import DataPanel as DataPanel
-    from widgets.freeze_panel import FreezePanel as FreezePanel
-    from widgets.hyperparameter_panel import HyperparameterPanel as HyperparameterPanel
-    from widgets.keep_panel import KeepPanel as KeepPanel
-    from widgets.run_panel import RunPanel as RunPanel
-    from widgets.stop_panel import StopPanel as StopPanel
-    from widgets.workbench_panel import Workbench as Workbench
+from typing import Any
 
 _HOME = {  # public name -> its module
     "BackbonePanel": "widgets.backbone_panel",

@@ -10,6 +10,7 @@ from widgets.panel import page, style
 from widgets.settings import Control, SettingsPanel
 from workbench.events import Event, RunChosen, RunStarted
 from workbench.plan.choices import Batching, Precision, SaveModel, Schedule, Switch
+from workbench.plan.plan import FIELDS
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
@@ -97,12 +98,26 @@ MORE = (
 )
 
 
+def _described_by_the_plan() -> tuple[Control, ...]:
+    """Return the fields of the plan that bring a sentence of their own, so that this file need not list them."""
+    return tuple(
+        Control(
+            name,
+            name.replace("_", " "),
+            entry.metadata["help"],
+            options=typing.get_args(entry.type) if typing.get_origin(entry.type) is typing.Literal else (),
+        )
+        for name, entry in FIELDS.items()
+        if entry.metadata.get("help")
+    )
+
+
 class HyperparameterPanel(SettingsPanel):
     """The hyperparameters of the session's plan."""
 
     _esm = page("fields.js", "settings.js", "hyperparameter.js")
     _css = style("settings.css", "hyperparameter.css")
-    controls = (*FIRST, *MORE)
+    controls = (*FIRST, *MORE, *_described_by_the_plan())
 
     def __init__(self, session: "Session") -> None:
         self._machine = ""  # settings of the computation, and the timings that led to them
@@ -120,7 +135,7 @@ class HyperparameterPanel(SettingsPanel):
         """Return every field with its value, unit, range and error."""
         return {
             "first": [self.field(control) for control in FIRST],
-            "more": [self.field(control) for control in MORE],
+            "more": [self.field(control) for control in self.controls[len(FIRST) :]],
             "refusals": self._refusals,
             "is_running": self._effects.is_live,
             "machine": self._machine,
