@@ -1,11 +1,12 @@
-"""Which architectures the prefix cache holds for: the loss curve with it against that without, or why it is refused.
+"""Which architectures work with the prefix cache? Compares the loss curves with and without it.
 
-Claim: for at least 25 families the loss of every step is equal to 1e-5 nats per target, dropout in the blocks that
-learn included; whatever can't be cached is refused with its reason and trains all the same.
+Claim: for at least 25 model families, the loss of every step differs by at most 1e-5 nats per target, with dropout in
+the trainable blocks. A model that can't be cached is reported with the reason, and trains without the cache.
 
-Every architecture of `tests/architectures.py` (tiny, random, dropout on) and the three packs with their real weights,
-each cut below the head, the last block and the upper half. `ratio` is the time without the cache over the time with it:
-of tiny models with a few rows it tells nothing. Left out: the plain torch models of those tests, which no run takes.
+The cases are every architecture of `tests/architectures.py` (tiny, random weights, dropout on) and the three packs with
+their real weights. Each is cut below the head, below the last block and below the upper half of the blocks. `ratio` is
+the time without the cache divided by the time with it; for tiny models with a few rows it means nothing. The plain
+torch models of those tests are left out, because a run does not accept them.
 """
 
 import sys
@@ -13,23 +14,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import form
-import given
 import ours
-from given import Given
-from ours import Finish
+import synthetic
+from ours import Result
+from synthetic import Synthetic
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import architectures as tiny  # the module of the tests; this script is __main__
+import architectures as tiny  # tests/architectures.py; this script itself is __main__
 
 from workbench.events import CacheRefused
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Plan, Task
+from workbench.plan.choices import TaskName
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
 ROWS = 12
 LENGTHS = [3 + index % 8 for index in range(ROWS)]  # tokens
-ENOUGH = 1e-5  # nats per target
+TOLERANCE = 1e-5  # nats per target
 PLAN = Plan().change(
     **{**ours.PLAIN, "batch_size": 4, "epochs": 2, "dropout": None, "backbone": "object", "source": "table"}
 )
@@ -42,45 +44,47 @@ PACKS = {
 
 
 def names() -> list[str]:
-    """Return the names of the tiny architectures that a run takes."""
+    """Return the names of the tiny architectures that a run accepts."""
     return [*tiny.CLASSIFIERS, *(f"{name} lm" for name in tiny.DECODERS)]
 
 
-def made(name: str) -> Preparation:
-    """Return a tiny architecture with random rows that suit it."""
+def prepare(name: str) -> Preparation:
+    """Return a tiny architecture with random rows of its task."""
     model, _ = tiny.make(name)
     config = model.config
     if model.main_input_name == "pixel_values":
         side = getattr(config, "image_size", 32)
-        backbone = Backbone(name, model, given.image_processor(side), "image-classification", blocks.find(model))
-        return Given(backbone, given.images(ROWS, side=side), given.images(4, side=side), name=name, classes=3)
-    task: Task = "language-modeling" if name.endswith(" lm") else "text-classification"
-    words = given.tokenizer(60, padding=config.pad_token_id)
+        backbone = Backbone(name, model, synthetic.image_processor(side), "image-classification", blocks.find(model))
+        return Synthetic(
+            backbone, synthetic.images(ROWS, side=side), synthetic.images(4, side=side), name=name, classes=3
+        )
+    task: TaskName = "language-modeling" if name.endswith(" lm") else "text-classification"
+    words = synthetic.tokenizer(60, padding=config.pad_token_id)
     backbone = Backbone(name, model, words, task, blocks.find(model))
-    rows = given.texts(LENGTHS, words=(3, 60), last=2)  # T5 and BART read the place of the end of the text
-    return Given(backbone, rows, rows[:4], name=name, classes=3)
+    rows = synthetic.texts(LENGTHS, words=(3, 60), last=2)  # T5 and BART read the position of the end token
+    return Synthetic(backbone, rows, rows[:4], name=name, classes=3)
 
 
 def boundaries(backbone: Backbone) -> list[str]:
-    """Return what to let learn: the head, one block, and the upper half."""
+    """Return the choices of `trainable`: the head, the last block, and the upper half of the blocks."""
     count = sum(block.kind == "block" for block in backbone.blocks)
     return ["head", *dict.fromkeys(f"last {number}" for number in (1, (count + 1) // 2))]
 
 
-def compared(name: str, plan: Plan, preparation: Preparation) -> form.Row:
-    """Return the line of one architecture: every boundary with the cache and without."""
+def compare(name: str, plan: Plan, preparation: Preparation) -> form.Row:
+    """Return the row of one architecture: every boundary with the cache and without."""
     backbone = preparation.backbone(plan)
-    held, refused, differences, seconds = [], {}, [], [0.0, 0.0]
+    cached, refused, differences, seconds = [], {}, [], [0.0, 0.0]
     for trainable in boundaries(backbone):
         chosen = plan.change(trainable=trainable)
-        mine = ours.carry_out(chosen, preparation)
-        theirs = ours.carry_out(chosen.change(prefix_cache="off"), preparation)
-        seconds = [seconds[0] + mine.seconds, seconds[1] + theirs.seconds]
-        differences.append(ours.difference(mine, theirs))
-        if reason := why(mine):
+        with_cache = ours.run_plan(chosen, preparation)
+        without_cache = ours.run_plan(chosen.change(prefix_cache="off"), preparation)
+        seconds = [seconds[0] + with_cache.seconds, seconds[1] + without_cache.seconds]
+        differences.append(ours.loss_difference(with_cache, without_cache))
+        if reason := refusal(with_cache):
             refused.setdefault(reason, []).append(trainable)
         else:
-            held.append(trainable)
+            cached.append(trainable)
     return form.row(
         name,
         "uncached",
@@ -88,38 +92,38 @@ def compared(name: str, plan: Plan, preparation: Preparation) -> form.Row:
         repetitions=1,
         family=backbone.model.config.model_type,
         loss_difference=max(differences),
-        held=", ".join(held),
+        cached=", ".join(cached),
         refused="; ".join(f"{', '.join(where)}: {reason}" for reason, where in refused.items()),
     )
 
 
-def why(finish: Finish) -> str:
-    """Return why the steps of a run went without the cache; nothing if they had it."""
-    if ours.cached(finish):
+def refusal(result: Result) -> str:
+    """Return why the run did not use the cache, or "" if it did."""
+    if ours.cache_fields(result):
         return ""
-    refusal = ours.found(finish, CacheRefused)
-    return refusal.what if refusal else "no reason given"
+    refused = ours.first_event(result, CacheRefused)
+    return refused.what if refused else "no reason given"
 
 
-def lines(*, is_quick: bool) -> Iterator[form.Row]:
-    """Yield the line of each architecture."""
+def rows(*, is_quick: bool) -> Iterator[form.Row]:
+    """Yield the row of each architecture."""
     for name in QUICK if is_quick else names():
-        yield compared(name, PLAN, made(name))
+        yield compare(name, PLAN, prepare(name))
     for name, changes in list(PACKS.items())[: 1 if is_quick else None]:
         plan = PLAN.change(
             **{"backbone": name, "max_rows": 20, "validation_fraction": 0.2, "test_fraction": 0.3, **changes}
         )
-        yield compared(name, plan, Preparation())
+        yield compare(name, plan, Preparation())
 
 
 def main() -> None:
-    asked = form.arguments(__doc__)
+    options = form.arguments(__doc__)
     with ours.own_cache():
-        found = list(lines(is_quick=asked.quick))
-    form.report("architectures", found, as_json=asked.json)
-    families = {line["family"] for line in found if line["held"] and line["loss_difference"] <= ENOUGH}
-    if not asked.json:
-        print(f"{len(families)} families held, to {ENOUGH} nats per target")
+        found = list(rows(is_quick=options.quick))
+    form.report("architectures", found, as_json=options.json)
+    families = {row["family"] for row in found if row["cached"] and row["loss_difference"] <= TOLERANCE}
+    if not options.json:
+        print(f"{len(families)} families are cached with a loss difference of at most {TOLERANCE} nats per target")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The form that every benchmark here has: alternate, take medians, print a table, and with --json one object.
+"""What all benchmarks share: options, alternating measurements, medians, a table, and with --json one JSON object.
 
 `python benchmarks/<claim>.py [--quick] [--json]`. A ratio is the peer's median divided by ours: above 1, we are faster.
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import workbench  # noqa: F401 - before torch: it says how OpenMP's idle threads wait
+import workbench  # noqa: F401 - before torch, because it sets how idle OpenMP threads wait
 
 # isort: split
 import torch
@@ -20,10 +20,10 @@ Row = dict[str, Any]
 
 
 def arguments(description: str, *, trials: int | None = None) -> argparse.Namespace:
-    """Return what was asked for on the command line: quick, json, and trials where the benchmark counts such."""
+    """Return the options of the command line: quick, json, and trials for benchmarks that count trials."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
-        "--quick", action="store_true", help="fewer repetitions and a smaller case: does it run at all?"
+        "--quick", action="store_true", help="fewer repetitions and smaller cases, to check that it works"
     )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     if trials is not None:
@@ -32,7 +32,10 @@ def arguments(description: str, *, trials: int | None = None) -> argparse.Namesp
 
 
 def alternate(ours: Callable[[], float], peer: Callable[[], float], *, repetitions: int) -> tuple[float, float]:
-    """Return the median seconds of ours and of the peer's, taken in turn, swapping who goes first; a warm-up each."""
+    """Return the median seconds of ours and of the peer, measured alternately after one warm-up run each.
+
+    The order of the two is swapped in every repetition.
+    """
     ours(), peer()
     taken: dict[Callable[[], float], list[float]] = {ours: [], peer: []}
     for repetition in range(repetitions):
@@ -42,26 +45,29 @@ def alternate(ours: Callable[[], float], peer: Callable[[], float], *, repetitio
 
 
 def in_turn(sides: Mapping[str, Callable[[int], Any]], *, repetitions: int) -> dict[str, list[Any]]:
-    """Return what each side gives, called with the number of each repetition; another one goes first each time."""
-    names, given = list(sides), {name: [] for name in sides}
+    """Call each side once per repetition, with the number of the repetition, and return all results.
+
+    In every repetition another side goes first.
+    """
+    names, results = list(sides), {name: [] for name in sides}
     for repetition in range(repetitions):
         first = repetition % len(names)
         for name in names[first:] + names[:first]:
-            given[name].append(sides[name](repetition))
-    return given
+            results[name].append(sides[name](repetition))
+    return results
 
 
 def row(case: str, peer: str, seconds: tuple[float, float], *, repetitions: int, **fields: Any) -> Row:
-    """Return one line of a result from the median seconds of ours and of the peer's."""
+    """Return a row made from the median seconds of ours and of the peer."""
     ours, theirs = seconds
     timings = {"ours_seconds": ours, "peer_seconds": theirs}
     return {"case": case, "peer": peer, "ratio": theirs / ours, "repetitions": repetitions, **timings, **fields}
 
 
 def count_row(case: str, peer: str, counts: tuple[int, int], *, of: int, **fields: Any) -> Row:
-    """Return one line of a result from how many of so many trials went well for us and for the peer.
+    """Return a row made from the number of successful trials, out of `of`, of ours and of the peer.
 
-    The ratio is ours divided by the peer's, a count of 0 taken for 1: above 1, more of ours went well.
+    The ratio is our count divided by the peer's, where 0 counts as 1: above 1, more of our trials succeeded.
     """
     ours, theirs = counts
     ratio = max(ours, 1) / max(theirs, 1)
@@ -78,16 +84,16 @@ def count_row(case: str, peer: str, counts: tuple[int, int], *, of: int, **field
 
 
 def shown(rows: list[Row]) -> list[Row]:
-    """Return the rows, told on standard error as soon as they are there: a long benchmark may be broken off."""
-    for line in rows:
-        print(json.dumps(line), file=sys.stderr, flush=True)
+    """Print the rows to stderr and return them, so that they are not lost if a long benchmark is interrupted."""
+    for each in rows:
+        print(json.dumps(each), file=sys.stderr, flush=True)
     return rows
 
 
 def report(name: str, rows: list[Row], *, as_json: bool) -> None:
-    """Print the table, and the object if asked for."""
-    columns = list(dict.fromkeys(column for line in rows for column in line))
-    lines = [[_cell(line.get(column, "")) for column in columns] for line in rows]
+    """Print the table, and with `as_json` the JSON object as the last line."""
+    columns = list(dict.fromkeys(column for each in rows for column in each))
+    lines = [[_cell(each.get(column, "")) for column in columns] for each in rows]
     widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
     for line in (columns, *lines):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))

@@ -1,15 +1,16 @@
-"""A language model with adapters: SmolLM2 on everyday conversation, LoRA on its top 4 blocks, and its last 2 blocks.
+"""Fine-tunes a language model: SmolLM2 on everyday conversations, with LoRA on its top 4 blocks, or its last 2 blocks.
 
-Claim: at least 4 times as fast a token as the Trainer as it comes, and a lower peak of memory.
+Claim: at least 4 times as many tokens per second as the default Trainer, and a lower peak of memory.
 
-A token is a real target; padding doesn't count. Ours are whole runs of five epochs, the fill of the prefix cache
-included. A step of the Trainer costs the same in each epoch, so it is timed over some steps of its first one; that both
-follow the same loss curve to the end is seen in a run of it that isn't timed, with its loss counted in float64 as ours
-is. Peaks are of processes of their own (VmHWM), which load, train and end; ours keeps the pristine weights for the
-next run, as in a notebook.
+Only targets count as tokens, not padding. Ours are whole runs of five epochs, and the time to fill the prefix cache is
+included. A step of the Trainer costs the same in every epoch, so only a few steps of its first epoch are timed. Another
+run of the Trainer, which is not timed, shows that both follow the same loss curve to the end; its loss is computed in
+float64 like ours. Memory peaks (VmHWM) are measured in separate processes that load, train and end; ours also keeps the
+original weights for the next run, as in a notebook.
 
-`exact`: fp32, the batches of the Trainer in its order. `bf16`: batches by length, and bf16 autocast where it is faster
-here, as for the best-set Trainer (`precision` and `peer_precision` say). Both compute the output layer at targets only.
+`exact`: fp32, with the batches of the Trainer in its order. `bf16`: batches by length, and bf16 autocast if it is
+faster on this machine, as for the tuned Trainer (see the columns `precision` and `peer_precision`). Both variants
+compute the output layer only at targets.
 """
 
 import itertools
@@ -24,9 +25,9 @@ from typing import Any
 import form
 import ours
 import trainers
-from ours import Finish
+from ours import Result
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
 REPETITIONS, TIMED_STEPS = 5, 3
@@ -46,109 +47,109 @@ class Race:
         self.name, self.preparation = name, preparation
         self.plan = PLAN.change(**CASES[name], **quick(is_quick))
         self.steps = 1 if is_quick else TIMED_STEPS
-        epochs = ours.orders(self.plan, preparation)
+        epochs = ours.row_orders(self.plan, preparation)
         precision = trainers.faster_precision(self.plan, preparation, steps=1)
         self.settings = {
             "trainer": trainers.Setting(epochs=epochs, last_step=self.steps),
             "trainer-best": trainers.Setting(is_best=True, precision=precision, last_step=self.steps),
         }
-        self.whole = trainers.carry_out(self.plan, preparation, trainers.Setting(epochs=epochs, is_exact=True))
+        self.untimed = trainers.train(self.plan, preparation, trainers.Setting(epochs=epochs, is_exact=True))
 
-    def run(self, *, repetitions: int) -> dict[str, list[Finish]]:
-        """Return how each side ended, repetition by repetition."""
+    def run(self, *, repetitions: int) -> dict[str, list[Result]]:
+        """Return the results of each side, one per repetition."""
         sides = {name: lambda _, name=name: self._theirs(name) for name in self.settings}
         sides |= {name: lambda _, name=name: self._ours(name) for name in VARIANTS}
         for name in VARIANTS if repetitions > 1 else ():  # the peers are warm by now
             sides[name](0)
         return form.in_turn(sides, repetitions=repetitions)
 
-    def _theirs(self, name: str) -> Finish:
-        return ours.without(trainers.carry_out(self.plan, self.preparation, self.settings[name]))
+    def _theirs(self, name: str) -> Result:
+        return ours.without_backbone(trainers.train(self.plan, self.preparation, self.settings[name]))
 
-    def _ours(self, name: str) -> Finish:
-        return ours.carry_out(self.plan.change(**VARIANTS[name]), self.preparation)
+    def _ours(self, name: str) -> Result:
+        return ours.run_plan(self.plan.change(**VARIANTS[name]), self.preparation)
 
-    def rows(self, given: dict[str, list[Finish]], peaks: dict[str, float]) -> list[form.Row]:
-        """Return a line for each of our variants against each peer."""
-        a_token = {name: statistics.median(f.seconds / f.targets for f in ends) for name, ends in given.items()}
+    def rows(self, results: dict[str, list[Result]], peaks: dict[str, float]) -> list[form.Row]:
+        """Return a row for each of our variants against each peer."""
+        per_token = {name: statistics.median(r.seconds / r.targets for r in runs) for name, runs in results.items()}
         return [
             form.row(
                 f"{self.name} {variant}",
                 peer,
-                (a_token[variant], a_token[peer]),
-                repetitions=len(given[variant]),
-                tokens_a_second=1 / a_token[variant],
-                peer_tokens_a_second=1 / a_token[peer],
-                precision=ours.precision(given[variant][0]),
+                (per_token[variant], per_token[peer]),
+                repetitions=len(results[variant]),
+                tokens_per_second=1 / per_token[variant],
+                peer_tokens_per_second=1 / per_token[peer],
+                precision=ours.precision(results[variant][0]),
                 peer_precision=self.settings[peer].precision,
-                tokens=given[variant][0].targets,
+                tokens=results[variant][0].targets,
                 **({"peak_mb": peaks[variant], "peer_peak_mb": peaks[peer]} if {variant, peer} <= {*peaks} else {}),
-                **self._sameness(variant, peer, given[variant]),
-                **ours.cached(given[variant][0]),
+                **self._loss_difference(variant, peer, results[variant]),
+                **ours.cache_fields(results[variant][0]),
             )
             for variant, peer in itertools.product(VARIANTS, self.settings)
         ]
 
-    def _sameness(self, variant: str, peer: str, ends: list[Finish]) -> dict[str, float]:
+    def _loss_difference(self, variant: str, peer: str, runs: list[Result]) -> dict[str, float]:
         if (variant, peer) != ("exact", "trainer"):
             return {}
-        return {"loss_difference": max(ours.difference(finish, self.whole) for finish in ends)}
+        return {"loss_difference": max(ours.loss_difference(result, self.untimed) for result in runs)}
 
     def peaks(self, *, is_quick: bool) -> dict[str, float]:
-        """Return the peak of memory of each side, in MB, each in a process of its own; of two sides if it is quick."""
+        """Return the memory peak of each side in MB, measured in separate processes; of two sides if `is_quick`."""
         plan, sides = self.plan.change(epochs=2), 1 if is_quick else 2
         theirs, mine = list(self.settings.items())[:sides], list(VARIANTS.items())[:sides]
-        found = {name: alone(peak_of_theirs, plan, setting) for name, setting in theirs}
-        return found | {name: alone(peak_of_ours, plan.change(**changes)) for name, changes in mine}
+        found = {name: in_new_process(peak_of_trainer, plan, setting) for name, setting in theirs}
+        return found | {name: in_new_process(peak_of_ours, plan.change(**changes)) for name, changes in mine}
 
 
 def quick(is_quick: bool) -> dict[str, Any]:
-    """Return what is smaller in a quick run."""
+    """Return the changes of the plan for a quick run."""
     return {"epochs": 2, "max_length": 24, "max_steps": 2} if is_quick else {}
 
 
-def alone(call: Callable[..., float], *given: Any) -> float:
-    """Return what the function returns in a fresh process."""
+def in_new_process(call: Callable[..., float], *arguments: Any) -> float:
+    """Call the function in a new process and return its result."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(call, *given).result()
+        return pool.submit(call, *arguments).result()
 
 
 def peak_of_ours(plan: Plan) -> float:
-    """Return the peak of memory of this process after a run of ours, in MB."""
+    """Return the memory peak of this process in MB, after a run of ours."""
     with ours.own_cache():
-        ours.carry_out(plan, Preparation())
+        ours.run_plan(plan, Preparation())
     return peak_mb()
 
 
-def peak_of_theirs(plan: Plan, setting: trainers.Setting) -> float:
-    """Return the peak of memory of this process after some steps of the Trainer, in MB; it holds one copy."""
-    trainers.carry_out(plan, SingleCopy(), setting)
+def peak_of_trainer(plan: Plan, setting: trainers.Setting) -> float:
+    """Return the memory peak of this process in MB, after some steps of the Trainer on a single copy of the model."""
+    trainers.train(plan, SingleCopy(), setting)
     return peak_mb()
 
 
 def peak_mb() -> float:
-    """Return the most memory that this process ever had, in MB (10^6 bytes); Linux only."""
+    """Return the memory peak of this process so far, in MB (10^6 bytes); Linux only."""
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(peak) * 1024 / 1e6
 
 
 class SingleCopy(Preparation):
-    """Gives the backbone itself away in place of a copy, as a script that trains once would."""
+    """Hands out the backbone itself instead of a copy, like a script that trains only once."""
 
     def own_backbone(self, plan: Plan) -> Any:
-        """Return the backbone."""
+        """Return the backbone itself."""
         return self.backbone(plan)
 
 
 def main() -> None:
-    asked = form.arguments(__doc__)
+    options = form.arguments(__doc__)
     preparation, found = Preparation(), []
     with ours.own_cache():
-        for name in list(CASES)[: 1 if asked.quick else None]:
-            race = Race(name, preparation, is_quick=asked.quick)
-            given = race.run(repetitions=1 if asked.quick else REPETITIONS)
-            found += form.shown(race.rows(given, race.peaks(is_quick=asked.quick)))
-    form.report("language_model", found, as_json=asked.json)
+        for name in list(CASES)[: 1 if options.quick else None]:
+            race = Race(name, preparation, is_quick=options.quick)
+            results = race.run(repetitions=1 if options.quick else REPETITIONS)
+            found += form.shown(race.rows(results, race.peaks(is_quick=options.quick)))
+    form.report("language_model", found, as_json=options.json)
 
 
 if __name__ == "__main__":

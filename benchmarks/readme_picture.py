@@ -1,8 +1,8 @@
-"""Makes the README's picture: the real panel in a real JupyterLab, fine-tuning MiniLM on film reviews.
+"""Makes the picture of the README: a screenshot of the panel in JupyterLab, fine-tuning MiniLM on film reviews.
 
     python benchmarks/readme_picture.py [docs/panel.png]
 
-Needs Chromium, playwright, and the packs minilm-l6 and sentiment. Left out: anything drawn by hand.
+It needs Chromium, playwright, and the packs minilm-l6 and sentiment.
 """
 
 import sys
@@ -14,7 +14,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
 
-from lab import Lab, Notebook, chromium, page_of  # noqa: E402 (the browser tests' own way into JupyterLab)
+from lab import Lab, Notebook, chromium, page_of  # noqa: E402 (helpers of the browser tests)
 
 from workbench import packs  # noqa: E402
 
@@ -27,7 +27,7 @@ LIMIT_KB = 300
 
 
 def main(target: Path) -> None:
-    """Run the panel until 70 % are done, and keep what it looks like then."""
+    """Start a run in the panel, and take a screenshot when 70 % of it is done."""
     cache = packs.get("minilm-l6").parent
     packs.get("sentiment")
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
@@ -47,13 +47,13 @@ def main(target: Path) -> None:
 
 
 def shrink(path: Path) -> None:
-    """Write the picture again with a palette, which text and lines do not miss."""
+    """Reduce the picture to a palette of 128 colours, which is enough for text and lines."""
     with Image.open(path) as picture:
         small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
     size_kb = path.stat().st_size / 1000
     if size_kb > LIMIT_KB:
-        raise SystemExit(f"{path} has {size_kb:.0f} kB; at most {LIMIT_KB} are wanted")
+        raise SystemExit(f"{path} has {size_kb:.0f} kB; expected at most {LIMIT_KB} kB")
     print(f"{path}: {small.width} × {small.height}, {size_kb:.0f} kB")
 
 

@@ -1,7 +1,7 @@
-"""The two that `checkpoints.py` compares: a run of ours, and one of the stock Hugging Face Trainer.
+"""The two sides that `checkpoints.py` compares: our run, and that of the stock Hugging Face Trainer.
 
-Same tiny BERT with its dropout, same rows, a checkpoint at every step of which three are kept. Each is carried out in a
-process of its own and goes on from whatever it finds.
+Both have the same tiny BERT with dropout, the same rows, and a checkpoint at every step, of which three are kept. Each
+runs in its own process and resumes from the checkpoints that it finds.
 """
 
 import copy
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the threads of a tokenizer and a fork don't mix
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # forked processes can hang if the tokenizer has used threads
 
 import pandas as pd
 import torch
@@ -24,7 +24,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from workbench import run
 from workbench.events import CheckpointSaved, RunEnded, RunResumed
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
 
@@ -48,11 +48,11 @@ PLAN = Plan().change(
 
 
 class Prepared(Preparation):
-    """Rows and a model made here, in place of downloaded ones."""
+    """Prepares random rows and a random model instead of downloaded ones."""
 
     def __init__(self) -> None:
-        draw = torch.Generator().manual_seed(0)
-        picked = torch.randint(len(WORDS), (80, 12), generator=draw).tolist()
+        generator = torch.Generator().manual_seed(0)
+        picked = torch.randint(len(WORDS), (80, 12), generator=generator).tolist()
         texts = [" ".join(WORDS[index] for index in row) for row in picked]
         super().__init__(pd.DataFrame({"text": texts, "label": ["even" if row[0] % 2 else "odd" for row in picked]}))
         vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
@@ -62,46 +62,46 @@ class Prepared(Preparation):
         torch.manual_seed(0)
         config = tf.BertConfig(**SHAPE, vocab_size=len(vocabulary), max_position_embeddings=16, num_labels=2)
         model = tf.BertForSequenceClassification(config).eval()
-        self._made = Backbone("tiny", model, tokenizer, "text-classification", blocks.find(model))
-        self.examples(self.stamped(PLAN))  # encoded before any fork
+        self._backbone = Backbone("tiny", model, tokenizer, "text-classification", blocks.find(model))
+        self.examples(self.label_objects(PLAN))  # encoded before any fork
 
     def backbone(self, plan: Plan) -> Backbone:
-        """Return the one that was made."""
-        return self._made
+        """Return the random model."""
+        return self._backbone
 
 
 class Runner(Protocol):
-    """A way to train in which a run can be taken up again.
+    """A way to train that can resume an interrupted run.
 
-    A run has a `place`, where it writes, and `notes`, where what is said of it is kept out of harm's way.
+    A run writes to the folder `place`. Notes about the run are kept in the folder `notes`, which is never damaged.
     """
 
     name: str
-    by_hand: bool  # whether a checkpoint can be named
+    by_hand: bool  # whether the user can choose the checkpoint to resume from
 
     def begin(self, place: Path) -> None:
-        """Make a run that has not started yet."""
+        """Create a run without starting it."""
 
-    def carry_out(self, place: Path, notes: Path, *, stop_at: int | None, by_hand: int | None) -> None:
-        """Train from the newest checkpoint there is, or from the one named by hand, to the end.
+    def train(self, place: Path, notes: Path, *, stop_at: int | None, by_hand: int | None) -> None:
+        """Train to the end, from the newest checkpoint or from that of the step `by_hand`.
 
-        With `stop_at`, the process is gone as soon as this step's checkpoint was reported.
+        With `stop_at`, the process ends as soon as the checkpoint of this step has been reported.
         """
 
-    def folder(self, place: Path) -> Path:
-        """Return where the checkpoints lie."""
+    def checkpoint_folder(self, place: Path) -> Path:
+        """Return the folder of the checkpoints."""
 
     def reported(self, place: Path, notes: Path) -> int:
-        """Return the newest step that was said to be saved; 0 for none."""
+        """Return the newest step that was reported as saved; 0 for none."""
 
     def checkpoint(self, place: Path, step: int) -> Path:
-        """Return where the checkpoint of a step lies."""
+        """Return the folder of the checkpoint of a step."""
 
 
-def newest(runner: Runner, place: Path) -> int:
-    """Return the newest step of which anything was begun to be saved; 0 for none."""
+def newest_begun(runner: Runner, place: Path) -> int:
+    """Return the newest step whose checkpoint was begun, complete or not; 0 for none."""
     try:
-        names = os.listdir(runner.folder(place))
+        names = os.listdir(runner.checkpoint_folder(place))
     except FileNotFoundError:
         return 0
     found = [re.search(r"(?:step|checkpoint)-(\d+)", name) for name in names]
@@ -109,14 +109,14 @@ def newest(runner: Runner, place: Path) -> int:
 
 
 def final_weights(runner: Runner, place: Path) -> str | None:
-    """Return the sha256 of the weights after the last step, as they lie on disk."""
+    """Return the sha256 of the saved weights of the last step, or None if there are none."""
     files = list(runner.checkpoint(place, STEPS).glob("*.safetensors"))
     weights = [file for file in files if file.stem in ("weights", "model")]
     return hashlib.sha256(weights[0].read_bytes()).hexdigest() if weights else None
 
 
 def resumed_from(notes: Path) -> int:
-    """Return the step that the last process went on from; 0 for none."""
+    """Return the step from which the last process resumed; 0 for none."""
     try:
         return int((notes / "resumed").read_text())
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def resumed_from(notes: Path) -> int:
 
 
 class Ours:
-    """`workbench.runs.run` on a run folder."""
+    """`workbench.run` on a run folder."""
 
     name, by_hand = "ours", False
 
@@ -132,11 +132,11 @@ class Ours:
         self._prepared = prepared
 
     def begin(self, place: Path) -> None:
-        """Write the plan and nothing else."""
-        RunFolder.create(self._prepared.stamped(PLAN), place)
+        """Create a run folder with the plan."""
+        RunFolder.create(self._prepared.label_objects(PLAN), place)
 
-    def carry_out(self, place: Path, notes: Path, *, stop_at: int | None = None, by_hand: int | None = None) -> None:
-        """Go through all events, if the run is not over."""
+    def train(self, place: Path, notes: Path, *, stop_at: int | None = None, by_hand: int | None = None) -> None:
+        """Run or resume, if the run has not ended."""
         if ended := [event for event in self._run(place).events() if isinstance(event, RunEnded)]:
             (notes / "resumed").write_text(str(ended[-1].step))
             return
@@ -146,17 +146,17 @@ class Ours:
             if isinstance(event, CheckpointSaved) and event.step == stop_at:
                 os._exit(0)
 
-    def folder(self, place: Path) -> Path:
-        """Return the one inside the run folder."""
+    def checkpoint_folder(self, place: Path) -> Path:
+        """Return the folder of checkpoints in the run folder."""
         return _only_run(place) / "checkpoints"
 
     def reported(self, place: Path, notes: Path) -> int:
-        """Read the log."""
+        """Return the newest step of which the log says that it was saved."""
         return max((event.step for event in self._run(place).events() if isinstance(event, CheckpointSaved)), default=0)
 
     def checkpoint(self, place: Path, step: int) -> Path:
-        """Return its folder."""
-        return self.folder(place) / f"step-{step:06d}"
+        """Return the folder of the checkpoint of a step."""
+        return self.checkpoint_folder(place) / f"step-{step:06d}"
 
     def _run(self, place: Path) -> RunFolder:
         return RunFolder(_only_run(place))
@@ -169,22 +169,22 @@ def _only_run(place: Path) -> Path:
 
 
 class Trainer:
-    """`transformers.Trainer` with its defaults, told to save at every step and to resume."""
+    """`transformers.Trainer` with its defaults, set to save at every step and to resume."""
 
     name, by_hand = "trainer", True
 
     def __init__(self, prepared: Prepared) -> None:
         self._model = prepared.backbone(PLAN).model
-        self._examples, _ = prepared.examples(prepared.stamped(PLAN))
+        self._examples, _ = prepared.examples(prepared.label_objects(PLAN))
         tf.utils.logging.disable_progress_bar()
-        with tempfile.TemporaryDirectory() as folder:  # the first save of a process builds tables for all models
+        with tempfile.TemporaryDirectory() as folder:  # the first save of a process is slow; later ones are forked
             self._model.save_pretrained(folder)
 
     def begin(self, place: Path) -> None:
-        """It needs nothing."""
+        """Do nothing: the Trainer needs no preparation."""
 
-    def carry_out(self, place: Path, notes: Path, *, stop_at: int | None = None, by_hand: int | None = None) -> None:
-        """Train, going on as Hugging Face's own example scripts do: from the newest checkpoint, if there is one."""
+    def train(self, place: Path, notes: Path, *, stop_at: int | None = None, by_hand: int | None = None) -> None:
+        """Train from the newest checkpoint, if there is one, as the example scripts of Hugging Face do."""
         settings = tf.TrainingArguments(
             output_dir=str(place),
             max_steps=STEPS,
@@ -209,22 +209,22 @@ class Trainer:
         found = str(self.checkpoint(place, by_hand)) if by_hand else get_last_checkpoint(str(place)) is not None
         trainer.train(resume_from_checkpoint=found or None)
 
-    def folder(self, place: Path) -> Path:
-        """Return its output folder."""
+    def checkpoint_folder(self, place: Path) -> Path:
+        """Return the output folder."""
         return place
 
     def reported(self, place: Path, notes: Path) -> int:
-        """Read what the callback noted."""
+        """Return the newest step that the callback has noted as saved."""
         path = notes / "saved"
         return max(map(int, path.read_text().split()), default=0) if path.exists() else 0
 
     def checkpoint(self, place: Path, step: int) -> Path:
-        """Return its folder."""
+        """Return the folder of the checkpoint of a step."""
         return place / f"checkpoint-{step}"
 
 
 class _Notes(tf.TrainerCallback):
-    """Notes what the Trainer says: which step it goes on from, and which steps are saved."""
+    """Notes from which step the Trainer resumes and which steps it reports as saved."""
 
     def __init__(self, notes: Path, stop_at: int | None) -> None:
         self._notes, self._stop_at = notes, stop_at

@@ -1,11 +1,12 @@
-"""How the cost of a cached run grows: with the rows, with their length, with the blocks that learn; and onto the disk.
+"""How does the cost of a cached run grow with its rows, their length and the trainable blocks, and on disk?
 
 Claim: linearly. The peer of each case is the straight line that fits its series best (least squares of the relative
-error): a ratio of 1 lies on the line, below it the case costs more than the line says. `exponent` is the slope of the
-series in a log-log plot: 1 is proportional, lower where a fixed cost weighs.
+error). A ratio of 1 means that the case is on the line; below 1, the case costs more than the line predicts. `exponent`
+is the slope of the series in a log-log plot: 1 means proportional; it is lower if there is a large fixed cost.
 
-`budget`: the same run with a small memory for activations, against one whose activations all fit; `place` tells where
-they went as the rows grow. MiniLM, random tokens, fp32, batches of 16, five epochs, whole runs with the fill.
+`budget` compares a run that has little memory for activations with the same run when all activations fit into memory;
+`place` says where the activations are. MiniLM, random tokens, fp32, batches of 16, whole runs of five epochs with the
+fill of the cache.
 """
 
 import dataclasses
@@ -14,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import form
-import given
 import numpy as np
 import ours
-from given import Given
-from ours import Finish
+import synthetic
+from ours import Result
+from synthetic import Synthetic
 
 from workbench.models import Backbone
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
 REPETITIONS, LENGTH, ROWS = 5, 32, 128
@@ -32,29 +33,29 @@ SERIES: dict[str, Sequence[int]] = {
     "length": (16, 32, 64, 128, 256),  # tokens
     "blocks": (1, 2, 3, 4, 5),
 }
-BUDGET_MB, BUDGET_ROWS = 5, (64, 128, 256, 512)  # one row of 32 tokens takes 49 kB below the last block
+BUDGET_MB, BUDGET_ROWS = 5, (64, 128, 256, 512)  # the activations of one row of 32 tokens take 49 kB
 
 
-def drawn(backbone: Backbone, *, rows: int = ROWS, length: int = LENGTH) -> Given:
-    """Return so many rows of so many random tokens each."""
-    train, held_out = (given.texts([length] * count, words=(1000, WORDS)) for count in (rows, 16))
-    return Given(backbone, train, held_out, name=f"{rows} x {length}")
+def random_rows(backbone: Backbone, *, rows: int = ROWS, length: int = LENGTH) -> Synthetic:
+    """Return rows of random tokens, all of the same length (tokens)."""
+    train, held_out = (synthetic.texts([length] * count, words=(1000, WORDS)) for count in (rows, 16))
+    return Synthetic(backbone, train, held_out, name=f"{rows} x {length}")
 
 
-def of_size(series: str, size: int, plan: Plan, backbone: Backbone) -> tuple[Plan, Given]:
+def of_size(series: str, size: int, plan: Plan, backbone: Backbone) -> tuple[Plan, Synthetic]:
     """Return the plan and the rows of one case."""
     if series == "blocks":
-        return plan.change(trainable=f"last {size}"), drawn(backbone)
-    return plan.change(trainable="head"), drawn(backbone, **{series: size})
+        return plan.change(trainable=f"last {size}"), random_rows(backbone)
+    return plan.change(trainable="head"), random_rows(backbone, **{series: size})
 
 
-def measured(series: str, sizes: Sequence[int], plan: Plan, backbone: Backbone, *, repetitions: int) -> list[form.Row]:
-    """Return the lines of one series."""
+def measure(series: str, sizes: Sequence[int], plan: Plan, backbone: Backbone, *, repetitions: int) -> list[form.Row]:
+    """Return the rows of one series."""
     cases = {size: of_size(series, size, plan, backbone) for size in sizes}
-    sides = {str(size): lambda _, case=case: ours.carry_out(*case) for size, case in cases.items()}
+    sides = {str(size): lambda _, case=case: ours.run_plan(*case) for size, case in cases.items()}
     sides[str(sizes[0])](0)
-    ends = form.in_turn(sides, repetitions=repetitions)
-    seconds = [median(ends[str(size)]) for size in sizes]
+    results = form.in_turn(sides, repetitions=repetitions)
+    seconds = [median(results[str(size)]) for size in sizes]
     exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
     return [
         form.row(
@@ -63,53 +64,53 @@ def measured(series: str, sizes: Sequence[int], plan: Plan, backbone: Backbone, 
             (took, on_line),
             repetitions=repetitions,
             exponent=exponent,
-            ms_a_step=1000 * took / len(ends[str(size)][0].losses),
-            **ours.cached(ends[str(size)][0]),
+            ms_per_step=1000 * took / len(results[str(size)][0].losses),
+            **ours.cache_fields(results[str(size)][0]),
         )
         for size, took, on_line in zip(sizes, seconds, line(sizes, seconds), strict=True)
     ]
 
 
 def line(sizes: Sequence[int], seconds: Sequence[float]) -> list[float]:
-    """Return the seconds that the straight line through the series gives, relative errors weighed alike."""
+    """Return the seconds that the best straight line predicts for each size (least squares of the relative error)."""
     slope, fixed = np.polyfit(sizes, seconds, 1, w=1 / np.asarray(seconds))
     return [float(fixed + slope * size) for size in sizes]
 
 
-def budgeted(rows: int, plan: Plan, backbone: Backbone, *, repetitions: int) -> form.Row:
-    """Return the line of so many rows with a small memory for activations."""
-    prepared, plan = drawn(backbone, rows=rows), plan.change(trainable="last 1")
+def measure_budget(rows: int, plan: Plan, backbone: Backbone, *, repetitions: int) -> form.Row:
+    """Return the row that compares little memory for activations with enough memory."""
+    prepared, plan = random_rows(backbone, rows=rows), plan.change(trainable="last 1")
     small = plan.change(cache_memory_mb=BUDGET_MB)
-    ends = form.in_turn(
-        {"ours": lambda _: ours.carry_out(small, prepared), "peer": lambda _: ours.carry_out(plan, prepared)},
+    results = form.in_turn(
+        {"ours": lambda _: ours.run_plan(small, prepared), "peer": lambda _: ours.run_plan(plan, prepared)},
         repetitions=repetitions,
     )
-    took = (median(ends["ours"]), median(ends["peer"]))
-    steps = len(ends["ours"][0].losses)
-    more: Mapping[str, Any] = {"budget_mb": BUDGET_MB, "ms_a_step": 1000 * took[0] / steps}
-    same = ours.difference(ends["ours"][0], ends["peer"][0])
-    cached = ours.cached(ends["ours"][0])
+    took = (median(results["ours"]), median(results["peer"]))
+    steps = len(results["ours"][0].losses)
+    more: Mapping[str, Any] = {"budget_mb": BUDGET_MB, "ms_per_step": 1000 * took[0] / steps}
+    same = ours.loss_difference(results["ours"][0], results["peer"][0])
+    cached = ours.cache_fields(results["ours"][0])
     return form.row(
         f"budget, {rows} rows", "memory", took, repetitions=repetitions, loss_difference=same, **more, **cached
     )
 
 
-def median(ends: Sequence[Finish]) -> float:
-    """Return the median seconds."""
-    return statistics.median(finish.seconds for finish in ends)
+def median(results: Sequence[Result]) -> float:
+    """Return the median seconds of some runs."""
+    return statistics.median(result.seconds for result in results)
 
 
 def main() -> None:
-    asked = form.arguments(__doc__)
-    repetitions, most = (1, 2) if asked.quick else (REPETITIONS, None)
+    options = form.arguments(__doc__)
+    repetitions, most = (1, 2) if options.quick else (REPETITIONS, None)
     loaded = Preparation().backbone(PLAN.change(max_rows=20))
-    backbone = dataclasses.replace(loaded, preprocessor=given.tokenizer(WORDS, padding=0))
-    plan, found = PLAN.change(epochs=1) if asked.quick else PLAN, []
+    backbone = dataclasses.replace(loaded, preprocessor=synthetic.tokenizer(WORDS, padding=0))
+    plan, found = PLAN.change(epochs=1) if options.quick else PLAN, []
     with ours.own_cache():
         for name, sizes in SERIES.items():
-            found += measured(name, sizes[:most], plan, backbone, repetitions=repetitions)
-        found += [budgeted(rows, plan, backbone, repetitions=repetitions) for rows in BUDGET_ROWS[:most]]
-    form.report("scaling", found, as_json=asked.json)
+            found += measure(name, sizes[:most], plan, backbone, repetitions=repetitions)
+        found += [measure_budget(rows, plan, backbone, repetitions=repetitions) for rows in BUDGET_ROWS[:most]]
+    form.report("scaling", found, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What are the settings worth that a run chooses by measuring? Each against the other way, on real weights.
+"""How much do the settings gain that a run chooses by measuring? Compares each with its alternative, on real weights.
 
-Claims: idle OpenMP threads that don't spin save time where processes share the cores (both ways in turn: two processes
-at once, each with all threads); bf16, channels last and the fused AdamW are faster where a run takes them. Half the
-threads is shown too: a run never changes their number (workbench/tuning/settings.py tells why). Ratios above 1 mean
-that the first-named is faster; `chosen` is what a run on this machine takes by itself.
+Claims: if processes share the cores, idle OpenMP threads should not spin (both ways are measured with two processes at
+once, each with all threads); bf16, channels last and the fused AdamW are faster where a run chooses them. The run with
+half the threads is there for information: a run never changes the number of threads (docs/decisions.md says why).
+Ratios above 1 mean that the first-named is faster; `chosen` is what a run on this machine chooses by itself.
 """
 
 import functools
@@ -17,13 +17,13 @@ import time
 import form
 import torch
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner, trial_of
 from workbench.runs.preparation import Preparation
 from workbench.speed.settings.trials import choose_settings
 from workbench.training.learner import Learner
 from workbench.training.optimizer import build_optimizer
-from workbench.training.settings import Settings, attention_of, convolved
+from workbench.training.settings import Settings, attention_of, conv_weights
 
 TEXTS = Plan().change(backbone="minilm-l6", source="sentiment:movies", max_rows=400, device="cpu")
 IMAGES = Plan().change(backbone="efficientnet-lite0", source="fashion-mnist", max_rows=200, device="cpu")
@@ -38,7 +38,7 @@ ROWS = 16
 
 
 class Stepper:
-    """The training step of a plan, forward and backward, in one way or another."""
+    """The training step of a plan, forward and backward, with any settings."""
 
     def __init__(self, plan: Plan) -> None:
         preparation = Preparation()
@@ -49,31 +49,32 @@ class Stepper:
         self.batch = self.trial.batch(self.trial.middling(min(ROWS, plan.tuning.batch_size)))
 
     def seconds(self, settings: Settings) -> float:
-        """Return how long a step takes with these settings, weights laid out before."""
-        for weight in convolved(self.learner.model):
+        """Return the seconds of a step with these settings; changing the memory format of the weights is not timed."""
+        for weight in conv_weights(self.learner.model):
             weight.data = weight.data.contiguous()
-        settings.lay_out(self.learner.model)
+        settings.apply_to(self.learner.model)
         self.learner.optimizer.zero_grad()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         self.trial.nats(settings, self.batch).backward()
-        return time.perf_counter() - begun
+        return time.perf_counter() - start
 
 
 def optimizers(learner: Learner, repetitions: int) -> tuple[float, float]:
-    """Return the median seconds of a fused and of a plain step of AdamW."""
+    """Return the median seconds of a step of the fused and of the plain AdamW."""
     for parameter in learner.trainable_parameters.values():
         parameter.grad = torch.zeros_like(parameter)
     made = {fused: build_optimizer(learner.model, learner.plan.tuning, fused=fused) for fused in (True, False)}
 
     def step(fused: bool) -> float:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         made[fused].step()
-        return time.perf_counter() - begun
+        return time.perf_counter() - start
 
     return form.alternate(functools.partial(step, True), functools.partial(step, False), repetitions=repetitions)
 
 
-def by_settings(case: str, plan: Plan, repetitions: int) -> list[form.Row]:
+def compare_settings(case: str, plan: Plan, repetitions: int) -> list[form.Row]:
+    """Return the rows of one case: each setting against its alternative."""
     stepper, rows = Stepper(plan), []
 
     def compare(name: str, peer: str, ours: Settings, theirs: Settings) -> None:
@@ -83,9 +84,9 @@ def by_settings(case: str, plan: Plan, repetitions: int) -> list[form.Row]:
 
     found = choose_settings(stepper.trial, plan.tuning)
     chosen = f"{found.precision}{', channels last' * found.channels_last}{', fused' * found.fused}"
-    found.lay_out(stepper.learner.model)
+    found.apply_to(stepper.learner.model)
     compare("bf16", "fp32", Settings(precision="bf16"), Settings())
-    if convolved(stepper.learner.model):
+    if conv_weights(stepper.learner.model):
         compare("channels last", "channels first", Settings(channels_last=True), Settings())
         compare("bf16, channels last", "fp32, channels last", Settings("bf16", True), Settings("fp32", True))
     if attention_of(stepper.learner.model) == "sdpa":
@@ -94,7 +95,7 @@ def by_settings(case: str, plan: Plan, repetitions: int) -> list[form.Row]:
     return [*rows, form.row(f"{case}: fused AdamW", "plain", seconds, repetitions=repetitions, chosen=chosen)]
 
 
-def threads(plan: Plan, repetitions: int) -> form.Row:
+def compare_threads(plan: Plan, repetitions: int) -> form.Row:
     """Compare all threads with half of them."""
     stepper, all_of_them = Stepper(plan), torch.get_num_threads()
 
@@ -124,47 +125,47 @@ def step():
     x.sum().backward()
 for _ in range(5):
     step()
-begun = time.perf_counter()
+start = time.perf_counter()
 for _ in range(int(sys.argv[2])):
     step()
-print(time.perf_counter() - begun)
+print(time.perf_counter() - start)
 """
 
 
 def pair(who: str, steps: int) -> float:
-    """Return the seconds that the slower of two processes took which train at once, each with all threads."""
+    """Return the seconds of the slower of two processes that train at the same time, each with all threads."""
     environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT",)}
     command = [sys.executable, "-c", PAIR, who, str(steps)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     return max(float(process.communicate()[0]) for process in both)
 
 
-def spinning(repetitions: int, steps: int) -> form.Row:
-    """Compare two processes of ours at once with two whose idle threads spin as torch comes."""
-    burnt: dict[str, list[float]] = {"ours": [], "torch": []}
+def compare_spinning(repetitions: int, steps: int) -> form.Row:
+    """Compare two of our processes at once with two whose idle threads spin, torch's default."""
+    cpu_seconds: dict[str, list[float]] = {"ours": [], "torch": []}
 
     def seconds(who: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken = pair(who, steps)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        burnt[who].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        cpu_seconds[who].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         return taken
 
     taken = form.alternate(
         functools.partial(seconds, "ours"), functools.partial(seconds, "torch"), repetitions=repetitions
     )
-    cpu = {f"{who}_cpu_seconds": statistics.median(values[1:]) for who, values in burnt.items()}
+    cpu = {f"{who}_cpu_seconds": statistics.median(values[1:]) for who, values in cpu_seconds.items()}
     return form.row("two processes: no spinning", "spinning", taken, repetitions=repetitions, chosen="always", **cpu)
 
 
 def main() -> None:
-    asked = form.arguments(__doc__)
-    repetitions, steps = (3, 20) if asked.quick else (7, 60)
-    cases = {name: CASES[name] for name in ("text, head", "images 96, all")} if asked.quick else CASES
-    rows = [spinning(repetitions, steps), threads(TEXTS.change(trainable="all"), repetitions)]
+    options = form.arguments(__doc__)
+    repetitions, steps = (3, 20) if options.quick else (7, 60)
+    cases = {name: CASES[name] for name in ("text, head", "images 96, all")} if options.quick else CASES
+    rows = [compare_spinning(repetitions, steps), compare_threads(TEXTS.change(trainable="all"), repetitions)]
     for case, plan in cases.items():
-        rows += by_settings(case, plan, repetitions)
-    form.report("settings", rows, as_json=asked.json)
+        rows += compare_settings(case, plan, repetitions)
+    form.report("settings", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

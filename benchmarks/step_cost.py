@@ -1,9 +1,9 @@
-"""What does a step cost beyond its arithmetic? A head on a small frozen encoder, where what surrounds it shows most.
+"""How much overhead does a step have? Measures the head of a small frozen encoder, where overhead shows most.
 
-Claim: batches, seeds, modes, clipping, the log, wishes and checkpoints take less than 0.5 ms a step together.
-`own cost` is the time from one StepEnded of `wb.run` to the next, less that of the bare step: forward, backward,
-optimizer, the same batch again and again. `own cost cached` is the same with the prefix cache, whose bare step is that
-of the head on ready features. The peer is the bare step, so here a ratio near 1 is the aim.
+Claim: batching, seeding, train and eval modes, clipping, the log, requests and checkpoints together take less than
+0.5 ms per step. `own cost` is the time from one StepEnded of `wb.run` to the next, minus the time of the bare step:
+forward, backward and optimizer on the same batch each time. `own cost cached` is the same with the prefix cache; its
+bare step runs only the head on ready features. The peer is the bare step, so a ratio close to 1 is good.
 """
 
 import functools
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from workbench.events import StepEnded
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner
 from workbench.runs.preparation import Preparation
 from workbench.runs.run import run
@@ -36,7 +36,7 @@ PLAN = Plan().change(
 
 
 class Ready(Preparation):
-    """A preparation that has made everything up: no file is read and nothing is loaded."""
+    """Prepares random rows and a random model; nothing is read or loaded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,20 +48,20 @@ class Ready(Preparation):
         self.rows = Examples(items, [16] * len(items), [label for _, label in items], collate)
 
     def split(self, plan: Plan) -> "Ready":
-        """Return what has a fingerprint."""
+        """Return something that has a fingerprint, which is all that the run needs."""
         return self
 
     @property
     def fingerprint(self) -> str:
-        """What the run folder notes of the data."""
-        return "made up"
+        """The fingerprint of the data, which the run folder stores."""
+        return "random"
 
     def backbone(self, plan: Plan) -> Backbone:
         """Return the tiny encoder."""
         return self.made
 
     def examples(self, plan: Plan) -> tuple[Examples, Examples]:
-        """Return the made-up rows, to learn from and to measure on."""
+        """Return the same rows for training and validation."""
         return self.rows, self.rows
 
 
@@ -71,11 +71,11 @@ def collate(picked: list) -> dict:
 
 
 def ours(steps: int, *, cache: str) -> float:
-    """Return the median seconds from one step of a whole run to the next."""
+    """Return the median seconds from one step of a run to the next."""
     plan = PLAN.change(max_steps=steps, prefix_cache=cache)
     with tempfile.TemporaryDirectory(prefix="step-cost-") as runs:
-        story = run(plan, preparation=Ready(), runs=Path(runs))
-        ended = [time.perf_counter() for event in story if isinstance(event, StepEnded)]
+        events = run(plan, preparation=Ready(), runs=Path(runs))
+        ended = [time.perf_counter() for event in events if isinstance(event, StepEnded)]
     return statistics.median(after - before for before, after in itertools.pairwise(ended))
 
 
@@ -95,25 +95,25 @@ def bare(steps: int, *, cache: str) -> float:
 
     taken = []
     for _ in range(steps):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         optimizer.zero_grad()
         F.cross_entropy(logits(), batch["labels"]).backward()
         optimizer.step()
-        taken.append(time.perf_counter() - begun)
+        taken.append(time.perf_counter() - start)
     return statistics.median(taken)
 
 
 def main() -> None:
-    asked = form.arguments(__doc__)
-    steps, repetitions = (100, 3) if asked.quick else (1000, 7)
-    torch.set_num_threads(1)  # there is nothing to share out
+    options = form.arguments(__doc__)
+    steps, repetitions = (100, 3) if options.quick else (1000, 7)
+    torch.set_num_threads(1)  # the model is too small for several threads
     rows = []
     for case, cache in (("own cost", "off"), ("own cost cached", "auto")):
         taken = [functools.partial(measure, steps, cache=cache) for measure in (ours, bare)]
         seconds = form.alternate(*taken, repetitions=repetitions)
         cost = 1000 * (seconds[0] - seconds[1])
-        rows.append(form.row(case, "bare step", seconds, repetitions=repetitions, ms_a_step=cost))
-    form.report("step_cost", rows, as_json=asked.json)
+        rows.append(form.row(case, "bare step", seconds, repetitions=repetitions, ms_per_step=cost))
+    form.report("step_cost", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

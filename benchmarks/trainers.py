@@ -1,13 +1,13 @@
-"""The peers: the Hugging Face Trainer as it comes (`trainer`), and as well as its own settings allow (`trainer-best`).
+"""The peers: the default Hugging Face Trainer (`trainer`), and the Trainer with its best settings (`trainer-best`).
 
-Each gets a copy of the same weights, frozen and adapted as ours, and the same rows, rate, schedule, clipping and number
-of steps. `trainer` takes the rows in our order, which is as random as its own, so that the two loss curves can be laid
-over each other. `trainer-best` adds `group_by_length`, bf16 where that is faster here, and for images pixels that were
-made beforehand and channels_last.
+Each gets a copy of the same weights, with the same frozen blocks and adapters as ours, and the same rows, learning
+rate, schedule, clipping and number of steps. `trainer` takes the rows in our order, which is as random as its own, so
+that the loss curves can be compared step by step. `trainer-best`, the "tuned" Trainer, adds `group_by_length`, bf16 if
+it is faster on this machine, and for images channels_last and pixels that are computed in advance.
 
-Kind to the peer: nothing is evaluated, saved or logged; batches are padded by torch, which is cheaper than by the stock
-collator; dropout is 0 on both sides; what is frozen stays in eval mode where norms have statistics, so that they rest.
-The clock starts when the Trainer is set up and stops after its last step.
+Doubts are decided in favour of the peer: it evaluates, saves and logs nothing; torch pads its batches, which is faster
+than the stock collator. Dropout is 0 on both sides. Frozen blocks with norm statistics stay in eval mode, so that the
+statistics don't change. The clock starts when the Trainer begins to train and stops after its last step.
 """
 
 import gc
@@ -20,14 +20,14 @@ from typing import Any
 
 import torch
 import transformers as tf
-from ours import Finish
+from ours import Result
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from workbench.models import Backbone, freezing
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 from workbench.tasks import cross_entropy
 from workbench.tasks.examples import IGNORED, Examples
@@ -39,14 +39,14 @@ Rows = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Setting:
-    """How a Trainer is set.
+    """The settings of a Trainer.
 
     Attributes:
-        is_best: Whether it is set as well as can be; by default it is as it comes.
+        is_best: Whether to use its best settings instead of the defaults.
         precision: "fp32" or "bf16".
-        epochs: The order of the rows in each epoch; the Trainer's own if left out.
-        last_step: After which step to leave off; the plan's last one if left out.
-        is_exact: Whether to count the loss as ours is counted, in float64, which takes time.
+        epochs: The order of the rows in each epoch; by default the Trainer's own.
+        last_step: The step after which to stop; by default the last step of the plan.
+        is_exact: Whether to compute the loss in float64 like ours, which takes time.
     """
 
     is_best: bool = False
@@ -56,22 +56,22 @@ class Setting:
     is_exact: bool = False
 
 
-def carry_out(plan: Plan, preparation: Preparation, setting: Setting, *, rows: Rows | None = None) -> Finish:
-    """Train as the plan says with the Trainer, and return how it ended.
+def train(plan: Plan, preparation: Preparation, setting: Setting, *, rows: Rows | None = None) -> Result:
+    """Train the plan with the Trainer and return the result.
 
     Args:
-        plan: The plan; its batching and precision are the setting's.
-        preparation: What holds its rows, weights and examples.
-        setting: How the Trainer is set.
-        rows: The rows as the Trainer takes them, where they were made before.
+        plan: The plan; its batching and precision are replaced by those of the setting.
+        preparation: Holds the rows, weights and examples.
+        setting: The settings of the Trainer.
+        rows: The result of `trainer_rows`, if it was computed before.
     """
     backbone = preparation.own_backbone(plan)
     adapt(backbone, plan)
-    rest_norms(backbone, plan)
+    keep_frozen_norms(backbone, plan)
     if setting.is_best and backbone.task == "image-classification":
         backbone.model.to(memory_format=torch.channels_last)
     examples, _ = preparation.examples(plan)
-    rows = made(examples, backbone, is_best=setting.is_best) if rows is None else rows
+    rows = trainer_rows(examples, backbone, is_best=setting.is_best) if rows is None else rows
     clock = Clock(setting.last_step)
     with tempfile.TemporaryDirectory(prefix="trainer-") as folder:
         trainer = Recording(
@@ -81,15 +81,15 @@ def carry_out(plan: Plan, preparation: Preparation, setting: Setting, *, rows: R
             train_dataset=rows,
             callbacks=[clock],
         )
-        trainer.remove_callback(tf.PrinterCallback)  # the table is what is to be read
+        trainer.remove_callback(tf.PrinterCallback)  # only the table is printed
         trainer.setting, trainer.losses, trainer.targets = setting, [], 0
         gc.collect()
         trainer.train()
-    return Finish(clock.seconds, [loss.item() for loss in trainer.losses], trainer.targets, backbone)
+    return Result(clock.seconds, [loss.item() for loss in trainer.losses], trainer.targets, backbone)
 
 
 def arguments(plan: Plan, setting: Setting, *, task: str) -> dict[str, Any]:
-    """Return the arguments of the Trainer."""
+    """Return the TrainingArguments."""
     choice = plan.tuning
     is_grouped = setting.is_best and task != "image-classification"
     return {
@@ -113,21 +113,21 @@ def arguments(plan: Plan, setting: Setting, *, task: str) -> dict[str, Any]:
 
 
 def faster_precision(plan: Plan, preparation: Preparation, *, steps: int, rows: Rows | None = None) -> str:
-    """Return "bf16" or "fp32", whichever takes the best-set Trainer less time here; this also warms it up.
+    """Return "bf16" or "fp32", whichever is faster for the tuned Trainer on this machine; this also warms it up.
 
-    A processor that only emulates bf16, a hundred times slower, is not asked to.
+    bf16 is not tried on a processor that only emulates it, which is a hundred times slower.
     """
     taken: dict[str, float] = {}
     can_both = has_bf16(choose_device(plan.tuning.device))
     for precision in ("fp32", "bf16") * 2 if can_both else ("fp32",):
         setting = Setting(is_best=True, precision=precision, last_step=steps)
-        seconds = carry_out(plan, preparation, setting, rows=rows).seconds
+        seconds = train(plan, preparation, setting, rows=rows).seconds
         taken[precision] = min(seconds, taken.get(precision, seconds))
     return min(taken, key=taken.__getitem__)
 
 
 class Recording(tf.Trainer):
-    """A Trainer that takes rows in a given order and notes each step's loss in full precision."""
+    """A Trainer that takes the rows in a fixed order and stores the loss of each step in full precision."""
 
     setting: Setting
     losses: list[Tensor]
@@ -139,7 +139,7 @@ class Recording(tf.Trainer):
         return super()._get_train_sampler(train_dataset)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], **options: Any) -> Tensor:
-        """Return the Trainer's own loss."""
+        """Return the Trainer's own loss, after storing it and the number of targets."""
         labels = inputs["labels"]
         self.targets += int((labels != IGNORED).sum())
         if not self.setting.is_exact:
@@ -154,26 +154,26 @@ class Recording(tf.Trainer):
 
 
 class Clock(tf.TrainerCallback):
-    """Times a Trainer from when it is set up to its last step, and lets it leave off early."""
+    """Measures the time from the beginning of training to the last step, and can stop the Trainer early."""
 
     def __init__(self, last_step: int | None = None) -> None:
         self.last_step, self.seconds = last_step, 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Start."""
+        """Start the clock."""
         self.seconds = -time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask to leave off if this was the step."""
+        """Stop the training if this was the last step."""
         control.should_training_stop |= state.global_step == self.last_step
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Stop."""
+        """Stop the clock."""
         self.seconds += time.perf_counter()
 
 
 class Ordered(Sampler):
-    """Hands out the indices of one epoch after the other."""
+    """Samples the rows of each epoch in a given order."""
 
     def __init__(self, epochs: Sequence[Sequence[int]]) -> None:
         self._epochs, self._next = epochs, itertools.cycle(epochs)
@@ -186,7 +186,7 @@ class Ordered(Sampler):
 
 
 class Pixels(Dataset):
-    """Images made into pixels whenever they are asked for, as a stock `with_transform` does."""
+    """Computes the pixels of an image each time it is accessed, like the usual `with_transform`."""
 
     def __init__(self, examples: Examples) -> None:
         self._examples = examples
@@ -199,8 +199,8 @@ class Pixels(Dataset):
         return {"pixel_values": batch["pixel_values"][0], "labels": batch["labels"][0]}
 
 
-def made(examples: Examples, backbone: Backbone, *, is_best: bool) -> Rows:
-    """Return the rows as the Trainer takes them."""
+def trainer_rows(examples: Examples, backbone: Backbone, *, is_best: bool) -> Rows:
+    """Return the rows in the form that the Trainer needs; with `is_best`, the pixels are computed in advance."""
     if backbone.task == "image-classification":
         pixels: Any = Pixels(examples)
         return [pixels[index] for index in range(len(pixels))] if is_best else pixels
@@ -228,17 +228,17 @@ def _stacked(values: list[Tensor], padding: int) -> Tensor:
     return pad_sequence(values, batch_first=True, padding_value=padding) if values[0].ndim else torch.stack(values)
 
 
-def rest_norms(backbone: Backbone, plan: Plan) -> None:
-    """Let frozen blocks stay in eval mode when the Trainer calls `train()`, if norms with statistics are in them."""
+def keep_frozen_norms(backbone: Backbone, plan: Plan) -> None:
+    """Make frozen blocks stay in eval mode when the Trainer calls `train()`, if the model has norm statistics."""
     model = backbone.model
     if not any(isinstance(module, _BatchNorm) for module in model.modules()):
         return
     freezing.train_mode(model, backbone.blocks, freezing.resolve(backbone.blocks, plan.transfer))
     modes = [(module, module.training) for module in model.modules()]
 
-    def train(mode: bool = True) -> nn.Module:
+    def set_mode(mode: bool = True) -> nn.Module:
         for module, trains in modes:
             module.training = mode and trains
         return model
 
-    model.train = train
+    model.train = set_mode

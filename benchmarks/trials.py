@@ -1,6 +1,7 @@
-"""One trial of `checkpoints.py`: a run in a folder of its own, interrupted somehow, taken up again in a fresh process.
+"""One trial of `checkpoints.py`: a run in its own folder that is interrupted and then resumed in a new process.
 
-What counts as taken up again, and as lost, is decided here, alike for every runner. How a run is interrupted is not.
+This file decides what counts as resumed and as lost, by the same rules for every runner. `checkpoints.py` and
+`interruption.py` interrupt the runs.
 """
 
 import functools
@@ -19,113 +20,116 @@ from resuming import STEPS, Runner
 
 
 @dataclass
-class Known:
-    """A runner, and what its runs are like when nothing happens to them."""
+class Reference:
+    """A runner, and the facts of its undisturbed runs."""
 
     runner: Runner
-    sample: Path  # the folder of a trial whose run left off two steps before its end
+    sample: Path  # the folder of a trial whose run stopped two steps before its end
     weights: str | None = None  # sha256 after the last step
-    save_seconds: float = 0.0  # median, and so the next
-    step_seconds: float = 0.0  # a step and its save
+    save_seconds: float = 0.0  # median time of a save
+    step_seconds: float = 0.0  # median time of a step with its save
     checkpoint_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one interrupted run."""
+    """The outcome of one interrupted run."""
 
     resumed: bool
     lost: bool
     hit: bool
-    why: str = ""  # it could not be resumed
+    reason: str = ""  # why it could not be resumed
 
 
 class Trial:
-    """One run in a folder of its own: `place` is where it writes, `notes` what is kept out of harm's way."""
+    """One run in its own folder: it writes to `place`; `notes` is never damaged."""
 
-    def __init__(self, folder: Path, known: Known) -> None:
+    def __init__(self, folder: Path, reference: Reference) -> None:
         self.folder, self.place, self.notes = folder, folder / "place", folder / "notes"
-        self.known, self.runner = known, known.runner
+        self.reference, self.runner = reference, reference.runner
 
     def begin(self) -> None:
-        """Make the run, not started yet."""
+        """Create the run without starting it."""
         self.place.mkdir(parents=True, exist_ok=True), self.notes.mkdir()
         self.runner.begin(self.place)
 
     def start(self, **how: int) -> Child:
-        """Carry the run out in a fresh process, from whatever is there."""
-        return Child(functools.partial(self.runner.carry_out, self.place, self.notes, **how), self.notes)
+        """Start or resume the run in a new process."""
+        return Child(functools.partial(self.runner.train, self.place, self.notes, **how), self.notes)
 
     @property
-    def reported(self) -> int:
-        """The newest step that was reported saved."""
+    def newest_reported(self) -> int:
+        """The newest step that was reported as saved."""
         return self.runner.reported(self.place, self.notes)
 
     @property
-    def begun(self) -> int:
-        """The newest step that was begun to be saved."""
-        return resuming.newest(self.runner, self.place)
+    def newest_begun(self) -> int:
+        """The newest step whose checkpoint was begun, complete or not."""
+        return resuming.newest_begun(self.runner, self.place)
 
     def outcome(self, safe: int, *, hit: bool) -> Outcome:
-        """Take the run up again; `safe` is the newest step that should still be there."""
+        """Resume the run and return its outcome; `safe` is the newest step whose checkpoint must be intact."""
         error = self.resume()
         is_lost = resuming.resumed_from(self.notes) < safe
         if error:
             is_lost = safe > 0 and not (self.runner.by_hand and self.resume(by_hand=safe) is None and self.is_right)
             return Outcome(False, is_lost, hit, error)
         has_ended = resuming.final_weights(self.runner, self.place) is not None
-        wrong = "it went on, to wrong weights" if has_ended else "it ended, its last weights not on disk"
+        wrong = "it resumed, but ended with wrong weights" if has_ended else "it ended without saving its last weights"
         return Outcome(self.is_right, is_lost, hit, "" if self.is_right else wrong)
 
     def resume(self, **how: int) -> str | None:
-        """Go on in a fresh process; return what kept it from its end, if anything did."""
+        """Resume the run in a new process; return the reason if it does not reach its end."""
         (self.notes / "resumed").unlink(missing_ok=True)
         with self.start(**how) as child:
             if child.finish():
                 return None
         error = self.notes / "error"
-        return _first_words(error.read_text()) if error.exists() else "it hung or crashed"
+        return _error_message(error.read_text()) if error.exists() else "it hung or crashed"
 
     @property
     def is_right(self) -> bool:
         """Whether the weights after the last step are those of the undisturbed run."""
-        return resuming.final_weights(self.runner, self.place) == self.known.weights
+        return resuming.final_weights(self.runner, self.place) == self.reference.weights
 
 
-def _first_words(traceback: str) -> str:
-    """Return what was raised, without what differs from trial to trial."""
+def _error_message(traceback: str) -> str:
+    """Return the message of the last error in a traceback, without paths and numbers, which differ between trials."""
     raised = [line for line in traceback.splitlines() if re.match(r"[\w.]+: ", line)] or ["unknown"]
-    said = re.sub(r"'?/\S*/|\b(line \d|0x).*", "…", raised[-1])
-    return re.sub(r"\d+", "#", said)[:90]
+    message = re.sub(r"'?/\S*/|\b(line \d|0x).*", "…", raised[-1])
+    return re.sub(r"\d+", "#", message)[:90]
 
 
-def measured(runner: Runner, root: Path) -> Known:
-    """Learn what undisturbed runs are like, and make sure that leaving off between two steps changes nothing."""
-    known = Known(runner, root / f"{runner.name}-sample")
-    whole, sample = Trial(root / f"{runner.name}-whole", known), Trial(known.sample, known)
-    known.save_seconds, known.step_seconds = _seconds(whole)
-    known.weights = resuming.final_weights(runner, whole.place)
+def measure_reference(runner: Runner, root: Path) -> Reference:
+    """Measure undisturbed runs, and check that a run that stops between two steps resumes to the same weights."""
+    reference = Reference(runner, root / f"{runner.name}-sample")
+    undisturbed, sample = Trial(root / f"{runner.name}-undisturbed", reference), Trial(reference.sample, reference)
+    reference.save_seconds, reference.step_seconds = _seconds(undisturbed)
+    reference.weights = resuming.final_weights(runner, undisturbed.place)
     sample.begin()
     with sample.start(stop_at=STEPS - 2) as child:
         child.finish()
     files = runner.checkpoint(sample.place, STEPS - 2).iterdir()
-    known.checkpoint_bytes = sum(file.stat().st_size for file in files)
-    copied = Trial(root / f"{runner.name}-copied", known)
+    reference.checkpoint_bytes = sum(file.stat().st_size for file in files)
+    copied = Trial(root / f"{runner.name}-copied", reference)
     shutil.copytree(sample.folder, copied.folder)
     if (error := copied.resume()) or not copied.is_right:
-        sys.exit(f"{runner.name} can't even be resumed when nothing is wrong: {error or 'its weights differ'}")
-    return known
+        sys.exit(f"an undisturbed run of {runner.name} can't be resumed: {error or 'its weights differ'}")
+    return reference
 
 
 def _seconds(trial: Trial) -> tuple[float, float]:
-    """Carry the run out; return what a save takes, from its first file to the report of it, and a step and a save."""
+    """Run a trial; return the median seconds of a save, from its first file to its report, and of a step with its save.
+
+    Both are measured from outside, by polling.
+    """
     trial.begin()
     begun, reported = [], []
     with trial.start() as child:
         for step in range(1, STEPS + 1):
-            child.wait_until(lambda step=step: trial.begun >= step)
+            child.wait_until(lambda step=step: trial.newest_begun >= step)
             begun.append(time.perf_counter())
-            child.wait_until(lambda step=step: trial.reported >= step)
+            child.wait_until(lambda step=step: trial.newest_reported >= step)
             reported.append(time.perf_counter())
         child.finish()
     saves = [after - before for before, after in zip(begun, reported, strict=True)]

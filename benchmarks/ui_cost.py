@@ -1,9 +1,9 @@
-"""What the live panel costs: the same run with and without it, in a real kernel.
+"""How much does the live panel cost? Compares the same run with and without the panel, in a real Jupyter kernel.
 
-Claim: training with the whole panel shown costs less than 2 % (ratio of `live` at or above 0.98). The run is carried
-out by an ipykernel of its own, with real comm messages; the time is that from the first step to the last, as the run's
-own log has it. On a noisy machine the ratio swings by more than the claim, so the CPU time of the thread that feeds the
-panels is told too, in percent of the run's time. What the browser draws with is not in it.
+Claim: training with the whole panel costs less than 2 % (the ratio of `live` is at least 0.98). The run is in its own
+ipykernel with real comm messages; its time is measured from the first step to the last, according to its log. On a
+noisy machine the ratio varies by more than 2 %. Therefore the CPU time of the thread that updates the panels is given
+too, in percent of the time of the run. The work of the browser is not included.
 """
 
 import json
@@ -39,11 +39,11 @@ run = session.start().wait()
 steps = [event.time for event in run.events if isinstance(event, StepEnded)]
 print(json.dumps(steps[-1] - steps[0]))
 """
-SHARES: list[float] = []  # CPU time of the panels' thread, in percent of each run with the panel
+SHARES: list[float] = []  # CPU time of the panels' thread in percent of the run, for each run with the panel
 
 
 class Kernel:
-    """A kernel of our own, for one measurement after the other."""
+    """A Jupyter kernel for the measurements."""
 
     def __enter__(self) -> "Kernel":
         self.manager = KernelManager(kernel_name="python3")
@@ -61,19 +61,19 @@ class Kernel:
         """Run the code and return what it printed."""
         printed: list[str] = []
 
-        def hear(message: dict) -> None:
+        def on_output(message: dict) -> None:
             content = message["content"]
             if message["msg_type"] == "stream" and content["name"] == "stdout":
                 printed.append(content["text"])
             if message["msg_type"] == "error":
                 raise RuntimeError("\n".join(content["traceback"]))
 
-        self.client.execute_interactive(code, output_hook=hear, timeout=600)
+        self.client.execute_interactive(code, output_hook=on_output, timeout=600)
         return "".join(printed)
 
 
 def seconds(kernel: Kernel, *, shown: bool, steps: int) -> float:
-    """Return how long the steps of one run take, evaluations included."""
+    """Return the seconds of all steps of one run, with evaluations."""
     with tempfile.TemporaryDirectory() as runs:
         kernel.execute(RUN.format(steps=steps, evaluate_every=steps // 2, runs=runs))
         if shown:
@@ -86,8 +86,8 @@ def seconds(kernel: Kernel, *, shown: bool, steps: int) -> float:
 
 
 def main() -> None:
-    asked = form.arguments(__doc__)
-    steps, repetitions = (20, 2) if asked.quick else (60, 7)
+    options = form.arguments(__doc__)
+    steps, repetitions = (20, 2) if options.quick else (60, 7)
     with Kernel() as kernel:
         taken = form.alternate(
             lambda: seconds(kernel, shown=True, steps=steps),
@@ -96,7 +96,7 @@ def main() -> None:
         )
     share = statistics.median(SHARES)
     row = form.row("live", "no panel", taken, repetitions=repetitions, panel_cpu_percent=share)
-    form.report("ui_cost", [row], as_json=asked.json)
+    form.report("ui_cost", [row], as_json=options.json)
 
 
 if __name__ == "__main__":

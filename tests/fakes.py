@@ -24,7 +24,7 @@ from workbench.events import (
     StepEnded,
 )
 from workbench.events.bus import Bus
-from workbench.plan.choices import LIVE_FIELDS, Plan
+from workbench.plan.plan import LIVE_FIELDS, Plan
 
 
 def evaluation(step, loss, *, split="validation", best=False, task="text-classification"):
@@ -108,7 +108,7 @@ class FakeRun:
         return self.state in ("stopped", "completed", "failed")
 
     @property
-    def wish(self):
+    def pending_request(self):
         if self._is_stopping and not self.is_over:
             return "stopping"
         return None if self._may_go_on.is_set() or self.state == "paused" else "pausing"

@@ -16,9 +16,9 @@ import pytest
 from sample_events import STARTED, STEP
 
 from workbench.errors import BackboneError, PlanError, RunError
-from workbench.plan.choices import Plan
-from workbench.runs.disk import run_folder
-from workbench.runs.disk.control import wish
+from workbench.plan.plan import Plan
+from workbench.runs.disk import run_list
+from workbench.runs.disk.control import request
 from workbench.runs.disk.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -308,19 +308,19 @@ def snapshot(folder):
 
 def test_a_strangers_run_is_listed_and_read_and_nothing_is_written(hostile, tmp_path):
     before = snapshot(tmp_path)
-    (summary,) = run_folder.list_runs(hostile.path.parent)
+    (summary,) = run_list.list_runs(hostile.path.parent)
     assert (summary.state, summary.step) == ("running", STEP.step)
-    folder = run_folder.find(hostile.name, hostile.path.parent)
+    folder = run_list.find(hostile.name, hostile.path.parent)
     assert list(folder.events()) == [STARTED, STEP]
     assert folder.plan() == Plan()
     assert folder.environment() == {}
-    assert folder.is_held in (True, False)
+    assert folder.is_locked in (True, False)
     assert snapshot(tmp_path) == before
 
 
 def test_a_strangers_run_is_not_carried_on_through_its_links(hostile, tmp_path):
     before = snapshot(tmp_path)
-    with pytest.raises(RunError, match="is a link to elsewhere"), hostile.held():
+    with pytest.raises(RunError, match="is a link to elsewhere"), hostile.locked():
         pass
     assert snapshot(tmp_path) == before
 
@@ -329,20 +329,20 @@ def test_a_link_among_the_checkpoints_is_seen_too(tmp_path, precious):
     folder = RunFolder.create(Plan(), tmp_path / "runs")
     (folder.path / "checkpoints").mkdir()
     (folder.path / "checkpoints" / "step-000001").symlink_to(precious.parent)
-    with pytest.raises(RunError, match=r"checkpoints/step-000001 .* is a link to elsewhere"), folder.held():
+    with pytest.raises(RunError, match=r"checkpoints/step-000001 .* is a link to elsewhere"), folder.locked():
         pass
 
 
 def test_a_wish_for_a_strangers_run_goes_through_no_link(hostile):
     with pytest.raises((RunError, OSError)):
-        wish(hostile.path, "stop")
+        request(hostile.path, "stop")
 
 
 def test_the_lock_of_a_strangers_run_empties_no_file(tmp_path, precious):
     folder = RunFolder.create(Plan(), tmp_path / "runs")
     (folder.path / "run.lock").symlink_to(precious)
-    assert folder.is_held in (True, False)
-    with pytest.raises(RunError), folder.held():
+    assert folder.is_locked in (True, False)
+    with pytest.raises(RunError), folder.locked():
         pass
 
 
@@ -356,8 +356,8 @@ def test_a_run_is_written_with_the_users_own_permissions(tmp_path, umask, file, 
         made = RunFolder.create(Plan(), tmp_path / "runs")
         made.append(STARTED)
         made.close()
-        with made.held():
-            wish(made.path, "pause")
+        with made.locked():
+            request(made.path, "pause")
     finally:
         os.umask(before)
     assert {path.name for path in made.path.iterdir()} >= {"plan.json", "events.jsonl", "run.lock", "wishes.jsonl"}
@@ -392,8 +392,8 @@ def _has_modes(root, file, folder):
 @pytest.mark.slow
 def test_nothing_in_a_light_look_at_a_strangers_run_imports_what_could_run_code(hostile):
     code = (
-        "import sys\nfrom workbench import store\n"
-        f"store.list_runs({str(hostile.path.parent)!r})\n"
+        "import sys\nfrom workbench.runs.disk import run_list\n"
+        f"run_list.list_runs({str(hostile.path.parent)!r})\n"
         "print({'pickle', 'torch', 'transformers', 'cloudpickle'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -7,11 +7,11 @@ from safetensors.torch import load_file
 
 from workbench import models, run
 from workbench.events import PlanAdjusted, StepEnded
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.checkpoints import all_in
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.replay import FACTS
+from workbench.runs.replay import REPEATED_EVENTS
 
 PLAN = Plan().change(
     backbone="tiny", trainable="all", batch_size=8, max_steps=6, evaluate_every=3, precision="fp32", learning_rate=0.01
@@ -54,7 +54,7 @@ def carried_out(plan, root, *, adjustments=(), at_event=lambda number, folder: N
 
 
 def facts(folder):
-    return [event for event in folder.events() if isinstance(event, FACTS)]
+    return [event for event in folder.events() if isinstance(event, REPEATED_EVENTS)]
 
 
 def ends(folder):

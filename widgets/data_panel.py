@@ -12,7 +12,7 @@ from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
     from workbench.data import Split
-    from workbench.plan.choices import Plan
+    from workbench.plan.plan import Plan
     from workbench.session.session import Session
 
 PAGE_ROWS = 5

@@ -13,7 +13,8 @@ from widgets.proof import KINDS as PROOFS
 from widgets.proof import Proof
 from workbench.errors import PlanError
 from workbench.events import ChangeRefused, Event, PlanAdjusted, PlanChanged, PreparationEnded, RunChosen, RunForked
-from workbench.plan.choices import Plan, Transfer
+from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.models import Block

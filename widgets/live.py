@@ -19,10 +19,10 @@ from workbench.events import (
     StageStarted,
 )
 from workbench.events.run_state import RunState
-from workbench.plan.choices import FIELDS, LIVE_FIELDS
+from workbench.plan.plan import FIELDS, LIVE_FIELDS
 
 if TYPE_CHECKING:
-    from workbench.plan.choices import Plan
+    from workbench.plan.plan import Plan
     from workbench.session.session import Session
 
 KINDS: frozenset[type[Event]] = frozenset(

@@ -4,6 +4,7 @@ It has the content of the box next to the curves. The panel does slow work in th
 """
 
 import time
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from widgets import cells, wording
 from widgets.panel import problem
 from widgets.unfreezing import shortest
 from workbench.errors import PlanError, WorkbenchError
-from workbench.plan.choices import Plan, Transfer
+from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from widgets.curves import Curves
@@ -54,7 +56,7 @@ class Point:
         self.problem = problem(
             error.what if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}",
             hint=error.hint if isinstance(error, WorkbenchError) else "",
-            details="" if is_known else wording.traceback_of(error),
+            details="" if is_known else "".join(traceback.format_exception(error)),
         )
 
     def show_progress(self, done: int, steps: int) -> None:

@@ -33,12 +33,19 @@ class Proof:
                 self._verified = event
 
     def moved(self, block: str) -> dict[str, Any] | None:
-        """Return how far a block moved, in words and relative to the one that moved most; None if not measured."""
+        """Return how far a block moved, None if that was not measured.
+
+        "words" and "unit" say it, and "part" compares it with the block that moved most in the same unit.
+        """
         if self._moved is None:
             return None
-        by_block = self._moved.by_block
-        share = by_block.get(block, 0.0)  # 0 for a block that was never trained
-        return {"words": wording.percent(share), "part": share / (max(by_block.values(), default=0.0) or 1.0)}
+        relative, rms = self._moved.by_block, self._moved.rms_by_block
+        if block in rms:
+            words, unit, far = f"{rms[block]:.2g} RMS", ", since its weights started at zero", rms
+        else:
+            words, unit, far = wording.percent(relative.get(block, 0.0)), " of the norm of its weights", relative
+        part = far.get(block, 0.0) / (max(far.values(), default=0.0) or 1.0)  # 0 for a block that was never trained
+        return {"words": words, "unit": unit, "part": part}
 
     def picture(self) -> dict[str, str]:
         """Return the text of the green or the red badge."""

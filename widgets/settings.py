@@ -11,7 +11,7 @@ from widgets import live
 from widgets.panel import Panel, page, style
 from workbench.errors import PlanError, WorkbenchError
 from workbench.events import ChangeRefused, Event, PlanChanged
-from workbench.plan.choices import FIELDS, LIVE_FIELDS
+from workbench.plan.plan import FIELDS, LIVE_FIELDS
 
 if TYPE_CHECKING:
     from workbench.session.session import Session

@@ -9,7 +9,7 @@ from widgets.settings import Control, SettingsPanel
 from workbench.errors import PlanError
 from workbench.events import EvaluationEnded, Event, PreparationEnded, RunChosen
 from workbench.events.run_state import RunState
-from workbench.plan.choices import TASKS, Monitoring, Task
+from workbench.plan.choices import TASKS, Monitoring, TaskName
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
@@ -95,7 +95,7 @@ class StopPanel(SettingsPanel):
         return f"these rows are used for {wording.task(split.task)}, which measures {names}"
 
 
-def _metrics_of(task: Task) -> tuple[str, ...]:
+def _metrics_of(task: TaskName) -> tuple[str, ...]:
     from workbench.tasks import TABLE
 
     return tuple(TABLE[task].metrics(0.0, (), ()))

@@ -13,7 +13,7 @@ from workbench.events import PlanAdjusted
 
 if TYPE_CHECKING:
     from workbench.models import Block
-    from workbench.plan.choices import Plan
+    from workbench.plan.plan import Plan
 
 NAME = "unfreezing"  # by which the tactic signs its changes of the plan
 _BLOCKS = {"trainable", "unfreeze_to"}  # a person who changes one of these ends the schedule, or begins another one

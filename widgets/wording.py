@@ -1,12 +1,12 @@
 """Formats numbers and choices as panels show them. This module does not depend on widgets."""
 
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from workbench.events import RunEnded
 from workbench.events.run_state import STOPPED_BY_USER
-from workbench.plan.choices import Plan, Transfer
+from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
 EMPTY = {"unfreeze_to": "off", "unfreeze_every": "evenly", "stop_patience": "off", "stop_metric": "loss"}  # else "auto"
@@ -211,8 +211,3 @@ def title(plan: Plan) -> str:
     rows = base_name(plan.data.source).replace(":", ": ")
     backbone = catalog.find(plan.baseline.backbone)
     return " · ".join((rows, backbone.title if backbone else plan.baseline.backbone, mode(plan.transfer)))
-
-
-def traceback_of(error: Exception) -> str:
-    """Return the traceback of an error."""
-    return "".join(traceback.format_exception(error))

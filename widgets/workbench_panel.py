@@ -13,7 +13,7 @@ from widgets.keep_panel import KeepPanel
 from widgets.panel import Panel
 from widgets.run_panel import RunPanel
 from widgets.stop_panel import StopPanel
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.session.session import Session

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Idle OpenMP threads spin for ages on a shared machine; it counts only if it is set before torch is imported.
+# By default, idle OpenMP threads wait in a busy loop, which slows other processes down. The setting only works if it is
+# made before torch is imported.
 spins_idly = "torch" in sys.modules and not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & {*os.environ}
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-# Tensors of megabytes come and go at each step, and their first touch costs least in pages of two megabytes.
+# Each step allocates and frees tensors of megabytes; with huge pages (2 MB), there are fewer page faults.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from workbench.errors import WorkbenchError as WorkbenchError
-    from workbench.plan.choices import Plan as Plan
+    from workbench.plan.plan import Plan as Plan
     from workbench.practices.table import practices as practices
     from workbench.runs.run import run as run
     from workbench.session.attach import attach as attach
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from workbench.session.history import plot as plot
     from workbench.session.session import Session as Session
 
-_HOME = {  # public name -> module it lives in
-    "Plan": "workbench.plan.choices",
+_HOME = {  # public name -> the module that defines it
+    "Plan": "workbench.plan.plan",
     "Session": "workbench.session.session",
     "WorkbenchError": "workbench.errors",
     "attach": "workbench.session.attach",
@@ -43,9 +44,9 @@ __all__ = sorted(_HOME)
 
 
 class _Package(types.ModuleType):
-    """Keeps `wb.practices` the table, although a package of that name exists.
+    """Makes sure that `wb.practices` is the table and not the package of the same name.
 
-    Importing a submodule binds it in its package, which would hide the public object of the same name.
+    Importing a submodule sets it as an attribute of its package, which would hide the public object of that name.
     """
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -1,7 +1,7 @@
-"""The command line: fetch packs, open JupyterLab, carry out a plan, list runs and take them up again.
+"""The command line: fetch packs, open JupyterLab, run a plan, list runs and resume them.
 
-Every command is a thin line over what a notebook calls too. A mistake of the user ends with one message on stderr and
-exit code 2, an interruption with 130. Left out: options that change a plan (a plan is a file; edit it).
+Every command is a thin layer over functions that a notebook calls too. After a user's mistake, it prints one message to
+stderr and exits with code 2; after an interruption, with 130. No option changes a plan: edit its file instead.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from workbench import __version__, packs
 from workbench.errors import PlanError, RunError, WorkbenchError
 from workbench.events.terminal import Line, RunLine
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.runs.disk.run_folder import RunFolder
 
 _QUICKSTART = "notebooks/0_quickstart.ipynb"
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, the convention of shells
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,16 +58,20 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    fetching = add(fetch, "make offline packs ready: download, verify and convert them, once", _pack_list())
+    fetching = add(fetch, "download, verify and convert the offline packs that are missing", _pack_list())
     fetching.add_argument("names", nargs="*", metavar="NAME", help="packs to fetch; without a name, every default pack")
-    fetching.add_argument("--verify", action="store_true", help="hash every file of the packs that are there already")
+    fetching.add_argument("--verify", action="store_true", help="hash every file of the packs in the cache")
     add(lab, "open JupyterLab on the quickstart; further arguments go to JupyterLab, as in --no-browser --port 8899")
-    running = add(run, "carry out a plan, as written by Plan.to_json, and keep the run in a folder")
-    running.add_argument("plan", metavar="PLAN.json", type=Path, help="the plan; what it leaves out takes its default")
-    running.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where runs are kept (runs)")
-    resuming = add(resume, "go on with a run that was stopped, failed or died, from its newest valid checkpoint")
-    resuming.add_argument("run", metavar="RUN", help='its name, as `runs` lists it, a path to its folder, or "last"')
-    resuming.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="where it is kept (runs)")
+    running = add(run, "run a plan that Plan.to_json has written, and keep the run in a folder")
+    running.add_argument("plan", metavar="PLAN.json", type=Path, help="the plan; missing fields take their defaults")
+    running.add_argument(
+        "--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)"
+    )
+    resuming = add(resume, "resume a run that was stopped, failed or died, from its newest valid checkpoint")
+    resuming.add_argument("run", metavar="RUN", help='its name in the list of `runs`, a path to its folder, or "last"')
+    resuming.add_argument(
+        "--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)"
+    )
     listing = add(runs, "list the runs of a folder, oldest first")
     listing.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", default=Path("runs"), help="default: runs")
     return parser
@@ -79,7 +83,7 @@ def _pack_list() -> str:
         for row in packs.TABLE
     )
     return "\n".join(
-        ["packs:", *rows, f"They are kept in {packs.cache_folder()} (FINETUNE_WORKBENCH_CACHE changes that)."]
+        ["packs:", *rows, f"They are in {packs.cache_folder()}; FINETUNE_WORKBENCH_CACHE sets another folder."]
     )
 
 
@@ -90,15 +94,13 @@ def fetch(options: argparse.Namespace) -> int:
 
 
 def lab(options: argparse.Namespace) -> int:
-    """Become JupyterLab, on localhost and with its token, once the default packs are there."""
+    """Fetch the default packs that are missing, then replace this process by JupyterLab on localhost with its token."""
     project = _project()
     packs.fetch([name for name in packs.names(default=True) if not packs.is_ready(name)], Line())
     command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--ServerApp.root_dir={project}"]
-    command.append(
-        f"--LabApp.default_url=/lab/tree/{_QUICKSTART}"
-    )  # unlike a file to open, this is in the printed address
+    command.append(f"--LabApp.default_url=/lab/tree/{_QUICKSTART}")  # so that the printed address opens it too
     if getattr(os, "geteuid", lambda: 1)() == 0:
-        command.append("--allow-root")  # containers: Jupyter would refuse, though it is on localhost behind a token
+        command.append("--allow-root")  # needed in containers; it is safe on localhost behind a token
     sys.stdout.flush()
     os.execv(sys.executable, [*command, *options.rest])
 
@@ -108,30 +110,31 @@ def _project() -> Path:
         if (folder / _QUICKSTART).is_file():
             return folder
     raise RunError(
-        f"{_QUICKSTART} is neither beside the installed workbench nor in this folder",
-        hint="call this in a clone of the project, or open your own notebook with `jupyter lab`",
+        f"{_QUICKSTART} is neither next to the installed workbench nor in this folder",
+        hint="run this in a clone of the project, or open your own notebook with `jupyter lab`",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry out a plan; the first Ctrl-C stops the run, which keeps its model, and the second breaks it off."""
+    """Run a plan; the first Ctrl-C stops the run and saves its model, the second one interrupts it."""
     plan = _read_plan(options.plan)
     from workbench.runs.disk.run_folder import RunFolder
 
-    return _carry_out(RunFolder.create(plan, options.runs))
+    return _run_folder(RunFolder.create(plan, options.runs))
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Go on with a run in this process; Ctrl-C as for `run`."""
-    from workbench.runs.disk.run_folder import find
+    """Resume a run in this process; Ctrl-C works as in `run`."""
+    from workbench.runs.disk.run_list import find
     from workbench.runs.preparation import Preparation
 
     folder = find(options.run, options.runs)
     Preparation().check_objects(folder.plan())
-    return _carry_out(folder)
+    return _run_folder(folder)
 
 
-def _carry_out(folder: "RunFolder") -> int:
+def _run_folder(folder: "RunFolder") -> int:
+    """Run or resume the run in `folder`, and show its events."""
     from workbench.runs.disk.control import Control
     from workbench.runs.run import run as events_of
 
@@ -148,7 +151,7 @@ def _read_plan(path: Path) -> Plan:
         return Plan.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise PlanError(f"the plan {path} can't be read: {reason}", hint="a file written by Plan.to_json") from None
+        raise PlanError(f"the plan {path} can't be read: {reason}", hint="write one with Plan.to_json") from None
 
 
 @contextlib.contextmanager
@@ -168,7 +171,7 @@ def _interrupt(stop: Callable[[], None]) -> Iterator[None]:
 
 def runs(options: argparse.Namespace) -> int:
     """List runs."""
-    from workbench.runs.disk.run_folder import list_runs
+    from workbench.runs.disk.run_list import list_runs
 
     found = list_runs(options.folder)
     if not found:

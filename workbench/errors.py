@@ -1,6 +1,7 @@
-"""The few kinds of error a user can meet, and the nearest-name helper that their messages share.
+"""The errors that users see, and a helper that suggests the nearest known name.
 
-Every error says what was given and what was expected (`what`), and what to try (`hint`); panels show the two apart.
+Every error says what was given and what was expected (`what`), and what to try (`hint`). Panels show the two
+separately.
 """
 
 import difflib
@@ -8,7 +9,7 @@ from collections.abc import Iterable
 
 
 class WorkbenchError(Exception):
-    """Something the user can put right.
+    """An error that the user can fix.
 
     Attributes:
         what: What was given, and what was expected.
@@ -25,31 +26,31 @@ class WorkbenchError(Exception):
 
 
 class PlanError(WorkbenchError, ValueError):
-    """A choice in a plan that can't be carried out: unknown name, wrong type, out of range."""
+    """A plan has an invalid choice: an unknown name, a wrong type, or a value that is out of range."""
 
 
 class DataError(WorkbenchError, ValueError):
-    """Rows that can't be read, guessed or split; names the file, the row and the reason."""
+    """Rows can't be read, understood or split; the message gives the file, the row and the reason."""
 
 
 class BackboneError(WorkbenchError):
-    """A pretrained model that can't be found, loaded or taken apart."""
+    """A pretrained model can't be found or loaded, or its blocks can't be found."""
 
 
 class PackError(WorkbenchError):
-    """An offline pack that can't be fetched, verified or unpacked."""
+    """An offline pack can't be fetched, verified or unpacked."""
 
 
 class RunError(WorkbenchError):
-    """A run that can't start, go on or be read back."""
+    """A run can't start, continue or be read."""
 
 
 class LossError(RunError):
-    """A loss or a gradient that is no finite number.
+    """A loss or a gradient is not finite.
 
     Attributes:
-        step: The 1-based step at which it came up; the weights are those of the step before.
-        rows: Training examples of its batch, by number: those that do it alone, or else all of them.
+        step: The 1-based step at which it happened; the weights are still those of the step before.
+        rows: Numbers of the training examples that cause it by themselves; if there are none, all of the batch.
     """
 
     def __init__(self, what: str, *, hint: str, step: int, rows: tuple[int, ...]) -> None:
@@ -58,7 +59,7 @@ class LossError(RunError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint that names the known name nearest to `name`, or lists the first few known names."""
+    """Return a hint with the known name nearest to `name`; if none is close, one that lists the first known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     if close:

@@ -1,10 +1,10 @@
-"""Random numbers that depend on what they are for, not on what happened before.
+"""Random numbers that depend on their purpose (a seed, a stream, an index), not on what was drawn before.
 
-The torch generators of a process are shared by every thread of it. What draws from them here (dropout, a new head,
-adapters) does so with a seed of its own, one at a time, and leaves them as the notebook had them.
+All threads of a process share torch's generators. Whatever draws from them here (dropout, a new head, adapters) uses
+its own seed, holds a lock meanwhile, and restores the state of the generators afterwards.
 
-What can't be kept apart: a cell that draws from torch's own generator at the very moment of a training step, in another
-thread, shares that step's stream. A generator of the cell's own (`torch.Generator`) never does.
+Limit: if a cell draws from torch's default generator in another thread exactly during a training step, the two share
+one stream. A `torch.Generator` of the cell's own avoids that.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from contextlib import contextmanager
 
 import torch
 
-_ONE_AT_A_TIME = threading.RLock()  # a backbone that loads beside a training step must not disturb its dropout
+_generator_lock = threading.RLock()  # a backbone that loads during a training step must not disturb its dropout
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Draw from a fresh generator of this seed within the block; afterwards the generators are as they were."""
-    with _ONE_AT_A_TIME:
+    """Seed torch's generators within the block, and restore their state afterwards."""
+    with _generator_lock:
         generators = _generators(device)
         before = [generator.get_state() for generator in generators]
         try:
@@ -33,7 +33,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 
 def _generators(device: torch.device | None) -> list[torch.Generator]:
-    """Return the generators that something on this device draws from; `fork_rng` takes ten times as long to."""
+    """Return the generators that code on this device draws from (`torch.random.fork_rng` takes ten times as long)."""
     if device is None or device.type != "cuda":
         return [torch.default_generator]
     index = torch.cuda.current_device() if device.index is None else device.index
@@ -41,8 +41,8 @@ def _generators(device: torch.device | None) -> list[torch.Generator]:
 
 
 def mixed(seed: int, index: int, *, stream: str) -> int:
-    """Return a seed of its own for each (seed, stream, index).
+    """Return a different seed of 32 bits for each (seed, stream, index).
 
-    Hashed, because torch's CPU generator looks at the lowest 32 bits of a seed only.
+    It is a hash, because torch's CPU generator uses only the lowest 32 bits of a seed.
     """
     return int.from_bytes(hashlib.blake2b(f"{seed} {stream} {index}".encode(), digest_size=4).digest())

@@ -1,8 +1,8 @@
-"""Reads what a stranger may have written: small files, text, and the JSON values of typed fields.
+"""Reads files that a stranger may have written: small files, text, and the JSON values of typed fields.
 
-Plans, logs and run folders are passed around. A value of another type than its field is refused here, before it can
-break something elsewhere, and no file is read that could block or fill the memory. Which fields there are is said where
-they are (plan/choices.py, events/kinds.py). Left out: logs and tables, which may be as long as they like.
+People pass plans, logs and run folders on. A value of another type than its field is refused here, before it can break
+something elsewhere, and no file is read that could block or fill the memory. The fields themselves are defined in
+plan/choices.py and events/kinds.py. Logs and tables are not read here, because they may have any length.
 """
 
 import math
@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_LARGEST_FILE = 4 << 20  # bytes; a plan has 2,000
-_LARGEST_COUNT = 2**63  # no count, step or size comes near
-_LONGEST_TEXT = 4096  # characters, as long as a path may be
+_LARGEST_FILE = 4 << 20  # bytes; a plan has about 2,000
+_LARGEST_COUNT = 2**63  # far above any real count, step or size
+_LONGEST_TEXT = 4096  # characters; the longest path on Linux
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -26,30 +26,30 @@ Reader = Callable[[Any], Any]
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error shows it: short, whatever it is."""
+    """Return a short representation of any value, for error messages."""
     try:
         return _SHORT.repr(value)
-    except Exception:  # a number of 5,000 digits, an object whose own repr fails
+    except Exception:  # a number with 5,000 digits, or an object whose own repr fails
         return f"<{type(value).__name__}>"
 
 
 def text_fault(text: str) -> str:
-    """Return why a text can't be a name in a plan, a path or a line of a message; "" if it can."""
+    """Return why a text can't be a name in a plan, a path or a line of a message, or "" if it can."""
     if len(text) > _LONGEST_TEXT:
         return f"has {len(text):,} characters; expected {_LONGEST_TEXT:,} at most"
     if "\0" in text:
-        return "holds a zero byte"
-    return "holds half a character (a lone surrogate)" if any("\ud800" <= sign <= "\udfff" for sign in text) else ""
+        return "contains a zero byte"
+    return "contains half a character (a lone surrogate)" if any("\ud800" <= sign <= "\udfff" for sign in text) else ""
 
 
 def check_ordinary(path: Path) -> None:
     """Check that `path` is an ordinary file, or a link to one.
 
     Raises:
-        OSError: It is not there, or a folder, a pipe or a device.
+        OSError: The path does not exist, or is a folder, a pipe or a device.
     """
     if not path.is_file():
-        path.stat()  # says so if there is nothing
+        path.stat()  # raises FileNotFoundError if the path does not exist
         raise OSError(0, "it is not an ordinary file", str(path))
 
 
@@ -57,8 +57,8 @@ def read_text(path: Path) -> str:
     """Return the text of a small file.
 
     Raises:
-        OSError: It is not there, can't be read, is no ordinary file, or is larger than any file of its kind.
-        ValueError: It is not UTF-8.
+        OSError: The file does not exist, can't be read, is not an ordinary file, or is larger than 4 MB.
+        ValueError: The file is not UTF-8.
     """
     check_ordinary(path)
     if path.stat().st_size > _LARGEST_FILE:
@@ -67,7 +67,7 @@ def read_text(path: Path) -> str:
 
 
 def to_json(value: Any) -> Any:
-    """Return a value as JSON has it; numbers that it lacks become "nan", "inf" or "-inf", tuples lists."""
+    """Return a value that JSON can represent: tuples become lists, and NaN and infinities "nan", "inf" and "-inf"."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
@@ -77,9 +77,9 @@ def to_json(value: Any) -> Any:
 
 @cache
 def reader(hint: Any) -> Reader:
-    """Return what turns a JSON value into one of the type `hint`; it raises TypeError or ValueError where it can't."""
+    """Return a function that converts a JSON value to the type `hint`, or raises TypeError or ValueError."""
     kind, inner = typing.get_origin(hint), typing.get_args(hint)
-    if kind in (types.UnionType, typing.Union):  # of one type and None
+    if kind in (types.UnionType, typing.Union):  # always one type and None
         item = reader(next(option for option in inner if option is not types.NoneType))
         return lambda value: None if value is None else item(value)
     if kind is tuple:
@@ -99,24 +99,24 @@ def _of(kind: type, value: Any) -> Any:
 
 def _text(value: Any) -> str:
     text: str = _of(str, value)
-    return text.encode(errors="backslashreplace").decode()  # half a character would be refused by every page
+    return text.encode(errors="backslashreplace").decode()  # a browser can't show half a character
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     number: int = _of(int, value)
     if not -_LARGEST_COUNT <= number < _LARGEST_COUNT:
-        raise ValueError("a whole number beyond all counts")
+        raise ValueError("the integer is too large")
     return number
 
 
-def _real(value: Any) -> float:
+def _float(value: Any) -> float:
     if type(value) not in (float, int) and value not in ("nan", "inf", "-inf"):
         raise TypeError(f"expected a number, got {type(value).__name__}")
     return float(value)
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of no given type: lists become tuples, as in a plan."""
+    """Return a value of any type; lists become tuples, as in a plan."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, dict):
@@ -126,8 +126,8 @@ def _plain(value: Any) -> Any:
 
 _READERS: dict[Any, Reader] = {
     str: _text,
-    int: _whole,
-    float: _real,
+    int: _integer,
+    float: _float,
     bool: lambda value: _of(bool, value),
     Any: _plain,
 }

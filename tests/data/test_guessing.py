@@ -51,7 +51,7 @@ def test_columns_are_told_by_name_then_by_values(columns, text, label):
 def test_text_alone_is_for_language_modeling():
     found = guessed({"text": SENTENCES, "id": list(range(40))})
     assert (found.task, found.columns) == ("language-modeling", {"text": "text"})
-    assert "task told by the columns: language-modeling" in found.notes
+    assert "task guessed from the columns: language-modeling" in found.notes
 
 
 def test_chosen_columns_win_and_are_no_guess():
@@ -82,8 +82,8 @@ def test_a_wrong_column_names_the_nearest(field):
             "text-classification",
             "which text-classification needs; its columns are text, id",
         ),
-        ({"n": list(range(40)), "label": FEW}, "text-classification", "no column of text"),
-        ({"text": SENTENCES, "label": FEW}, "image-classification", "no column of images"),
+        ({"n": list(range(40)), "label": FEW}, "text-classification", "no text column"),
+        ({"text": SENTENCES, "label": FEW}, "image-classification", "no image column"),
     ],
 )
 def test_what_lacks_is_said_with_the_columns(columns, task, words):
@@ -139,7 +139,7 @@ def test_missing_labels_and_texts_are_left_out_and_counted(tmp_path):
         ({"text": [""] * 40, "label": FEW}, "no row that can be used"),
         ({"text": SENTENCES, "label": [["a", "b"], ["a"]] * 20}, "row 0, column 'label': the label is ['a', 'b']"),
         ({"text": [*SENTENCES[:-1], {"a": 1}], "label": FEW}, "row 39: the text is a dict"),
-        ({"text": [*SENTENCES[:-1], "\ud800"], "label": FEW}, "row 39: the text holds half a character"),
+        ({"text": [*SENTENCES[:-1], "\ud800"], "label": FEW}, "row 39: the text contains half a character"),
         ({"text": SENTENCES, "label": [*FEW[:-2], "\ud800", "\ud800"]}, "half a character"),
     ],
 )

@@ -104,18 +104,18 @@ def test_very_long_fields_are_read_and_csv_keeps_its_limit(tmp_path):
         ("x.jsonl", b"[" * 100_000, "can't be read"),
         ("x.json", b'[{"text": "a"}, 3]', "row 1: expected an object, got 3"),
         ("x.json", b'[{"text": "a"},\n {"text" 3}]', "line 2"),
-        ("x.json", b"{}", "nothing in them"),
+        ("x.json", b"{}", "contains no values"),
         ("x.jsonl", b'{"n": ' + b"9" * 5000 + b"}", "line 1"),
-        ("x.parquet", b"PAR1 is not enough", "not a Parquet file"),
+        ("x.parquet", b"PAR1 is not enough", "can't be read as a Parquet file"),
         ("x.xlsx", b"PK", "a .xlsx file"),
         ("x.pkl", b"\x80", "a .pkl file"),
-        ("x", b"text", "a file without an ending"),
+        ("x", b"text", "a file without a suffix"),
     ],
 )  # fmt: skip
 def test_a_bad_file_says_where_and_why(tmp_path, name, content, words):
     path = tmp_path / name
     path.write_bytes(content)
-    assert words in refused(path).what.replace("rows with anything in them", "nothing in them")
+    assert words in refused(path).what
 
 
 def test_excel_says_what_to_do(tmp_path):
@@ -247,6 +247,12 @@ def test_an_unreadable_image_is_named(tmp_path, damage, suffix):
     bad = tmp_path / "cat" / f"4.{suffix}"
     bad.write_bytes(bad.read_bytes()[:2000] if damage == "cut" else b"not an image")
     assert f"cat/4.{suffix}" in refused(tmp_path).what
+
+
+def test_the_hint_for_a_folder_of_tables_knows_every_format(tmp_path, monkeypatch):
+    monkeypatch.setitem(reading.READERS, ".new", None)
+    (tmp_path / "rows.new").write_text("x")
+    assert refused(tmp_path).hint.endswith("rows.new")
 
 
 def test_folders_that_hold_no_classes(tmp_path):

@@ -205,7 +205,7 @@ def test_rare_classes_go_to_train_and_are_named():
     split = load(frame_of({"a": 30, "b": 30, "rare": 2, "rarer": 1}))
     assert split.counts()["train"]["rare"] == 2
     assert split.counts()["train"]["rarer"] == 1
-    assert "no validation row of rare (2 rows), rarer (1 row)" in split.notes
+    assert "the validation split has no row of rare (2 rows), rarer (1 row)" in split.notes
 
 
 @pytest.mark.parametrize(("rows", "test_fraction"), [(5, 0.15), (3, 0.0), (1, 0.15)])

@@ -56,5 +56,5 @@ def test_a_watcher_that_fails_neither_stops_the_run_nor_the_others():
 
 
 def test_a_watcher_must_be_callable():
-    with pytest.raises(TypeError, match="function of one event"):
+    with pytest.raises(TypeError, match="expected a function"):
         Bus().subscribe("no")

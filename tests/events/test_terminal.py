@@ -31,7 +31,7 @@ EVENTS = [
 FACTS = [
     "1,234 rows · 770 of 22,713,986 parameters trainable · 2 steps · cpu, fp32",
     "note: 3 rows without text were left out",
-    "to beat, always the same: loss 0.690, accuracy 0.510",
+    "baseline to beat, always the same: loss 0.690, accuracy 0.510",
 ]
 MEASURED = "step 1/2 · validation loss 0.500, accuracy 0.750"
 ENDED = "completed after step 2/2 · validation loss 0.500, accuracy 0.750 · lowest validation loss 0.500 at step 1"
@@ -53,7 +53,7 @@ def test_where_nobody_watches_there_are_plain_lines(monkeypatch):
 
 
 def test_where_nobody_watches_a_passing_line_comes_now_and_then(monkeypatch):
-    monkeypatch.setattr(terminal, "_UNWATCHED_SECONDS", 0)
+    monkeypatch.setattr(terminal, "_PROGRESS_SECONDS", 0)
     lines = shown(io.StringIO(), monkeypatch).splitlines()
     assert lines[0] == "reading the data …"
     assert "step 1/2 · loss 0.750 · 2 s left" in lines
@@ -83,4 +83,4 @@ def test_durations(seconds, words):
 def test_how_a_run_computes_is_told_in_one_line(capsys):
     started = dataclasses.replace(EVENTS[1], settings=("bf16 2 × as fast as fp32: taken", "2 threads"))
     RunLine(Line()).show(started)
-    assert "on this machine: bf16 2 × as fast as fp32: taken · 2 threads\n" in capsys.readouterr().out
+    assert "settings for this machine: bf16 2 × as fast as fp32: taken · 2 threads\n" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from tiny_learner import PLAN, make, weights
 
 from workbench.errors import RunError
 from workbench.runs import checkpoints
-from workbench.runs.disk.checkpoint_files import FILES, entry
+from workbench.runs.disk.checkpoint_files import FILES, manifest_entry
 from workbench.training import engine
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def learner():
 
 def sealed(folder):
     """Let the manifest say that everything is as it was written: a stranger can do that too."""
-    (folder / "manifest.json").write_text(json.dumps({name: entry(folder / name) for name in FILES}))
+    (folder / "manifest.json").write_text(json.dumps({name: manifest_entry(folder / name) for name in FILES}))
 
 
 def put_back(learner, root):

@@ -143,7 +143,7 @@ def test_pipes_devices_and_links_that_lead_nowhere_are_left_out(folder):
     assert split.rows == 8
     assert set(split.labels) == {"cat", "dog"}
     assert "4 files that are neither images nor .txt were left out" in split.notes
-    assert "nothing was found in bird, fish: empty, or links to other folders" in split.notes
+    assert any(note.startswith("nothing was found in bird, fish: ") for note in split.notes)
 
 
 def test_a_link_to_a_file_elsewhere_is_followed_and_what_is_there_stays(folder, tmp_path):

@@ -144,7 +144,7 @@ def test_a_folder_that_is_a_link_already_is_not_gone_through(tmp_path):
 @pytest.mark.parametrize("write", [zipped, tarred])
 def test_a_bomb_of_many_layers_is_stopped(tmp_path, write):
     found = stays_inside(tmp_path, write([("top/bomb", bytes(30_000_000), stat.S_IFREG)]), {"top/": ""})
-    assert "grows beyond" in found.what
+    assert "larger than expected" in found.what
 
 
 def test_a_file_that_is_a_folder_too_is_refused(tmp_path):
@@ -248,4 +248,4 @@ def test_a_manifest_is_written_for_names_that_json_would_escape(tmp_path):
 @pytest.mark.parametrize("write", [zipped, tarred])
 def test_a_name_that_no_disk_takes_is_refused_before_anything_is_written(tmp_path, write):
     entries = [("top/a", b"1", stat.S_IFREG), (f"top/{'x' * 300}", b"2", stat.S_IFREG)]
-    assert "no disk takes" in stays_inside(tmp_path, write(entries), {"top/": ""}).what
+    assert "a name that is too long" in stays_inside(tmp_path, write(entries), {"top/": ""}).what

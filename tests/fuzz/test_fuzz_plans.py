@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workbench.errors import PlanError
-from workbench.plan.choices import FIELDS, SECTION_OF, Plan
+from workbench.plan.plan import FIELDS, SECTION_OF, Plan
 
 pytestmark = pytest.mark.slow
 

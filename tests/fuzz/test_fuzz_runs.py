@@ -13,10 +13,11 @@ from sample_events import STARTED, STEP
 from workbench import events
 from workbench.errors import PlanError, RunError, WorkbenchError
 from workbench.events import KINDS, CheckpointSaved, EvaluationEnded, Event, ModelSaved, RunEnded, RunForked
-from workbench.plan.choices import Plan
-from workbench.runs.disk import run_folder
-from workbench.runs.disk.control import Control, wish
-from workbench.runs.disk.run_folder import RunFolder, Summary
+from workbench.plan.plan import Plan
+from workbench.runs.disk import run_list
+from workbench.runs.disk.control import Control, request
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.disk.run_list import Summary
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +59,7 @@ def reads_or_says_why(good, odd):
     """Look at both runs in every way; reading writes nothing, and the good one is there as ever."""
     root = good.path.parent
     before = contents(root)
-    summaries = {summary.name: summary for summary in run_folder.list_runs(root)}
+    summaries = {summary.name: summary for summary in run_list.list_runs(root)}
     assert summaries[good.name].state == "completed"
     if odd.name in summaries:
         shows(summaries[odd.name])
@@ -67,8 +68,8 @@ def reads_or_says_why(good, odd):
     log = outcome(lambda: list(odd.events()))
     assert isinstance(log, RunError) or all(isinstance(event, Event) for event in log)
     assert isinstance(odd.environment(), dict)
-    assert odd.is_held in (True, False)
-    assert run_folder.find("last", root).name == good.name
+    assert odd.is_locked in (True, False)
+    assert run_list.find("last", root).name == good.name
     assert contents(root) == before
     return log
 
@@ -171,12 +172,12 @@ def test_a_plan_of_no_sensible_size_is_not_read(odd):
 
 def test_a_folder_whose_name_is_no_text_hides_no_other(good, odd):
     os.rename(odd.path, os.fsencode(odd.path) + b"\xff")
-    assert [summary.name for summary in run_folder.list_runs(good.path.parent)] == [good.name]
+    assert [summary.name for summary in run_list.list_runs(good.path.parent)] == [good.name]
 
 
 @pytest.mark.parametrize("name", ["", "\0", "x" * 9_999, "../..", "/", "\ud800", "last" * 999])
 def test_a_run_of_any_name_is_not_found_in_words(good, name):
-    assert "no run" in said(lambda: run_folder.find(name, good.path.parent))
+    assert "no run" in said(lambda: run_list.find(name, good.path.parent))
 
 
 # --- wishes ---
@@ -198,13 +199,13 @@ def test_any_wish_is_heard_or_passed_over(tmp_path, lines):
     control.look()
     for changes in control.taken_changes():
         assert outcome(lambda changes=changes: Plan().change(**changes)) is not None
-    wish(tmp_path, "stop")
+    request(tmp_path, "stop")
     control.look()
     assert control.is_stopping
 
 
 def test_a_wish_can_name_any_field(tmp_path):
-    wish(tmp_path, "change", folder=1, do=2, self=3)
+    request(tmp_path, "change", folder=1, do=2, self=3)
     control = Control(tmp_path, start=0)
     control.look()
     assert control.taken_changes() == [{"folder": 1, "do": 2, "self": 3}]

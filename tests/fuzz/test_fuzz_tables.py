@@ -57,8 +57,8 @@ def works_or_says_why(tmp_path, content, suffix, **choice):
 def shows(found):
     if isinstance(found, Split):
         assert found.rows > 0
-        head = found.head(3)
-        json.dumps([head, found.counts(), found.notes, found.available], ensure_ascii=False, default=str).encode()
+        shown = [found.train[:3], found.counts(), found.notes, found.available]
+        json.dumps(shown, ensure_ascii=False, default=str).encode()
     return found
 
 
@@ -201,16 +201,16 @@ def test_damaged_files_at_length(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.csv", b",,\n,,\n", "no line of column names"),
+        ("a.csv", b",,\n,,\n", "no column names"),
         ("a.csv", b"text,text\na,b\n", "two columns named 'text'"),
         ("a.csv", b"text,label\n", "no rows"),
         ("a.csv", b"text,label\na,b\nc\n", "line 3: expected 2 columns"),
         ("a.csv", b"text,label\nab\xe9,1\n", "byte 0xe9 at offset 13, line 2"),
         ("a.csv", b"text,label\n" + b'"' + b"x," * 200_000 + b"\n", "a quote is opened and never closed"),
-        ("a.jsonl", b'{"a\\u0000": "x", "text": "y"}\n' * 8, "column 1, 'a\\x00', holds a zero byte"),
-        ("a.jsonl", b'{"text": "\\udc00"}\n' * 8, "line 1: the text holds half a character"),
+        ("a.jsonl", b'{"a\\u0000": "x", "text": "y"}\n' * 8, "column 1, 'a\\x00', contains a zero byte"),
+        ("a.jsonl", b'{"text": "\\udc00"}\n' * 8, "line 1: the text contains half a character"),
         ("a.jsonl", b'{"text": ' + b"9" * 5_000 + b"}\n", "line 1: can't be read"),
-        ("a.parquet", SOUND[".parquet"][:200], "not a Parquet file that can be read"),
+        ("a.parquet", SOUND[".parquet"][:200], "can't be read as a Parquet file"),
         ("a.pkl", b"cos\nsystem\n(S'true'\ntR.", "a pickle can run code"),
     ],
 )

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from workbench.models import copy_on_write as twins
-from workbench.models.fingerprints import fingerprint
-from workbench.plan.choices import Plan
+from workbench.models.fingerprints import hash_of
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner
 from workbench.runs.preparation import Preparation
 from workbench.tasks import TABLE
@@ -91,7 +91,7 @@ def test_training_leaves_the_pristine_weights_alone_and_what_is_frozen_is_not_co
     before = state(first.model)
     own = twins.twin(first, first.model)
     train, validation = (TABLE[own.task].encode(tiny.rows(kind, count), own, plan.data) for count in (24, 8))
-    learner = make_learner(own, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    learner = make_learner(own, train, validation, plan, settings=Settings().overridden_by(plan.tuning))
     list(engine.train(learner))
     assert is_same(first.model, before)
     for name, parameter in learner.model.named_parameters():
@@ -107,11 +107,11 @@ def cpu_plan():
 def test_a_hash_copies_nothing():
     first = nn.Linear(700, 700)  # more than one part
     other = twins.twin(first, first)
-    assert fingerprint(other.weight) == fingerprint(first.weight) == fingerprint(first.weight.clone())
+    assert hash_of(other.weight) == hash_of(first.weight) == hash_of(first.weight.clone())
     assert SHARED(other.weight)
     with torch.no_grad():
         other.weight[-1, -1] += 1
-    assert fingerprint(other.weight) != fingerprint(first.weight)
+    assert hash_of(other.weight) != hash_of(first.weight)
 
 
 def test_a_later_copy_keeps_what_was_there():

@@ -38,7 +38,7 @@ def test_frozen_is_bit_identical_and_the_rest_moves(name):
     found, choice = blocks.find(model), Transfer(trainable="last 1")
     counts, names = freezing.count(model, found, choice), freezing.resolve(found, choice)
     before = copy_of(model)
-    freezing.apply(model, found, choice)
+    freezing.freeze(model, found, choice)
     assert counts.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad) > 0
     assert counts.total == sum(p.numel() for p in model.parameters())
     assert sum(counts.by_block.values()) == counts.trainable
@@ -62,7 +62,7 @@ def buffers(model, block):
 def test_everything_trainable_leaves_nothing_out(name):
     model, _ = architectures.make(name)
     found, choice = blocks.find(model), Transfer(trainable="all")
-    freezing.apply(model, found, choice)
+    freezing.freeze(model, found, choice)
     assert all(parameter.requires_grad for parameter in model.parameters())
     freezing.train_mode(model, found, freezing.resolve(found, choice))
     assert all(module.training for module in model.modules())
@@ -132,7 +132,7 @@ class TestResolve:
         assert freezing.resolve(bert, choice) == ("block 1", "block 2", "block 3", "head")
 
     def test_adapters_in_embeddings_only_train_nothing(self, bert):
-        with pytest.raises(PlanError, match="nothing would learn"):
+        with pytest.raises(PlanError, match="nothing would be trained"):
             freezing.resolve(bert, Transfer(trainable=("embeddings",), method="lora"))
 
 
@@ -147,12 +147,21 @@ class TestTied:
         model, found = llama
         counts = freezing.count(model, found, Transfer(trainable="head"))
         assert counts.trainable == counts.by_block["head"] == 16  # the last norm; the output layer is the embeddings
-        assert counts.notes == (
-            "the output weights are tied to the embeddings: unfreeze embeddings and head to train them",
-        )
+        (note,) = counts.notes
+        assert note.startswith("the output weights are tied to the embeddings, so the head alone trains 16 of 6,832 ")
+        assert note.endswith(" parameters: choose LoRA or 'last 2' instead")
         both = freezing.count(model, found, Transfer(trainable=("embeddings", "head")))
         assert both.trainable == 60 * 16 + 16
         assert not both.notes
+
+    def test_more_blocks_than_the_head_are_told_how_to_train_the_tied_weights(self, llama):
+        (note,) = freezing.count(*llama, Transfer(trainable="last 1")).notes
+        assert note == "the output weights are tied to the embeddings: unfreeze embeddings and head to train them"
+
+    @pytest.mark.parametrize("name", ["gpt-neox lm", "albert"])  # an output layer of its own, a block that is shared
+    def test_a_head_with_weights_of_its_own_has_no_note(self, name):
+        model, _ = architectures.make(name)
+        assert freezing.count(model, blocks.find(model), Transfer(trainable="head")).notes == ()
 
     def test_a_tied_weight_counts_once(self, llama):
         model, found = llama
@@ -160,16 +169,21 @@ class TestTied:
         assert counts.trainable == counts.total == sum(p.numel() for p in model.parameters())
 
     def test_alone_it_trains_nothing(self, llama):
-        with pytest.raises(PlanError, match="shared with blocks that are frozen"):
+        with pytest.raises(PlanError, match="shared with blocks that are frozen") as error:
             freezing.resolve(llama[1], Transfer(trainable=("embeddings",)))
+        assert error.value.hint == "trainable='last 2', or method='lora' with trainable='all'"
+        one = [block for block in llama[1] if block.name not in ("block 2", "block 3")]
+        with pytest.raises(PlanError, match="'last 1'"):
+            freezing.resolve(one, Transfer(trainable=("embeddings",)))
 
     def test_adapters_leave_a_tied_head_alone(self, llama):
         model, found = llama
         choice = Transfer(trainable="last 1", method="lora")
         assert freezing.resolve(found, choice) == ("block 3",)
         assert "tied" in freezing.count(model, found, choice).notes[0]
-        with pytest.raises(PlanError, match="nothing would learn"):
+        with pytest.raises(PlanError, match="nothing would be trained") as error:
             freezing.resolve(found, Transfer(trainable="head", method="lora"))
+        assert error.value.hint == "trainable='last 2' or 'all'"
 
 
 def test_norms_without_weights_and_plain_modules_work():

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 
+import architectures
 import pytest
 import tiny
 import torch
@@ -11,7 +12,7 @@ import transformers as tf
 
 from workbench import models, packs
 from workbench.errors import BackboneError
-from workbench.models import locate
+from workbench.models import from_object, locate
 
 TWO = ("no", "yes")
 
@@ -107,10 +108,32 @@ class TestPadding:
         assert backbone.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.shape == (2, 2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures.DECODERS)
+def test_no_decoder_is_taken_for_one_that_reads_in_both_directions(name):
+    from_object.adopt(architectures.make(f"{name} lm")[0], tiny.tokenizer(), task="language-modeling")
+
+
 class TestRefusals:
     def test_an_encoder_has_no_perplexity(self, bert):
         with pytest.raises(BackboneError, match=r"is an encoder \(bert\)(.|\n)*no perplexity(.|\n)*smollm2-135m"):
             models.load(str(bert), task="language-modeling")
+
+    def test_a_model_that_sees_the_tokens_to_come_has_no_perplexity(self, tmp_path):
+        """XLNet is among the causal models of transformers, and attends in both directions without a `perm_mask`."""
+        config = tf.XLNetConfig(vocab_size=24, d_model=16, n_layer=2, n_head=2, d_inner=32, pad_token_id=0)
+        tf.XLNetLMHeadModel(config).save_pretrained(tmp_path)
+        tiny.tokenizer().save_pretrained(tmp_path)
+        with pytest.raises(BackboneError, match=r"in both directions(.|\n)*no perplexity(.|\n)*smollm2-135m"):
+            models.load(str(tmp_path), task="language-modeling")
+        assert models.load(str(tmp_path), task="text-classification", labels=TWO).positions is None
+
+    def test_a_given_encoder_has_no_perplexity_either(self):
+        encoder = tf.BertLMHeadModel(tiny.config("bert", 0.0))
+        with pytest.raises(BackboneError, match="in both directions"):
+            from_object.adopt(encoder, tiny.tokenizer(), task="language-modeling")
+        decoder = tf.BertConfig.from_dict({**encoder.config.to_dict(), "is_decoder": True})
+        from_object.adopt(tf.BertLMHeadModel(decoder), tiny.tokenizer(), task="language-modeling")
 
     def test_a_vision_model_reads_no_text(self, tmp_path):
         saved(tmp_path, "vit")

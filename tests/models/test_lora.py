@@ -41,7 +41,7 @@ def test_adapters_are_counted_truly_and_do_nothing_at_step_0(name):
     plain, counts = logits(model), freezing.count(model, found, LORA)
     state = torch.get_rng_state()
 
-    freezing.apply(model, found, LORA, seed=3)
+    freezing.freeze(model, found, LORA, seed=3)
 
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(logits(model), plain)
@@ -71,7 +71,7 @@ def test_only_adapters_and_head_move_and_fold_in_exactly(name):
     found = blocks.find(model)
     names = freezing.resolve(found, LORA)
     before, plain = copy.deepcopy(model.state_dict()), logits(model)
-    freezing.apply(model, found, LORA)
+    freezing.freeze(model, found, LORA)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
     for _ in range(3):
         freezing.train_mode(model, found, names)
@@ -86,11 +86,11 @@ def test_only_adapters_and_head_move_and_fold_in_exactly(name):
     assert {key for key in before if not torch.equal(after[key], before[key])} <= head
     assert not torch.equal(logits(model), plain)
 
-    merged = lora.merge(model)
+    merged = lora.fold(copy.deepcopy(model))
     assert {*merged.state_dict()} == {*before}
     # What the two round differently may grow in norms and deep layers, so equality is looked at in float64.
     exact = copy.deepcopy(model).double()
-    torch.testing.assert_close(in_double(lora.merge(exact)), in_double(exact), atol=1e-9, rtol=1e-7)
+    torch.testing.assert_close(in_double(lora.fold(copy.deepcopy(exact))), in_double(exact), atol=1e-9, rtol=1e-7)
     torch.testing.assert_close(logits(merged), logits(model), atol=1e-3, rtol=1e-2)
 
 
@@ -101,7 +101,7 @@ def inside(block, names):
 def test_the_seed_makes_the_adapters():
     def adapters(seed):
         model, _ = architectures.make("bert")
-        freezing.apply(model, blocks.find(model), LORA, seed=seed)
+        freezing.freeze(model, blocks.find(model), LORA, seed=seed)
         return torch.cat([p.flatten() for name, p in model.named_parameters() if lora.is_adapter(name)])
 
     assert torch.equal(adapters(1), adapters(1))
@@ -121,7 +121,7 @@ def test_peft_counts_the_same():
 
 def test_only_the_chosen_blocks_get_adapters():
     model, _ = architectures.make("gpt2")
-    freezing.apply(model, blocks.find(model), Transfer(trainable=("block 2",), method="lora"))
+    freezing.freeze(model, blocks.find(model), Transfer(trainable=("block 2",), method="lora"))
     adapted = {name.split(".")[2] for name, p in model.named_parameters() if p.requires_grad}
     assert adapted == {"1"}
 
@@ -162,16 +162,16 @@ def test_a_block_without_layers_says_so():
 
     model = Model()
     with pytest.raises(PlanError, match="no layer that an adapter fits"):
-        freezing.apply(model, blocks.find(model), LORA)
+        freezing.freeze(model, blocks.find(model), LORA)
 
 
 def test_merged_model_saves_and_loads_as_an_ordinary_one(tmp_path):
     model, _ = architectures.make("gpt2")
-    freezing.apply(model, blocks.find(model), LORA)
+    freezing.freeze(model, blocks.find(model), LORA)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if lora.is_adapter(name):
                 parameter.normal_(std=0.1)
-    lora.merge(model).save_pretrained(tmp_path)
+    lora.fold(copy.deepcopy(model)).save_pretrained(tmp_path)
     loaded = tf.GPT2ForSequenceClassification.from_pretrained(tmp_path)
     torch.testing.assert_close(logits(loaded), logits(model), atol=1e-5, rtol=1e-5)

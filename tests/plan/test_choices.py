@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import PlanError
-from workbench.plan.choices import FIELDS, SECTION_OF, Plan
+from workbench.plan.plan import FIELDS, SECTION_OF, Plan
 
 
 def test_change_returns_a_new_plan_and_leaves_the_old():
@@ -41,7 +41,7 @@ def test_a_partial_plan_takes_defaults():
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"trainable": "lst 2"}, "did you mean 'last 2'"),
         ({"trainable": "last 0"}, "trainable is 'last 0'"),
-        ({"trainable": ()}, "nothing would be trained"),
+        ({"trainable": ()}, "expected at least one block"),
         ({"trainable": (1,)}, "expected text or a list of names"),
         ({"validation_fraction": 0.9}, "expected 0.01 to 0.5"),
     ],

@@ -79,7 +79,7 @@ def test_a_broken_checkpoint_is_refused(saved, name, damage):
 
 
 def test_a_checkpoint_of_another_model_is_refused(saved):
-    with pytest.raises(RunError, match="do not fit"):
+    with pytest.raises(RunError, match="has the trained blocks"):
         checkpoints.load(make("bert", PLAN.change(trainable="head")), saved)
 
 
@@ -96,5 +96,5 @@ def test_a_manifest_can_not_point_outside(saved):
 def test_asking_for_a_step_without_a_checkpoint_says_which_there_are(saved):
     root = saved.path.parent
     assert checkpoints.at(root, 1) == Checkpoint(saved.path, 1)
-    with pytest.raises(RunError, match="steps with one: 1"):
+    with pytest.raises(RunError, match="use a step that has one: 1"):
         checkpoints.at(root, 2)

@@ -105,7 +105,7 @@ def test_what_can_not_be_forked_is_refused_before_anything_is_written(tmp_path, 
         (99, {}, RunError, "has taken 13 steps"),
         (-1, {}, RunError, "from 0 to 13"),
         (6, {"seed": 1}, PlanError, "seed can't change"),
-        (6, {"max_steps": 6}, PlanError, "6 are taken"),
+        (6, {"max_steps": 6}, PlanError, "more than the 6 that are taken"),
         (6, {"learning_rat": 1}, PlanError, "learning_rate"),
         (6, {"learning_rate": -1}, PlanError, "expected"),
     ):
@@ -168,7 +168,7 @@ def test_numbers_of_other_libraries_and_dropout_of_the_backbones_own(tmp_path, p
     parent = carried_out(ALL, tmp_path)
     twin = fork(parent, preparation, 6, {"max_steps": np.int64(9)})
     assert next(twin.events()).changes == {"max_steps": 9}
-    with pytest.raises(PlanError, match="dropout can't go back"):
+    with pytest.raises(PlanError, match="which can't be restored after the first step"):
         fork(parent, preparation, 6, {"dropout": None})
 
 

@@ -39,10 +39,10 @@ def heard(tmp_path, plan=PLAN, *, poke=lambda learner, event: None, monkeypatch=
     made = []
     if monkeypatch is not None:
         from workbench import run as _  # noqa: F401
-        from workbench.runs.run import _Story
+        from workbench.runs.run import _ActiveRun
 
-        built = _Story._built
-        monkeypatch.setattr(_Story, "_built", lambda story: made.append(built(story)) or made[-1])
+        built = _ActiveRun._build_learner
+        monkeypatch.setattr(_ActiveRun, "_build_learner", lambda story: made.append(built(story)) or made[-1])
     events = []
     for event in run(plan, table=tiny.frame(), runs=tmp_path):
         events.append(event)

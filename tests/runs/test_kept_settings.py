@@ -14,7 +14,7 @@ from tiny_runs import (
 )
 
 from workbench.events import RunStarted, StepEnded
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs import checkpoints
 from workbench.runs.build import make_learner
 from workbench.runs.disk.run_folder import RunFolder
@@ -55,13 +55,13 @@ def started(folder):
 
 def test_they_are_told_and_noted(first):
     assert (started(first).precision, started(first).settings) == ("bf16", BF16.measured)
-    assert Settings.read(first.environment()["settings"]) == BF16
+    assert Settings.from_dict(first.environment()["settings"]) == BF16
 
 
 @pytest.mark.slow
 def test_a_run_taken_up_again_keeps_them(first):
     folder = RunFolder.create(AUTO.change(source="table", task="text-classification"), first.path.parent)
-    folder.note_environment(settings=BF16.noted())
+    folder.note_environment(settings=BF16.to_dict())
     story = run(folder=folder, table=tiny.frame())
     next(event for event in story if isinstance(event, StepEnded) and event.step == 6)
     story.close()
@@ -79,7 +79,7 @@ def test_looking_back_and_forks_of_forks_keep_them(first):
     grandchild = fork(child, preparation, 8, {})
     list(run(folder=grandchild, preparation=preparation))
     for folder in (child, grandchild, fork(first, preparation, 0, {})):
-        assert Settings.read(folder.environment()["settings"]) == BF16
+        assert Settings.from_dict(folder.environment()["settings"]) == BF16
     assert Moment(grandchild, preparation, 9).learner.settings == BF16
     assert_ends_equal(child, grandchild)
 
@@ -102,7 +102,7 @@ def test_a_fork_of_another_kind_measures_for_itself(first):
     assert started(said).precision == "fp32"
 
 
-@pytest.mark.parametrize("nonsense", [{"precision": "fp8"}, [1, 2], "x" * 10_000, {**BF16.noted(), "threads": -1}])
+@pytest.mark.parametrize("nonsense", [{"precision": "fp8"}, [1, 2], "x" * 10_000, {**BF16.to_dict(), "threads": -1}])
 def test_nonsense_in_a_run_folder_is_measured_anew(first, nonsense):
     folder = RunFolder.create(AUTO.change(source="table", task="text-classification"), first.path.parent)
     folder.note_environment(settings=nonsense)

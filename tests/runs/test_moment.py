@@ -71,7 +71,7 @@ def test_samples_are_the_same_rows_at_every_step(tmp_path, preparation, task):
         assert {*late.predicted} <= {"negative", "positive"}
         assert list(early.probability) != list(late.probability)
     else:
-        assert list(early.columns) == ["prompt", "goes on", "truly"]
+        assert list(early.columns) == ["prompt", "continuation", "reference"]
 
 
 def test_a_moment_before_a_fork_is_its_parents(tmp_path, preparation):

@@ -26,9 +26,9 @@ from workbench.events import (
 )
 from workbench.runs.checkpoints import all_in
 from workbench.runs.disk import checkpoint_files
-from workbench.runs.disk.control import Control, wish
+from workbench.runs.disk.control import Control, request
 from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.replay import FACTS
+from workbench.runs.replay import REPEATED_EVENTS
 
 
 def snapshots(plan, tmp_path, count, **options):
@@ -123,9 +123,9 @@ def test_other_numbers_than_logged_are_said(tmp_path):
 def test_a_run_that_is_complete_or_carried_out_elsewhere_is_left_alone(tmp_path):
     folder = carried_out(LONG.change(max_steps=2), tmp_path)
     before = (folder.path / "events.jsonl").read_bytes()
-    with pytest.raises(RunError, match="is over at step 2"):
+    with pytest.raises(RunError, match="ended at step 2"):
         list(run(folder=folder, table=tiny.frame()))
-    with RunFolder(folder.path).held(), pytest.raises(RunError, match="another process"):
+    with RunFolder(folder.path).locked(), pytest.raises(RunError, match="another process"):
         list(run(folder=folder, table=tiny.frame()))
     assert (folder.path / "events.jsonl").read_bytes() == before
 
@@ -142,9 +142,9 @@ def test_a_wish_that_can_not_be_granted_is_told_and_ends_nothing(tmp_path):
     folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path)
     for event in run(folder=folder, table=tiny.frame()):
         if isinstance(event, StepEnded) and event.step == 1:
-            wish(folder.path, "change", batch_size=3)
-            wish(folder.path, "change", trainable=["block 9"])
-            wish(folder.path, "change", learning_rate=0.004)
+            request(folder.path, "change", batch_size=3)
+            request(folder.path, "change", trainable=["block 9"])
+            request(folder.path, "change", learning_rate=0.004)
     refused = [event for event in folder.events() if isinstance(event, ChangeRefused)]
     assert ["batch_size" in refused[0].what, "block 9" in refused[1].what] == [True, True]
     adjusted = [event for event in folder.events() if isinstance(event, PlanAdjusted)]
@@ -169,7 +169,7 @@ def test_a_run_paused_at_every_event_is_an_unbroken_run(tmp_path):
         if isinstance(event, RunPaused):
             pauses += 1
             threading.Timer(0.002, control.resume).start()
-        elif isinstance(event, FACTS):
+        elif isinstance(event, REPEATED_EVENTS):
             control.pause()
     assert pauses > 20
     assert_same(whole, folder)
@@ -234,7 +234,7 @@ def test_too_many_open_files_condemn_no_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_files, "entry", busy)
+        patch.setattr(checkpoint_files, "manifest_entry", busy)
         with pytest.raises(RunError, match="Too many open files"):
             list(run(folder=folder, table=tiny.frame()))
     assert all_in(folder.path / "checkpoints") == before

@@ -3,12 +3,15 @@
 import gc
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 import tiny
 from sample_events import STARTED, STEP
@@ -18,8 +21,8 @@ from waiting import until
 import workbench as wb
 from workbench.errors import RunError
 from workbench.events import RunChosen, RunEnded, RunFailed, StepEnded
-from workbench.plan.choices import Plan
-from workbench.runs.disk import control, process, run_folder
+from workbench.plan.plan import Plan
+from workbench.runs.disk import control, process, run_list
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.session.session import Session
 from workbench.session.workers import follow
@@ -45,7 +48,7 @@ class Carrier:
 
     def __init__(self, folder):
         self.folder = RunFolder(folder.path)
-        self._held = self.folder.held()
+        self._held = self.folder.locked()
         self._held.__enter__()
 
     def tell(self, *events):
@@ -114,7 +117,7 @@ def test_two_who_see_it_die_write_one_failure_and_both_tell_it(folder):
     carrier = Carrier(folder)
     carrier.tell(STARTED, step(1), step(2))
     runs = [attach(folder) for _ in range(4)]
-    assert run_folder.summarize(folder).state == "running"
+    assert run_list.summarize(folder).state == "running"
     carrier.die()
     for run in runs:
         with pytest.raises(RunError, match="after step 2"):
@@ -132,7 +135,7 @@ def test_who_comes_second_to_the_dead_reads_what_the_first_one_wrote(folder):
     for story in stories:
         story.read()
     carrier.die()
-    told = [follow._settled(story, Watch(folder.path), lambda: None) for story in stories]
+    told = [follow._log_death(story, Watch(folder.path), lambda: None) for story in stories]
     assert told[0] == told[1]
     assert [event.kind for event in folder.events()].count("RunFailed") == 1
 
@@ -141,12 +144,12 @@ def test_a_run_that_died_unseen_is_listed_so_and_told_when_one_attaches(folder):
     carrier = Carrier(folder)
     carrier.tell(STARTED, step(1))
     carrier.die()
-    assert run_folder.summarize(folder).state == "died"
+    assert run_list.summarize(folder).state == "died"
     assert [row.state for row in Session(runs=folder.path.parent).unfinished()] == ["died"]
     run = attach(folder)
     with pytest.raises(RunError, match="notebook or program"):
         run.wait(20)
-    assert run_folder.summarize(folder).state == "failed"
+    assert run_list.summarize(folder).state == "failed"
 
 
 def test_a_folder_that_can_not_be_written_is_told_of_all_the_same(folder, monkeypatch):
@@ -168,7 +171,7 @@ def test_a_run_that_nobody_has_begun_yet_is_not_dead(folder):
     run = attach(folder)
     time.sleep(0.4)
     assert (run.state, run.is_over) == ("preparing", False)
-    assert run_folder.summarize(folder).state == "preparing"
+    assert run_list.summarize(folder).state == "preparing"
     carrier = Carrier(folder)
     carrier.tell(STARTED)
     until(lambda: run.state == "running")
@@ -191,9 +194,27 @@ def test_a_later_process_of_the_same_number_is_another_one(folder):
     worker = process.note(folder.path, os.getpid())
     assert worker.is_living
     assert worker.memory_bytes > 10_000_000
-    (folder.path / process.FILE).write_text(json.dumps({**vars(worker), "began": worker.began + 1}))
-    assert not process.noted(folder.path).is_living
-    (folder.path / process.FILE).write_text(json.dumps({**vars(worker), "host": "elsewhere"}))
+    for other in ({"began": worker.began + 1000}, {"began": None}, {"host": "elsewhere"}, {"pid": -1}, {"pid": 2**40}):
+        (folder.path / process.FILE).write_text(json.dumps(vars(worker) | other))
+        assert not process.noted(folder.path).is_living, other
+
+
+def test_a_process_is_the_same_one_although_the_start_of_the_system_is_known_to_a_second_only(folder, monkeypatch):
+    worker, boot = process.note(folder.path, os.getpid()), psutil.boot_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot + 1)
+    assert worker.is_living
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a count of Linux")
+def test_a_note_of_0_1_0_counts_in_clock_ticks(folder):
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    for pid in (os.getpid(), ended.pid):
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        (folder.path / process.FILE).write_text(json.dumps({"pid": pid, "began": ticks, "host": platform.node()}))
+        assert process.noted(folder.path).is_living
+    ended.stdin.close()
+    until(lambda: not process.noted(folder.path).is_living)  # nobody has asked for its exit code yet
+    ended.wait()
     assert not process.noted(folder.path).is_living
 
 
@@ -236,18 +257,18 @@ def test_wishes_go_through_the_folder_and_are_seen_by_all_who_are_attached(folde
     carrier.tell(STARTED)
     heard, one, other = control.Control(folder.path), attach(folder), attach(folder)
     one.pause()
-    assert (one.wish, other.wish) == ("pausing", "pausing")
+    assert (one.pending_request, other.pending_request) == ("pausing", "pausing")
     one.change(learning_rate=1e-4)
     other.stop()
-    assert one.wish == "stopping"
+    assert one.pending_request == "stopping"
     heard.look()
     assert heard.is_stopping
     assert heard.taken_changes() == [{"learning_rate": 1e-4}]
     carrier.end()
-    assert one.wait(20).wish is None
-    size = control.wishes_size(folder.path)
+    assert one.wait(20).pending_request is None
+    size = control.requests_size(folder.path)
     one.stop().pause()
-    assert control.wishes_size(folder.path) == size  # nobody would hear
+    assert control.requests_size(folder.path) == size  # nobody would hear
 
 
 def test_a_run_that_is_executed_out_elsewhere_is_not_taken_up_too(folder):
@@ -257,7 +278,7 @@ def test_a_run_that_is_executed_out_elsewhere_is_not_taken_up_too(folder):
     run = attach(folder)
     run.wait(20)
     carrier = Carrier(folder)
-    with pytest.raises(RunError, match="carried out by another process"):
+    with pytest.raises(RunError, match="executed by another process"):
         run.resume()
     carrier.die()
 
@@ -278,7 +299,7 @@ def test_a_kernel_run_can_be_followed_and_steered_from_another_session_and_taken
     assert second.events == first.events
     assert second.resume().where == "kernel"
     until(lambda: second.step > first.step)
-    with pytest.raises(RunError, match="carried out by another process"):
+    with pytest.raises(RunError, match="executed by another process"):
         first.resume()
     second.stop().wait(20)
     first.resume()  # knows what the other did meanwhile
@@ -299,7 +320,7 @@ def test_waiting_for_a_run_elsewhere_can_be_left_off_without_stopping_it(folder,
         patch.setattr(threading.Thread, "join", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run.wait()
-    assert run.wish is None
+    assert run.pending_request is None
     carrier.end()
     run.wait(20)
 
@@ -312,7 +333,7 @@ def test_a_file_named_from_here_is_found_from_anywhere(tmp_path, monkeypatch):
     folder = RunFolder.create(Plan().change(source="rows.csv", backbone="tiny"), tmp_path)
     monkeypatch.chdir(tmp_path / "there")
     assert folder.plan().data.source == str(tmp_path / "here" / "rows.csv")
-    assert Plan().anchored() == Plan()
+    assert Plan().with_absolute_paths() == Plan()
 
 
 def test_a_run_that_broke_off_goes_on_as_soon_as_it_is_attached_to(tmp_path):

@@ -76,12 +76,12 @@ def test_a_change_holds_from_the_next_step_on_and_is_in_the_plan_and_the_log(ses
 def test_a_run_in_this_kernel_can_be_steered_through_its_folder(session):
     run = session.start()
     until(lambda: run.step >= 2)
-    control.wish(run.folder, "pause")
+    control.request(run.folder, "pause")
     until(lambda: run.state == "paused")
-    control.wish(run.folder, "change", learning_rate=1e-5)
-    control.wish(run.folder, "resume")
+    control.request(run.folder, "change", learning_rate=1e-5)
+    control.request(run.folder, "resume")
     until(lambda: run.plan.tuning.learning_rate == 1e-5)
-    control.wish(run.folder, "stop")
+    control.request(run.folder, "stop")
     until(lambda: run.state == "stopped")
     assert [type(event) for event in run.events if isinstance(event, (RunPaused, RunResumed))] == [
         RunPaused,
@@ -145,7 +145,7 @@ def test_a_run_whose_rows_are_others_now_does_not_go_on(tmp_path):
     until(lambda: run.step >= 2)
     run.stop().wait(20)
     other = Session(LONG, runs=tmp_path).attach(run.name, table=rows.iloc[:30])
-    with pytest.raises(RunError, match="not those"):
+    with pytest.raises(RunError, match="differ from those"):
         other.resume().wait(20)
     again = Session(LONG, runs=tmp_path).attach(run.name)
     with pytest.raises(RunError, match="given as an object") as caught:

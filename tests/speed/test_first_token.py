@@ -1,4 +1,4 @@
-"""Where only the first place is read, the last block computes no more than that, and every number stays what it was."""
+"""If only the first position is read, the last block computes no other, and all numbers are the same."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,9 +11,9 @@ from torch import nn
 
 from workbench.events import EvaluationEnded, StepEnded
 from workbench.models import blocks
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner
-from workbench.speed import first_token
+from workbench.speed import narrowing
 from workbench.speed.prefix_cache import store
 from workbench.tasks import TABLE
 from workbench.training import engine
@@ -35,13 +35,13 @@ CAUSAL = ("gpt2", "llama")
 
 def find(model, shapes=((2, 5), (1, 9))):
     made = [inputs(model, rows, time)[0] for rows, time in shapes]
-    return first_token.find(model, blocks.find(model), [lambda batch=batch: model(**batch).logits for batch in made])
+    return narrowing.find(model, blocks.find(model), [lambda batch=batch: model(**batch).logits for batch in made])
 
 
 def make(kind, plan=PLAN, **options):
     backbone = tiny.backbone(kind, **options)
     train, validation = (TABLE[backbone.task].encode(tiny.rows(kind, count), backbone, plan.data) for count in (40, 14))
-    made = make_learner(backbone, train, validation, plan, settings=Settings().obeying(plan.tuning))
+    made = make_learner(backbone, train, validation, plan, settings=Settings().overridden_by(plan.tuning))
     list(made.shortcuts[0].prepare(made, ()))
     return made
 
@@ -52,26 +52,26 @@ def numbers(learner):
     return torch.tensor([*losses, *(event.metrics["loss"] for event in events if isinstance(event, EvaluationEnded))])
 
 
-def places_seen(module):
-    """Return a list that grows by how many places the module gives, each time it runs."""
+def positions_seen(module):
+    """Return a list to which each run of the module appends the number of positions of its output."""
     seen = []
     module.register_forward_hook(lambda module, args, out: seen.append(out.shape[1]))
     return seen
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_architecture_that_reads_the_first_place_answers_and_learns_the_same(name):
+def test_logits_and_gradients_are_the_same_for_each_architecture_that_reads_the_first_position(name):
     model, _ = architectures.make(name)
     found = find(model)
-    assert (found is not None) == (name in NARROWED)
+    assert bool(found) == (name in NARROWED)
     for rows, time in ((3, 4), (4, 11)) if found else ():
         batch, _ = inputs(model, rows, time, seed=1)
         whole = answered(model, batch)
-        with found.applied(model):
+        with narrowing.narrowed(model, found):
             assert_alike(whole, answered(model, batch))
 
 
-def test_the_model_is_left_as_it_was():
+def test_the_model_is_not_changed():
     model, _ = architectures.make("bert")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
@@ -86,39 +86,39 @@ def test_the_model_is_left_as_it_was():
 )
 @pytest.mark.parametrize("cache", ["auto", pytest.param("off", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["bert", pytest.param("vit", marks=pytest.mark.slow)])
-def test_a_run_tells_the_same_narrowed(kind, trainable, cache, monkeypatch, tmp_path):
+def test_a_run_has_the_same_numbers_with_and_without_the_shortcut(kind, trainable, cache, monkeypatch, tmp_path):
     monkeypatch.setenv("FINETUNE_WORKBENCH_ACTIVATIONS", str(tmp_path))
     store._MEMORY.clear()
     plan = PLAN.change(trainable=trainable, prefix_cache=cache)
     narrowed, whole = make(kind, plan), make(kind, plan)
-    assert narrowed.shortcuts[0].narrowing is not None
-    whole.shortcuts[0].narrowing = None
-    assert torch.allclose(numbers(narrowed), numbers(whole), rtol=0, atol=1e-5)
+    assert narrowed.shortcuts[0].paths
+    whole.shortcuts[0].paths = ()
+    assert torch.allclose(numbers(narrowed), numbers(whole), rtol=1e-5, atol=0)
     for (name, one), other in zip(narrowed.model.state_dict().items(), whole.model.state_dict().values(), strict=True):
         assert torch.allclose(one, other, atol=2e-4), name
 
 
-def test_what_follows_attention_sees_the_first_place_alone_and_attention_sees_all():
+def test_attention_gets_every_position_and_later_layers_only_the_first():
     learner = make("bert")
     last, below = learner.model.bert.encoder.layer[1], learner.model.bert.encoder.layer[0]
-    after, attention, other = map(places_seen, (last.intermediate, last.attention.self.key, below.output))
+    after, attention, other = map(positions_seen, (last.intermediate, last.attention.self.key, below.output))
     batch = learner.batch(learner.train, [0, 1, 2])
     score(learner, batch)
-    places = batch["input_ids"].shape[1]
-    assert (after, attention, other) == ([1], [places], [places])
+    positions = batch["input_ids"].shape[1]
+    assert (after, attention, other) == ([1], [positions], [positions])
 
 
-def test_another_thread_that_runs_the_model_meanwhile_sees_every_place():
+def test_every_position_is_computed_for_another_thread():
     model, _ = architectures.make("bert")
     found, (batch, time) = find(model), inputs(model, 3, 7)
-    seen = places_seen(model.bert.encoder.layer[2].intermediate)
-    with found.applied(model), ThreadPoolExecutor(1) as pool:
+    seen = positions_seen(model.bert.encoder.layer[2].intermediate)
+    with narrowing.narrowed(model, found), ThreadPoolExecutor(1) as pool:
         pool.submit(model, **batch).result()
         model(**batch)
     assert seen == [time, 1]
 
 
-def test_dropout_draws_for_the_places_that_are_left_with_the_same_chance():
+def test_dropout_has_the_same_probability():
     learner = make("bert", PLAN.change(dropout=0.3))
     learner.model.train()
     drop = learner.model.bert.encoder.layer[1].output.dropout
@@ -130,21 +130,21 @@ def test_dropout_draws_for_the_places_that_are_left_with_the_same_chance():
     assert sum(kept) / len(kept) == pytest.approx(0.7, abs=4 * (0.3 * 0.7 / (50 * 40 * 16)) ** 0.5)
 
 
-def test_with_the_cache_and_without_it_is_the_same_draw():
+def test_dropout_is_the_same_with_and_without_the_cache():
     plan = PLAN.change(dropout=0.3, trainable="last 1")
     cached, plain = (numbers(make("bert", plan.change(prefix_cache=cache))) for cache in ("auto", "off"))
-    assert torch.allclose(cached, plain, rtol=0, atol=1e-5)
+    assert torch.allclose(cached, plain, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("kind", CAUSAL)
 @pytest.mark.parametrize("task", ["text-classification", "language-modeling"])
-def test_what_reads_other_places_is_computed_whole(kind, task):
+def test_a_model_that_reads_other_positions_computes_them(kind, task):
     made = make(kind, task=task)
-    assert made.shortcuts[0].narrowing is None
+    assert made.shortcuts[0].paths == ()
 
 
-class Pooled(nn.Module):
-    """Reads the first place, and a little of another where the row is long."""
+class ReadsMore(nn.Module):
+    """Reads the first position, and in a long row another one too."""
 
     def __init__(self, bert):
         super().__init__()
@@ -155,31 +155,31 @@ class Pooled(nn.Module):
         return features[:, 0, :2] + features[:, 6:7, :2].sum(1)
 
 
-def test_one_that_reads_on_in_longer_rows_alone_is_seen_in_the_longer_one():
-    model = Pooled(architectures.make("bert")[0].bert).eval()
+def test_a_model_that_reads_other_positions_in_long_rows_is_detected_with_a_long_row():
+    model = ReadsMore(architectures.make("bert")[0].bert).eval()
     made = [torch.randint(3, 60, shape) for shape in ((2, 5), (1, 9))]
-    assert first_token.find(model, blocks.find(model), [lambda ids=ids: model(ids) for ids in made]) is None
-    assert first_token.find(model, blocks.find(model), [lambda: model(made[0])]) is not None
+    assert narrowing.find(model, blocks.find(model), [lambda ids=ids: model(ids) for ids in made]) == ()
+    assert narrowing.find(model, blocks.find(model), [lambda: model(made[0])])
 
 
-def test_activation_checkpointing_runs_the_block_again_and_is_left_alone():
+def test_blocks_with_activation_checkpointing_are_not_changed():
     model, _ = architectures.make("bert")
     model.activation_checkpointing_enable()
-    assert find(model) is None
+    assert find(model) == ()
 
 
-@pytest.mark.parametrize("rests", ["all of it", "the last block"])
-def test_activation_checkpointing_is_seen_where_nothing_learns_as_yet(rests):
+@pytest.mark.parametrize("frozen", ["all of it", "the last block"])
+def test_activation_checkpointing_is_detected_while_parameters_are_frozen(frozen):
     model, _ = architectures.make("bert")
     model.activation_checkpointing_enable()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith("classifier") and rests != "all of it")
-    learning = [parameter.requires_grad for parameter in model.parameters()]
-    assert find(model) is None
-    assert [parameter.requires_grad for parameter in model.parameters()] == learning
+        parameter.requires_grad_(name.startswith("classifier") and frozen != "all of it")
+    trainable_before = [parameter.requires_grad for parameter in model.parameters()]
+    assert find(model) == ()
+    assert [parameter.requires_grad for parameter in model.parameters()] == trainable_before
 
 
-def test_rows_of_one_place_have_nothing_to_leave_out():
+def test_rows_of_one_position_have_nothing_to_leave_out():
     model, _ = architectures.make("bert")
     made = torch.full((2, 1), 5)
-    assert first_token.find(model, blocks.find(model), [lambda: model(input_ids=made).logits]) is None
+    assert narrowing.find(model, blocks.find(model), [lambda: model(input_ids=made).logits]) == ()

@@ -98,13 +98,13 @@ def test_examples_remember_their_order_and_know_when_it_changes():
     backbone = tiny.backbone("bert")
     examples = TABLE[backbone.task].encode(tiny.rows("bert", 40), backbone, Data(max_length=10))
     choice = Tuning(batch_size=8)
-    assert examples.windows(choice) == 5
-    first = examples.window(choice, 0, 1)
+    assert examples.steps_per_epoch(choice) == 5
+    first = examples.batches_of_step(choice, 0, 1)
     for number in range(9):
-        assert len(examples.window(choice, number, 4)) == 1
+        assert len(examples.batches_of_step(choice, number, 4)) == 1
     assert len(examples._orders) < 6
-    assert examples.window(choice, 0, 1) == first
-    assert examples.window(dataclasses.replace(choice, seed=1), 0, 1) != first
+    assert examples.batches_of_step(choice, 0, 1) == first
+    assert examples.batches_of_step(dataclasses.replace(choice, seed=1), 0, 1) != first
     tokens = dataclasses.replace(choice, batch_tokens=40)
-    assert examples.windows(tokens) == len(batches(examples.lengths, tokens))
-    assert math.ceil(sum(examples.lengths) / 40) <= examples.windows(tokens)
+    assert examples.steps_per_epoch(tokens) == len(batches(examples.lengths, tokens))
+    assert math.ceil(sum(examples.lengths) / 40) <= examples.steps_per_epoch(tokens)

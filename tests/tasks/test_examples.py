@@ -6,6 +6,7 @@ import tiny
 import torch
 import transformers as tf
 from datasets import Dataset
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from workbench.models import Backbone, blocks
 from workbench.plan.choices import Data
@@ -63,7 +64,7 @@ def test_an_outline_decodes_one_image_whatever_is_asked_for(monkeypatch):
     monkeypatch.setattr(image_classification, "pixels", lambda *given: decoded.append(1) or made(*given))
     _, examples = encoded("vit")
     for indices in ([3, 4], [5], list(range(30))):
-        whole, outline = examples.batch(indices), examples.outlined(indices)
+        whole, outline = examples.batch(indices), examples.without_pixels(indices)
         assert outline["pixel_values"].shape == whole["pixel_values"].shape
         assert torch.equal(outline["labels"], whole["labels"])
     assert len(decoded) == 3 + 1
@@ -77,6 +78,34 @@ def test_texts_are_cut_at_the_limit_and_counted():
 
 def test_the_limit_is_no_more_than_the_model_has_positions_for():
     assert longest_input(tiny.backbone("bert"), 10_000) == 64
+
+
+@pytest.mark.parametrize("longest", [VERY_LARGE_INTEGER, 1e30, None, -1, 0])
+def test_a_tokenizer_without_a_longest_input_leaves_it_to_the_model(longest):
+    backbone = tiny.backbone("bert")
+    backbone.preprocessor.model_max_length = longest
+    assert longest_input(backbone, 10_000) == 64
+    assert type(longest_input(backbone, 10)) is int
+    assert max(TABLE[backbone.task].encode(tiny.rows("bert"), backbone, Data(max_length=7)).lengths) == 7
+
+
+def xlnet(longest=VERY_LARGE_INTEGER):
+    """XLNet counts positions from one token to another, so its configuration says -1 for how many there are."""
+    config = tf.XLNetConfig(vocab_size=24, d_model=16, n_layer=2, n_head=2, d_inner=32, num_labels=2, pad_token_id=0)
+    model, tokenizer = tf.XLNetForSequenceClassification(config).eval(), tiny.tokenizer()
+    tokenizer.model_max_length = longest
+    return Backbone("xlnet", model, tokenizer, "text-classification", blocks.find(model))
+
+
+def test_a_model_without_a_longest_input_leaves_it_to_the_tokenizer_and_the_plan():
+    assert longest_input(xlnet(), 10_000) == 10_000
+    assert longest_input(xlnet(longest=512), 10_000) == 512
+    backbone = xlnet()
+    examples = TABLE[backbone.task].encode(tiny.rows("bert"), backbone, Data(max_length=7))
+    assert max(examples.lengths) == 7
+    nats, targets = TABLE[backbone.task].nats(backbone.model, examples.batch(range(4)))
+    assert nats.isfinite()
+    assert targets == 4
 
 
 def test_images_become_pixels_of_the_size_asked_for():
@@ -108,7 +137,7 @@ def test_any_backbone_takes_another_image_size(architecture):
 def test_the_trivial_baseline_counts_targets_only():
     backbone, examples = encoded("bert", 5)
     marked = replace(examples, labels=[0, 0, 1, IGNORED, IGNORED])
-    found = TABLE["text-classification"].trivial(marked, marked, backbone.model.config)
+    found = TABLE["text-classification"].baseline(marked, marked, backbone.model.config)
     shares = [3 / 5, 2 / 5]  # one row a class is added
     assert found["accuracy"] == 2 / 3
     assert found["loss"] == pytest.approx(-(2 * math.log(shares[0]) + math.log(shares[1])) / 3, abs=1e-12)

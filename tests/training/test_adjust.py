@@ -1,15 +1,21 @@
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
+import transformers as tf
 from tiny_learner import PLAN, make, weights
 
 from workbench.errors import PlanError
-from workbench.events import PlanAdjusted, StepEnded
-from workbench.plan.choices import LIVE_FIELDS
+from workbench.events import PlanAdjusted, StepEnded, WeightsMoved
+from workbench.models import blocks
+from workbench.plan.plan import LIVE_FIELDS
+from workbench.tasks import TABLE
 from workbench.training import engine
 from workbench.training.adjust import adjust
+from workbench.training.build import build
 from workbench.training.change import Change, check
-from workbench.training.schedule import joining
+from workbench.training.schedule import late_warmup
 
 LONG = PLAN.change(max_steps=40, trainable="head", weight_decay=0.5, learning_rate=0.05)
 
@@ -48,7 +54,7 @@ def test_freezing_in_mid_run_lets_neither_momentum_nor_decay_move_anything(kind)
     steps(made, 4)
     assert moved(before, made) <= own(made, "block 1")
     assert moved(before, made)
-    assert made.moved_though_frozen() == ()
+    assert made.changed_frozen_tensors() == ()
 
 
 def test_what_begins_to_learn_has_a_warm_up_of_its_own_and_the_rest_keeps_its_momentum():
@@ -60,15 +66,15 @@ def test_what_begins_to_learn_has_a_warm_up_of_its_own_and_the_rest_keeps_its_mo
     rates = []
     for _ in range(12):
         steps(made, 1)
-        rates.append({group["joined"]: group["lr"] for group in made.optimizer.param_groups})
+        rates.append({group["trainable_since"]: group["lr"] for group in made.optimizer.param_groups})
     assert {rate[0] for rate in rates} == {0.05}
     assert [rate[5] for rate in rates] == pytest.approx([0.05 * min(1, (n + 1) / 11) for n in range(12)])
 
 
 def test_joining_follows_the_plans_share_of_warm_up():
     choice = LONG.change(warmup_fraction=0.5).tuning
-    assert joining(100, 0, 200, choice) == 1.0
-    assert [joining(step, 100, 200, choice) for step in (100, 125, 149, 150, 199)] == pytest.approx(
+    assert late_warmup(100, 0, 200, choice) == 1.0
+    assert [late_warmup(step, 100, 200, choice) for step in (100, 125, 149, 150, 199)] == pytest.approx(
         [1 / 51, 26 / 51, 50 / 51, 1, 1]
     )
 
@@ -82,7 +88,7 @@ def test_a_block_that_rests_for_a_while_joins_again():
     adjust(made, Change({"trainable": "last 1"}))
     steps(made, 1)
     assert moved(before, made) >= {name for name in own(made, "block 2") if name.endswith("weight")}
-    assert {group["joined"] for group in made.optimizer.param_groups} == {0, 6}
+    assert {group["trainable_since"] for group in made.optimizer.param_groups} == {0, 6}
     assert made.progress.trained == ("block 2", "head")
 
 
@@ -94,7 +100,7 @@ def test_adapters_begin_and_cease_to_learn():
     steps(made, 3)
     assert moved(before, made)
     assert all("lora_" in name and ".0." in name for name in moved(before, made))
-    assert made.moved_though_frozen() == ()
+    assert made.changed_frozen_tensors() == ()
 
 
 def test_a_change_of_the_rate_is_obeyed_by_the_next_step():
@@ -122,7 +128,7 @@ def test_a_change_that_can_not_be_leaves_the_learner_as_it_was():
 
 def test_what_a_run_can_obey_is_said():
     assert set(LIVE_FIELDS) == {"learning_rate", "trainable", "evaluate_every"}
-    with pytest.raises(PlanError, match="can't change once steps were taken") as caught:
+    with pytest.raises(PlanError, match="can't change after the first step") as caught:
         check(PLAN, {"backbone": "other"})
     assert "next run" in caught.value.hint
 
@@ -131,7 +137,7 @@ def test_how_far_a_block_moved_is_the_relative_l2_distance():
     made = make("bert", LONG.change(trainable="last 1"))
     before = weights(made.model)
     steps(made, 3)
-    told = engine.moved(made).by_block
+    told = engine.weights_moved(made).by_block
     assert list(told) == ["block 2", "head"]
     for name, value in told.items():
         names = [n for n, _ in made.model.named_parameters() if n in own(made, name)]
@@ -141,9 +147,28 @@ def test_how_far_a_block_moved_is_the_relative_l2_distance():
         assert value == pytest.approx((change / size) ** 0.5, rel=1e-5)
 
 
+def test_how_far_weights_that_started_at_zero_moved_is_the_root_mean_square_of_their_change():
+    """Gemma 3 stores its norms as offsets from 1: zero at first, with nothing that a change could be relative to."""
+    plan = LONG.change(trainable="head")
+    config = tf.Gemma3TextConfig(
+        **tiny.SIZES, **tiny.POSITIONS, num_key_value_heads=2, head_dim=8, pad_token_id=0, tie_word_embeddings=True
+    )
+    model = tf.Gemma3ForCausalLM(config)
+    assert not model.model.norm.weight.any()
+    backbone = replace(tiny.backbone("llama"), model=model, blocks=blocks.find(model))
+    examples = TABLE[backbone.task].encode(tiny.rows("llama"), backbone, plan.data)
+    made = build(backbone, examples, examples, plan)
+    assert engine.weights_moved(made) == WeightsMoved(step=0, by_block={}, rms_by_block={"head": 0.0})
+    steps(made, 3)
+    expected = model.model.norm.weight.square().mean().sqrt().item()
+    told = engine.weights_moved(made)
+    assert (told.by_block, told.rms_by_block) == ({}, {"head": pytest.approx(expected, rel=1e-6)})
+    assert expected > 0
+
+
 def test_what_adapters_add_counts_as_movement_of_their_layer():
     made = make("llama", LONG.change(method="lora", trainable=("block 1",)))
-    assert engine.moved(made).by_block == {"block 1": 0.0}
+    assert engine.weights_moved(made).by_block == {"block 1": 0.0}
     before = weights(tiny.backbone("llama").model)
     steps(made, 3)
     from workbench.runs.export import copy_of
@@ -152,7 +177,7 @@ def test_what_adapters_add_counts_as_movement_of_their_layer():
     names = [name for name in before if name.startswith("model.layers.0.") and "proj" in name]
     change = sum((after[n] - before[n]).square().sum().item() for n in names)
     size = sum(before[n].square().sum().item() for n in names)
-    assert engine.moved(made).by_block["block 1"] == pytest.approx((change / size) ** 0.5, rel=1e-3)
+    assert engine.weights_moved(made).by_block["block 1"] == pytest.approx((change / size) ** 0.5, rel=1e-3)
 
 
 def test_norms_that_rest_beside_adapters_are_hashed():

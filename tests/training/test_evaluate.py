@@ -5,10 +5,12 @@ import pytest
 import tiny
 import torch
 from evaluate import Metric, MetricInfo
+from rounding import same_loss
 from sklearn.metrics import matthews_corrcoef
 
 from workbench.errors import RunError
-from workbench.plan.choices import Data, Plan
+from workbench.plan.choices import Data
+from workbench.plan.plan import Plan
 from workbench.runs import build
 from workbench.tasks import TABLE
 from workbench.tasks.user_metrics import resolve
@@ -75,23 +77,23 @@ def test_what_is_measured_keeps_to_the_budget_of_tokens_too():
     built.plan = built.plan.change(batch_tokens=None)
     *_, large = evaluate.evaluate(built)
     assert len(sizes) > 2
-    assert small.metrics["loss"] == pytest.approx(large.metrics["loss"], abs=1e-6)
+    assert small.metrics["loss"] == same_loss(large.metrics["loss"])
 
 
 def test_culprits_are_the_examples_whose_own_loss_is_not_finite():
     built = made("vit")
     scored = spoil(built, 2, 7)
     built.enter_training()
-    assert evaluate.culprits(built, [[0, 1, 2, 3], [4, 5], [6, 7, 8]]) == (2, 7)
+    assert evaluate.nonfinite_examples(built, [[0, 1, 2, 3], [4, 5], [6, 7, 8]]) == (2, 7)
     assert scored == [4, 2, 3, *[2] * 7]  # a batch whose loss is finite holds none
-    assert evaluate.culprits(built, [[0, 1], [4, 5]]) == ()
+    assert evaluate.nonfinite_examples(built, [[0, 1], [4, 5]]) == ()
 
 
 def test_spoilt_weights_make_every_example_a_culprit():
     built = made("bert")
     with torch.no_grad():
         built.model.classifier.weight[0, 0] = math.nan
-    assert evaluate.culprits(built, [[0, 1], [4]]) == (0, 1, 4)
+    assert evaluate.nonfinite_examples(built, [[0, 1], [4]]) == (0, 1, 4)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "bert"])
@@ -102,7 +104,7 @@ def test_looking_for_culprits_leaves_model_modes_and_random_state_alone(kind):
     before, modes = bits(built.model), [module.training for module in built.model.modules()]
     random = torch.random.get_rng_state()
     assert any(modes)
-    assert evaluate.culprits(built, [[0, 1, 2]]) == (1,)
+    assert evaluate.nonfinite_examples(built, [[0, 1, 2]]) == (1,)
     assert all(torch.equal(before[name], tensor) for name, tensor in bits(built.model).items())
     assert modes == [module.training for module in built.model.modules()]
     assert torch.equal(random, torch.random.get_rng_state())
@@ -120,7 +122,7 @@ def test_one_image_that_poisons_a_batch_norm_is_found_alone(side):
 
     object.__setattr__(built.train, "collate", collate)
     built.enter_training()
-    assert evaluate.culprits(built, [[2, 3, 4], [5, 6]]) == (3,)
+    assert evaluate.nonfinite_examples(built, [[2, 3, 4], [5, 6]]) == (3,)
 
 
 def test_the_step_that_fails_names_them():
@@ -145,6 +147,6 @@ def test_metrics_of_ones_own_are_measured_beside_those_of_the_task():
 
 def test_a_language_model_has_no_classes_to_compare_and_says_so_before_training():
     built = made("gpt2", metrics=[Agreement()])
-    with pytest.raises(RunError, match="the metrics agreement compare class ids, and language-modeling predicts none"):
+    with pytest.raises(RunError, match="the metrics agreement compare class ids, but language-modeling predicts none"):
         list(engine.train(built))
     assert built.step == 0

@@ -26,7 +26,7 @@ from workbench.events import (
     StageStarted,
     StepEnded,
 )
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 
 def floats(data):

@@ -17,7 +17,7 @@ from workbench.events import (
     RunForked,
     WeightsMoved,
 )
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 
 def states(state):
@@ -99,9 +99,14 @@ def test_a_plan_that_does_not_suit_the_backbone_is_told_with_the_blocks(opened, 
     assert len(state["blocks"]) == len(backbone.blocks)
 
 
-def test_what_tied_weights_mean_is_told(opened):
-    state = opened(FreezePanel, backbone=tiny.backbone("llama")).state
-    assert "tied" in state["notes"][0]
+def test_what_tied_weights_mean_is_told(opened, press):
+    panel = opened(FreezePanel, session := FakeSession(backbone=tiny.backbone("llama")))
+    assert panel.state["preset"] == "head"  # as another backbone leaves it
+    assert panel.state["notes"][0].endswith("choose LoRA or 'last 2' instead")
+    for choice in ({"name": "lora"}, {"name": "last", "number": 2}):
+        state = press(panel, "preset", **choice)
+        assert "instead" not in state["notes"][0]
+    assert session.plan.transfer.trainable == "last 2"
 
 
 def test_a_change_by_code_shows(opened, backbone):
@@ -190,13 +195,24 @@ def test_each_block_shows_how_far_it_has_moved(opened, backbone):
     session.shown(*fakes.log(60)[:30], WeightsMoved(step=20, by_block={"head": 0.052, "block 2": 0.013}))
     assert until(lambda: panel.state["blocks"][0]["moved"] is not None)
     assert {block["name"]: block["moved"] for block in panel.state["blocks"]} == {
-        "embeddings": {"words": "0 %", "part": 0.0},
-        "block 1": {"words": "0 %", "part": 0.0},
-        "block 2": {"words": "1.3 %", "part": 0.25},
-        "head": {"words": "5.2 %", "part": 1.0},
+        "embeddings": {"words": "0 %", "unit": " of the norm of its weights", "part": 0.0},
+        "block 1": {"words": "0 %", "unit": " of the norm of its weights", "part": 0.0},
+        "block 2": {"words": "1.3 %", "unit": " of the norm of its weights", "part": 0.25},
+        "head": {"words": "5.2 %", "unit": " of the norm of its weights", "part": 1.0},
     }
     session.change(backbone="another/model")  # whose blocks are others
     assert until(lambda: panel.state["blocks"][0]["moved"] is None)
+
+
+def test_a_block_that_started_at_zero_shows_how_far_it_moved_in_another_unit(opened, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    moved = WeightsMoved(step=20, by_block={"block 2": 0.013}, rms_by_block={"head": 0.00213})
+    session.shown(*fakes.log(60)[:30], moved)
+    assert until(lambda: panel.state["blocks"][0]["moved"] is not None)
+    by_name = {block["name"]: block["moved"] for block in panel.state["blocks"]}
+    assert by_name["block 2"] == {"words": "1.3 %", "unit": " of the norm of its weights", "part": 1.0}
+    assert by_name["head"] == {"words": "0.0021 RMS", "unit": ", since its weights started at zero", "part": 1.0}
 
 
 def test_frozen_parts_are_verified_or_a_broken_promise_is_told(opened, backbone):

@@ -7,7 +7,7 @@ from widgets import HyperparameterPanel
 from widgets.hyperparameter_panel import FIRST, MORE
 from workbench.errors import RunError
 from workbench.events import ChangeRefused, PlanAdjusted, RunStarted
-from workbench.plan.choices import FIELDS, LIVE_FIELDS
+from workbench.plan.plan import FIELDS, LIVE_FIELDS
 
 
 def field(state, name):

@@ -5,7 +5,7 @@ from fakes import FakeSession, log, until
 from widgets import KeepPanel
 from workbench.errors import PlanError
 from workbench.events import PlanAdjusted
-from workbench.plan.choices import FIELDS, Plan
+from workbench.plan.plan import FIELDS, Plan
 from workbench.training.tactics import unfreezing
 
 
@@ -78,8 +78,8 @@ def test_a_value_that_can_not_be_is_told_at_its_field(opened, press, backbone):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trainable": "all", "unfreeze_to": "all"}, "trains all of that from the beginning"),
-        ({"trainable": "last 2", "unfreeze_to": "last 1"}, "leaves out block 1"),
+        ({"trainable": "all", "unfreeze_to": "all"}, "expected more blocks than those of trainable"),
+        ({"trainable": "last 2", "unfreeze_to": "last 1"}, "lacks block 1"),
         ({"unfreeze_to": "last 9"}, "asks for 9 blocks; this backbone has 2"),
         ({"unfreeze_to": ("block 7",)}, "no block 'block 7'"),
     ],

@@ -22,8 +22,9 @@ from workbench.events import (
     StageStarted,
     StepEnded,
 )
-from workbench.plan.choices import Plan
-from workbench.runs.disk.run_folder import RunFolder, find, summarize
+from workbench.plan.plan import Plan
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.disk.run_list import find, summarize
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import pytest
 from fakes import FakeSession, evaluation, log, until
 
 from widgets import StopPanel
-from workbench.plan.choices import FIELDS, Plan
+from workbench.plan.plan import FIELDS, Plan
 
 
 def field(state, name):

@@ -3,7 +3,7 @@ import tiny
 
 from widgets.unfreezing import schedule, shortest, unfrozen
 from workbench.events import PlanAdjusted
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 PLAN = Plan().change(trainable="head", unfreeze_to="all")
 FIRST = PlanAdjusted(

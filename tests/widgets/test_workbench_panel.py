@@ -4,7 +4,8 @@ from fakes import FakeSession, until
 
 import widgets
 from widgets import Workbench, wording
-from workbench.plan.choices import Plan, Transfer
+from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 
 @pytest.fixture

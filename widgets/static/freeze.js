@@ -132,7 +132,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       const { turn: place = "", when = "", since = "", words = "" } = block.turn ?? {};
       setAttribute(group, "aria-label", [block.name, state, words, `${block.size_words} parameters`, far].filter(Boolean).join(", "));
       setAttribute(group, "data-kind", kind);
-      setText(hint, [block.name, state, words, `${block.size_words} parameters`, far && `${far} of its length`, "click to switch"].filter(Boolean).join(" · "));
+      setText(hint, [block.name, state, words, `${block.size_words} parameters`, far && `${far}${block.moved.unit}`, "click to switch"].filter(Boolean).join(" · "));
       for (const node of [track, bar]) setAttribute(node, "visibility", far ? "visible" : "hidden");
       const isWaiting = when !== "" && !block.moved?.part;
       setText(moved, isWaiting ? fit(when, width + (isDense ? 2 : 6)) : block.moved?.words.replace(" ", isDense ? "" : "\u2009") ?? "");

@@ -1,8 +1,8 @@
 """Data: from a file, a folder, an object in memory or a named source to rows in three splits.
 
-    source -> reading -> Table -> guessing (which column is what) -> rows (clean) -> splitting -> Split
+    source -> reading -> Table -> guessing (the role of each column) -> rows (cleaned) -> splitting -> Split
 
-`load` is the one way in. Importing this package is quick; `datasets` and pandas are imported by the first load.
+Call `load`; it runs all these steps. Importing this package is quick: `load` itself imports `datasets` and pandas.
 """
 
 from workbench.data.loading import load as load

@@ -1,7 +1,7 @@
-"""CSV and its relatives: comma, tab, semicolon or bar between the columns, column names in the first line.
+"""Reads CSV and similar files: columns separated by comma, tab, semicolon or bar; the first line has the column names.
 
-Quoting is read strictly: a quote that is never closed would otherwise swallow the rest of the file without a word.
-Every value stays text. Files without a line of column names are left out.
+Quoting is strict, because a quote that is never closed would otherwise silently swallow the rest of the file. Every
+value stays text. Files without a header line are not supported.
 """
 
 import csv
@@ -17,27 +17,27 @@ from workbench.data.text_files import read_text
 from workbench.errors import DataError
 
 _DELIMITERS = ",\t;|"
-_NONE = "\x1f"  # ASCII's own unit separator: "splits" a file of one column, whatever its texts hold
-_LONGEST_FIELD = 2**31 - 1  # characters; csv's own limit of 131,072 refuses long documents
+_NO_DELIMITER = "\x1f"  # the ASCII unit separator, which no text contains: for files with a single column
+_LONGEST_FIELD = 2**31 - 1  # characters; the default limit of `csv`, 131,072, would refuse long documents
 _LONG_NAME = 60  # characters; a longer column name is probably a text
-_limit = threading.Lock()  # the limit is global to the process
+_limit_lock = threading.Lock()  # the field limit of `csv` is global to the process
 
-Record = tuple[int, list[str]]  # (line it starts in, fields)
+Record = tuple[int, list[str]]  # (number of its first line, fields)
 
 
 def read(path: Path) -> Table:
     """Read a CSV or TSV file.
 
     Raises:
-        DataError: Undecodable, empty, only a header, two columns of one name, a row with more or fewer fields than the
-            header, or broken quoting; the message names the line.
+        DataError: The file can't be decoded, is empty or has only a header; two columns have the same name; a row has
+            more or fewer fields than the header; or the quoting is broken. The message gives the line.
     """
     text = read_text(path)
     with _long_fields():
         delimiter = _delimiter(text)
         records, notes = _parse(path.name, text, delimiter)
     if not records:
-        raise DataError(f"{path.name} has no line of column names", hint="write the names of the columns into line 1")
+        raise DataError(f"{path.name} has no column names", hint="write the names of the columns into line 1")
     (_, header), *rows = records
     names = [name.strip() or f"unnamed {i}" for i, name in enumerate(header, start=1)]
     _check(path.name, names, rows)
@@ -49,13 +49,13 @@ def read(path: Path) -> Table:
 
 
 def _parse(name: str, text: str, delimiter: str) -> tuple[list[Record], tuple[str, ...]]:
-    """Return every record that is not blank, the header first."""
+    """Return every record that is not blank, the header first, and notes for the user."""
     try:
         return list(_records(text, delimiter)), ()
     except _BrokenQuotingError as broken:
         if delimiter != "\t":
-            raise DataError(f"{name}, {broken}", hint='write a quote inside a quoted text twice: ""') from None
-    note = "quotes are read as plain characters, as usual between tabs"
+            raise DataError(f"{name}, {broken}", hint='double every quote inside a quoted text: ""') from None
+    note = "quotes are read as plain characters, as is usual in tab-separated files"
     try:
         return list(_records(text, delimiter, quoting=csv.QUOTE_NONE)), (note,)
     except _BrokenQuotingError as broken:
@@ -63,7 +63,7 @@ def _parse(name: str, text: str, delimiter: str) -> tuple[list[Record], tuple[st
 
 
 class _BrokenQuotingError(Exception):
-    """Carries the line and the reason."""
+    """The quoting of a file is broken; the message gives the line and the reason."""
 
 
 def _records(text: str, delimiter: str, *, quoting: int = csv.QUOTE_MINIMAL) -> Iterator[Record]:
@@ -80,44 +80,44 @@ def _records(text: str, delimiter: str, *, quoting: int = csv.QUOTE_MINIMAL) -> 
 
 
 def _delimiter(text: str) -> str:
-    """Return the delimiter of the header under which most of the first rows are as wide as the header."""
+    """Return the delimiter with which most of the first 50 records have as many columns as the header."""
 
-    def fit(delimiter: str) -> tuple[float, int]:
+    def score(delimiter: str) -> tuple[float, int]:
         widths: list[int] = []
         try:
             widths.extend(len(record) for _, record in itertools.islice(_records(text, delimiter), 50))
         except _BrokenQuotingError:
             return (0.0, 0)
-        alike = sum(width == widths[0] for width in widths) / len(widths) if widths else 0.0
-        return (alike, widths[0]) if widths and widths[0] > 1 else (0.0, 0)
+        share = sum(width == widths[0] for width in widths) / len(widths) if widths else 0.0
+        return (share, widths[0]) if widths and widths[0] > 1 else (0.0, 0)
 
     header = text.lstrip("\r\n").partition("\n")[0]
-    return max((delimiter for delimiter in _DELIMITERS if delimiter in header), key=fit, default=_NONE)
+    return max((delimiter for delimiter in _DELIMITERS if delimiter in header), key=score, default=_NO_DELIMITER)
 
 
 def _check(name: str, header: list[str], rows: list[Record]) -> None:
     unique(name, header)
     if not rows:
-        raise DataError(f"{name} has the columns {', '.join(header)} and no rows", hint="choose a file with rows in it")
+        raise DataError(f"{name} has the columns {', '.join(header)} but no rows", hint="choose a file that has rows")
     ragged = [(line, len(row)) for line, row in rows if len(row) != len(header)]
     if ragged:
         line, width = ragged[0]
-        others = f"; {len(ragged) - 1} more rows are off too" if len(ragged) > 1 else ""
+        others = f"; {len(ragged) - 1} more rows have the same problem" if len(ragged) > 1 else ""
         what = f"{name}, line {line}: expected {len(header)} columns as in the header, got {width}{others}"
-        raise DataError(what, hint="put a text that holds the delimiter or a line break in double quotes")
+        raise DataError(what, hint="put every text that contains the delimiter or a line break in double quotes")
 
 
 def _header_notes(columns: dict[str, list[str]]) -> tuple[str, ...]:
-    """Doubt the header if a name in it is as long as a text, or is a value of its own column too."""
+    """Return a warning if a column name is as long as a text, or is also a value of its column."""
     odd = [name for name, values in columns.items() if len(name) > _LONG_NAME or name in values]
-    doubt = "are these really names? If not, add a line of column names above"
-    return (f"line 1 was taken as the names of the columns, with {odd[0][:40]!r} among them: {doubt}",) if odd else ()
+    advice = "if this is not a name, add a line of column names above it"
+    return (f"line 1 was read as the column names, with {odd[0][:40]!r} among them; {advice}",) if odd else ()
 
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Lift csv's limit on the length of a field, and put it back."""
-    with _limit:
+    """Allow fields of any length within the block; restore the limit of `csv` afterwards."""
+    with _limit_lock:
         before = csv.field_size_limit(_LONGEST_FIELD)
         try:
             yield

@@ -1,11 +1,12 @@
-"""Folders: images or texts by class (`folder/class/*.png`), and plain folders of .txt documents.
+"""Reads folders: images or texts by class (`folder/class/*.png`), and plain folders of .txt documents.
 
-Subfolders named train, validation (valid, val, dev) and test are kept as given splits. Files of other kinds are
-counted and left out, and so are links that lead nowhere, pipes and devices; folders that are links are not entered.
-Images are opened later, when a row is known to be wanted.
+Subfolders named train, validation (valid, val, dev) and test are kept as given splits. Other files are counted and left
+out, as are broken links, pipes and devices. Folders that are symbolic links are not entered. Images are opened later
+(`rows.py`), and only those that are used.
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,23 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_HINT = "one subfolder per class with its images (or .txt files) in it, as in photos/cat/1.png"
+_HINT = "make one subfolder per class and put its images (or .txt files) into it, as in photos/cat/1.png"
 
 
-def read(folder: Path) -> Table:
+def read(folder: Path, *, table_suffixes: Collection[str] = ()) -> Table:
     """Read a folder of images by class, of .txt files by class, or of .txt documents.
 
+    Args:
+        folder: The folder.
+        table_suffixes: The suffixes of tables, such as ".csv", so that the error can suggest a table in the folder.
+
     Raises:
-        DataError: No images or texts, both at once, or images that lie in no class folder.
+        DataError: The folder has no images or texts, or both, or images that are in no class folder.
     """
     files, others = _files(folder)
     kinds = {_kind(file) for file in files}
     if len(kinds) != 1:
-        raise _unusable(folder, kinds, others)
+        raise _unusable(folder, kinds, others, table_suffixes)
     splits = _given(folder, files)
     inner = [file.relative_to(folder).parts[0 if splits is None else 1 : -1] for file in files]
     columns = _columns(folder, kinds.pop(), files, [parts[0] if parts else None for parts in inner])
@@ -46,7 +51,7 @@ def read(folder: Path) -> Table:
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return (images and texts, other files), hidden ones left out, in an order that is the same everywhere."""
+    """Return (images and texts, other files) without hidden files, in an order that is the same on every system."""
     found = [Path(root, name) for root, _, names in os.walk(folder, onerror=_refuse) for name in names]
     shown = [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     shown.sort(key=lambda file: file.relative_to(folder).as_posix())
@@ -55,7 +60,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _refuse(error: OSError) -> None:
-    """Stop at a folder that can't be listed: its rows would be missing without a word."""
+    """Raise the error if a folder can't be listed; `os.walk` would silently skip its rows."""
     raise error
 
 
@@ -65,7 +70,7 @@ def _notes(folder: Path, files: list[Path], others: list[Path]) -> tuple[str, ..
     empty = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in full)
     if empty := [name for name in empty if not name.startswith(".")]:
         listed = f"{', '.join(empty[:5])}{' …' if len(empty) > 5 else ''}"
-        notes.append(f"nothing was found in {listed}: empty, or links to other folders")
+        notes.append(f"nothing was found in {listed}: these folders are empty or contain only links to other folders")
     return tuple(notes)
 
 
@@ -75,7 +80,7 @@ def _kind(file: Path) -> str:
 
 
 def _given(folder: Path, files: list[Path]) -> list[str] | None:
-    """Return the split of each file if every top folder is named like one and train is among them."""
+    """Return the split of each file, if every top folder has the name of a split and one of them is train."""
     tops = [file.relative_to(folder).parts[0].lower() for file in files]
     splits = [SPLIT_NAMES.get(top, "") for top in tops]
     return splits if "train" in splits and all(splits) else None
@@ -87,13 +92,13 @@ def _columns(folder: Path, kind: str, files: list[Path], classes: list[str | Non
         return texts if None in classes else {**texts, "folder": classes}
     if None in classes:
         stray = files[classes.index(None)].relative_to(folder).as_posix()
-        raise DataError(f"{folder.name} has images that lie in no class folder, {stray} for one", hint=_HINT)
+        raise DataError(f"{folder.name} has images that are in no class folder, for example {stray}", hint=_HINT)
     return {"image": [{"bytes": None, "path": str(file.absolute())} for file in files], "folder": classes}
 
 
-def _unusable(folder: Path, kinds: set[str], others: list[Path]) -> DataError:
+def _unusable(folder: Path, kinds: set[str], others: list[Path], table_suffixes: Collection[str]) -> DataError:
     if kinds:
-        return DataError(f"{folder.name} holds both images and .txt files; expected one kind", hint=_HINT)
-    tables = [file for file in others if file.suffix.lower() in {".csv", ".tsv", ".jsonl", ".json", ".parquet"}]
-    hint = f"name the file itself: {tables[0]}" if tables else _HINT
-    return DataError(f"{folder.name} has no images and no .txt files in it ({len(others)} other files)", hint=hint)
+        return DataError(f"{folder.name} contains both images and .txt files; expected one kind", hint=_HINT)
+    tables = [file for file in others if file.suffix.lower() in table_suffixes]
+    hint = f"choose the file itself: {tables[0]}" if tables else _HINT
+    return DataError(f"{folder.name} contains no images and no .txt files ({len(others)} other files)", hint=hint)

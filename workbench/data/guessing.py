@@ -1,7 +1,7 @@
-"""Which column is the text, which the label: told by names first, by values otherwise.
+"""Guesses which column is the text and which is the label: from the names first, else from the values.
 
-Every guess becomes a note, so that the panel can show it. A group column is never guessed: it changes what the split
-means. Guessing looks at the first rows only where that is enough.
+Every guess becomes a note, so that the panel can show it. A group column is never guessed, because it changes what the
+split means. Where a sample is enough, only the first 1,000 rows are read.
 """
 
 import re
@@ -25,26 +25,26 @@ _LABELS = (
 )
 # fmt: on
 _NO_LABEL = "set label_column, add a column named label, or choose the task language-modeling"
-_SAMPLE = 1000  # rows that tell the kind of a column
+_SAMPLE = 1000  # rows from which the kind of a column is guessed
 _FEW_CLASSES = 50
-_LONGEST_CLASS_NAME = 40  # characters, for a label column that is guessed by its values
+_LONGEST_CLASS_NAME = 40  # characters, in a label column that is guessed from its values
 
 
 @dataclass(frozen=True)
 class Guess:
     """The task, and the column of each role."""
 
-    task: choices.Task
+    task: choices.TaskName
     columns: Mapping[str, str]
     notes: tuple[str, ...]
 
 
 def guess(table: Table, choice: choices.Data) -> Guess:
-    """Return the task and the columns: as chosen, else as the source says, else guessed.
+    """Return the task and the columns: the user's choice, else what the source says, else a guess.
 
     Raises:
-        DataError: A chosen column that is not there (the nearest one is named), no text, or no label where the task
-            needs one.
+        DataError: A chosen column does not exist (the hint gives the nearest name), there is no text, or there is no
+            label and the task needs one.
     """
     wanted = choice.task or table.task
     known = {**table.roles, **_chosen(table, choice)}
@@ -52,7 +52,7 @@ def guess(table: Table, choice: choices.Data) -> Guess:
     text = None if image else known.get("text") or _text(table, known)
     if image is None and text is None:
         raise DataError(
-            f"{table.name} has no column of text; {_listed(table)}", hint="set text_column to the one to learn from"
+            f"{table.name} has no text column; {_listed(table)}", hint="set text_column to the column to train on"
         )
     label = None
     if wanted != "language-modeling":
@@ -69,32 +69,32 @@ def _chosen(table: Table, choice: choices.Data) -> dict[str, str]:
     chosen = {"text": choice.text_column, "label": choice.label_column, "group": choice.group_column}
     for role, column in chosen.items():
         if column is not None and column not in table.columns:
-            what = f"{table.name} has no column {column!r}, which {role}_column names; {_listed(table)}"
+            what = f"{role}_column is {column!r}, but {table.name} has no such column; {_listed(table)}"
             raise DataError(what, hint=nearest(column, table.columns))
     return {role: column for role, column in chosen.items() if column is not None}
 
 
-def _task(image: str | None, label: str | None) -> choices.Task:
+def _task(image: str | None, label: str | None) -> choices.TaskName:
     if image is not None:
         return "image-classification"
     return "language-modeling" if label is None else "text-classification"
 
 
-def _image(table: Table, known: Mapping[str, str], task: choices.Task | None, *, prefer_text: bool) -> str | None:
-    """Return the image column if images are to be learnt from."""
+def _image(table: Table, known: Mapping[str, str], task: choices.TaskName | None, *, prefer_text: bool) -> str | None:
+    """Return the image column, or None if the task is about texts."""
     if task not in (None, "image-classification") or (task is None and prefer_text):
         return None
     columns = [known["image"]] if "image" in known else list(table.columns)
     found = next((column for column in columns if _is_image(_sample(table, column))), None)
     if found is None and task is not None:
         raise DataError(
-            f"{table.name} has no column of images; {_listed(table)}", hint="choose a folder of images by class"
+            f"{table.name} has no image column; {_listed(table)}", hint="choose a folder with one subfolder per class"
         )
     return found
 
 
 def _text(table: Table, known: Mapping[str, str]) -> str | None:
-    """Return the column that is named like a text, else the one with the longest strings."""
+    """Return the column whose name says that it is the text, else the one with the longest strings."""
     free = [column for column in table.columns if column not in known.values() and not _is_about_label(column)]
     samples = {column: _sample(table, column) for column in free}
     strings = {name: values for name, values in samples.items() if values and all(isinstance(v, str) for v in values)}
@@ -106,7 +106,7 @@ def _text(table: Table, known: Mapping[str, str]) -> str | None:
 
 
 def _label(table: Table, taken: Iterable[str | None]) -> str | None:
-    """Return the column that is named like a label, else the one with the fewest distinct values."""
+    """Return the column whose name says that it is the label, else the one with the fewest distinct values."""
     rest = [column for column in table.columns if column not in set(taken)]
     distinct = {column: _distinct(table.values(column)) for column in rest}
     rows = len(table)
@@ -119,7 +119,10 @@ def _label(table: Table, taken: Iterable[str | None]) -> str | None:
 
 
 def _named(columns: Iterable[str], names: Sequence[str]) -> str | None:
-    """Return the column that is, ends or starts like a name; the first name counts most, a mere start least."""
+    """Return the column that is called like one of `names`, or ends in one; else one that starts with one.
+
+    Earlier names win over later ones.
+    """
     normal = {_normal(column): column for column in columns}
     for name in names:
         ending = (column for key, column in normal.items() if key.endswith(f"_{name}"))
@@ -130,13 +133,13 @@ def _named(columns: Iterable[str], names: Sequence[str]) -> str | None:
 
 
 def _is_about_label(column: str) -> bool:
-    """Tell "Stars" and "label_text" from columns that may hold the text."""
+    """Return whether the name is about the label, as in "Stars" and "label_text", so that it can't be the text."""
     name = _normal(column)
     return name in _LABELS or name.startswith(("label_", "target_", "class_", "category_"))
 
 
 def _normal(column: str) -> str:
-    """Return the name in lower case with underscores: "Review Text" and "reviewText" are "review_text"."""
+    """Return the name in snake case: "Review Text" and "reviewText" become "review_text"."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column)
     return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
 
@@ -147,7 +150,7 @@ def _sample(table: Table, column: str) -> list[Any]:
 
 
 def _distinct(values: list[Any]) -> set[Any]:
-    """Return the distinct values of a column, none if they can't be classes (lists, objects, images)."""
+    """Return the distinct values of a column; an empty set if they can't be classes (lists, objects, images)."""
     try:
         return {value for value in values if value is not None and value == value and value != ""}
     except (TypeError, ValueError):
@@ -162,7 +165,7 @@ def _is_image(sample: list[Any]) -> bool:
 
 
 def _is_words(sample: list[str]) -> bool:
-    """Tell texts from numbers, dates and codes: some value has a letter and a space in it, or most have letters."""
+    """Return whether most values contain letters, unlike numbers and dates."""
     return sum(any(letter.isalpha() for letter in value) for value in sample) > len(sample) / 2
 
 
@@ -177,6 +180,6 @@ def _listed(table: Table) -> str:
     return f"its columns are {', '.join(columns[:12])}{' …' if len(columns) > 12 else ''}"
 
 
-def _notes(columns: Mapping[str, str], known: Mapping[str, str], told: str) -> tuple[str, ...]:
+def _notes(columns: Mapping[str, str], known: Mapping[str, str], guessed_task: str) -> tuple[str, ...]:
     notes = [f"{role} column guessed: {column}" for role, column in columns.items() if role not in known]
-    return (*notes, f"task told by the columns: {told}") if told else tuple(notes)
+    return (*notes, f"task guessed from the columns: {guessed_task}") if guessed_task else tuple(notes)

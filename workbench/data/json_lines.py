@@ -1,7 +1,7 @@
-"""JSON Lines (one object a line), and .json files that hold a list of objects.
+"""Reads JSON Lines (one object per line), and .json files that contain a list of objects.
 
-Nested values are kept as they are and refused only where a text or a label is wanted. A key that some rows lack is
-missing in those rows.
+Nested values are kept, and refused only as a text or a label (`rows.py`, `labels.py`). A row that lacks a key has a
+missing value in that column.
 """
 
 import json
@@ -12,14 +12,15 @@ from workbench.data.table import Table
 from workbench.data.text_files import read_text, split_lines
 from workbench.errors import DataError
 
-_HINT = 'one object a line, such as {"text": "Good.", "label": "positive"}'
+_HINT = 'write one object per line, such as {"text": "Good.", "label": "positive"}'
 
 
 def read(path: Path) -> Table:
-    """Read a file of objects; the first character tells a list from lines.
+    """Read a file of objects; a file that starts with "[" is one list.
 
     Raises:
-        DataError: Undecodable, empty, not JSON, or something other than objects; the message names line or item.
+        DataError: The file can't be decoded, is empty, is not JSON, or contains something other than objects. The
+            message gives the line or the row.
     """
     text = read_text(path)
     if text.lstrip().startswith("["):
@@ -41,12 +42,12 @@ def _from_list(name: str, items: list[Any]) -> Table:
 
 
 def _wrapped_list(text: str) -> list[Any] | None:
-    """Return the only list inside one big object, as in {"version": 1, "data": [...]}, if it is that."""
+    """Return the list in a file such as {"version": 1, "data": [...]}, or None if there is not exactly one."""
     try:
-        whole = json.loads(text)
+        tree = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    lists = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else []
+    lists = [value for value in tree.values() if isinstance(value, list)] if isinstance(tree, dict) else []
     return lists[0] if len(lists) == 1 else None
 
 
@@ -56,7 +57,7 @@ def _loads(where: str, text: str) -> Any:
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
         raise DataError(f"{where}: not JSON: {error.msg} ({at})", hint=_HINT) from None
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets 1,000 deep
+    except (ValueError, RecursionError) as error:  # a number with 5,000 digits, brackets nested 1,000 deep
         raise DataError(f"{where}: can't be read: {error}", hint=_HINT) from None
 
 
@@ -69,5 +70,5 @@ def _object(where: str, value: Any) -> dict[str, Any]:
 def _columns(name: str, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     columns = dict.fromkeys(key for row in rows for key in row)
     if not columns:
-        raise DataError(f"{name} has no rows with anything in them", hint=_HINT)
+        raise DataError(f"{name} contains no values", hint=_HINT)
     return {column: [row.get(column) for row in rows] for column in columns}

@@ -1,8 +1,8 @@
-"""Class names out of whatever a label column holds: strings, integers, booleans, whole floats, integers with names.
+"""Turns a label column into class names: strings, integers, booleans, floats, or integers with known names.
 
-Floats that are whole are integers (4.0 is "4"), also in text. Names are in numeric order where all are numbers, else
-in alphabetical order, else in the order the source gives. A class is one per row: lists are refused, and so are
-columns with nearly as many values as rows.
+A float without a fraction counts as an integer (4.0 becomes "4"), in a text as well. The order of the classes is the
+one that the source gives; without one it is numeric if all names are numbers, else alphabetical. Each row has one
+class: lists are refused, and so are columns with nearly as many distinct values as rows.
 """
 
 import re
@@ -12,16 +12,16 @@ from typing import Any
 from workbench.data.table import Table
 from workbench.errors import DataError
 
-_MISSING = frozenset({"", "nan", "<na>", "-100"})  # "none" and "null" may well be classes
-IGNORED = -100  # the field's label for "no target"
-_WHOLE = re.compile(r"([-+]?\d+)\.0+")
+_MISSING = frozenset({"", "nan", "<na>", "-100"})  # "none" and "null" are left out: they may be real classes
+IGNORED = -100  # torch's `ignore_index`: this row is not a target
+_WHOLE_NUMBER = re.compile(r"([-+]?\d+)\.0+")
 
 
 def class_names(table: Table, column: str) -> list[str | None]:
     """Return the class name of every row of `table`; None where it is missing.
 
     Raises:
-        DataError: A value that can't be a class; its place is named.
+        DataError: A value can't be a class; the message says where it is.
     """
     known = table.class_names.get(column)
     names: dict[Any, str | None] = {}
@@ -39,10 +39,10 @@ def class_names(table: Table, column: str) -> list[str | None]:
 
 
 def in_order(table: Table, column: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the distinct names in the order of their ids.
+    """Return the distinct names; the position of a name is its class id.
 
     Raises:
-        DataError: Fewer than two classes, or too many to be classes.
+        DataError: There are fewer than two classes, or too many for a class column.
     """
     distinct = set(names)
     if len(distinct) < 2:
@@ -50,7 +50,7 @@ def in_order(table: Table, column: str, names: Sequence[str]) -> tuple[str, ...]
         raise DataError(what, hint="choose another label_column, or the task language-modeling")
     if len(distinct) > max(2, len(names) / 2):
         what = f"{table.name}: the column {column!r} has {len(distinct):,} different values in {len(names):,} rows"
-        raise DataError(f"{what}; that is not a class", hint="choose a label_column whose values repeat")
+        raise DataError(f"{what}; expected classes that repeat", hint="choose another label_column")
     known = table.class_names.get(column, ())
     return tuple([name for name in dict.fromkeys(known) if name in distinct] or sorted(distinct, key=_order(distinct)))
 
@@ -61,24 +61,26 @@ def _name(value: Any, known: Sequence[str] | None, where: Callable[[], str]) -> 
     if value is None or value == IGNORED or (isinstance(value, float) and value != value):
         return None
     if known is not None and isinstance(value, int):
-        return known[value] if 0 <= value < len(known) else None  # -1 is the custom for "not labelled"
+        return known[value] if 0 <= value < len(known) else None  # by convention, -1 means "not labelled"
     if isinstance(value, str):
         text = value.strip()
-        whole = _WHOLE.fullmatch(text)
-        return None if text.lower() in _MISSING else whole[1] if whole else _sound(text, where)
+        whole = _WHOLE_NUMBER.fullmatch(text)
+        return None if text.lower() in _MISSING else whole[1] if whole else _encodable(text, where)
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else f"{value:g}"
     if isinstance(value, (list, tuple, dict, set, bytes)):
-        raise DataError(f"{where()}: the label is {str(value)[:40]}; expected one class", hint="one class a row")
+        what = f"{where()}: the label is {str(value)[:40]}; expected one class"
+        raise DataError(what, hint="give each row one class")
     return str(value)
 
 
-def _sound(text: str, where: Callable[[], str]) -> str:
-    """Return `text` if it can be written as UTF-8."""
+def _encodable(text: str, where: Callable[[], str]) -> str:
+    """Return `text`. Raises DataError if it can't be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{where()}: holds half a character (a lone surrogate)", hint="correct or remove it") from None
+        what = f"{where()}: the label contains half a character (a lone surrogate)"
+        raise DataError(what, hint="correct or remove it") from None
     return text
 
 
@@ -87,6 +89,6 @@ def _order(names: set[str]) -> Callable[[str], Any]:
         numbers = {name: float(name) for name in names}
     except ValueError:
         numbers = {}
-    if any(value != value for value in numbers.values()) or not numbers:  # "-nan" has no place among numbers
+    if any(value != value for value in numbers.values()) or not numbers:  # "-nan" can't be sorted as a number
         return lambda name: (name.casefold(), name)
     return lambda name: (numbers[name], name)

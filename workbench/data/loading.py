@@ -1,4 +1,4 @@
-"""load: from a plan's choice of data to a Split."""
+"""`load` turns a plan's choice of data into a Split."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -16,38 +16,39 @@ from workbench.errors import DataError
 from workbench.plan import choices
 from workbench.untrusted import shown, text_fault
 
-_ROWS_A_SPLIT = 2  # with fewer rows than this for each split, nothing can be measured
-_LONGEST_WORDS = 2_000  # characters of an error or a note, which may list the names of many columns
+_ROWS_PER_SPLIT = 2  # with fewer rows on average, no metric means anything
+_LONGEST_MESSAGE = 2_000  # characters; an error or a note may list the names of many columns
 
 
 def load(choice: choices.Data, *, table: Any = None) -> Split:
     """Read, clean and split rows.
 
     Args:
-        choice: What to read, which columns count, and how to split.
+        choice: What to read, which columns to use, and how to split.
         table: A pandas frame, a `datasets.Dataset` or a `datasets.DatasetDict` to use instead of `choice.source`; a
             DatasetDict keeps its own splits.
 
     Raises:
-        DataError: Rows that can't be found, read, guessed or split; says which file and row, and why.
-        PackError: A named source whose pack can't be fetched.
+        DataError: The rows can't be found, read, understood or split; the message gives the file, the row and the
+            reason.
+        PackError: The pack of a named source can't be fetched.
     """
     try:
         return _load(choice, table)
-    except DataError as error:  # it may quote names that are no proper text
+    except DataError as error:  # the message may quote names that are not valid UTF-8
         raise DataError(_readable(error.what), hint=_readable(error.hint)) from error.__cause__
 
 
-def _readable(words: str) -> str:
-    r"""Return words that every file and page can hold: bytes that a file name has and UTF-8 lacks become \udcff."""
-    return words[:_LONGEST_WORDS].encode(errors="backslashreplace").decode()
+def _readable(message: str) -> str:
+    r"""Return a message that can be written as UTF-8; bytes of a file name that are not UTF-8 are shown as \udcff."""
+    return message[:_LONGEST_MESSAGE].encode(errors="backslashreplace").decode()
 
 
 def _load(choice: choices.Data, table: Any) -> Split:
     found = reading.read_source(choice.source) if table is None else reading.read_object(table)
     _check_names(found)
     if not len(found):
-        raise DataError(f"{found.name} has no rows", hint="choose a source with rows in it")
+        raise DataError(f"{found.name} has no rows", hint="choose a source that has rows")
     roles = guess(found, choice)
     rows = clean(found, roles, max_rows=choice.max_rows, seed=choice.split_seed)
     keys = splitting.shuffled_keys(rows.digests, choice.split_seed)
@@ -66,7 +67,7 @@ def _load(choice: choices.Data, table: Any) -> Split:
 
 
 def _check_names(table: Table) -> None:
-    """Refuse a column that no plan could name."""
+    """Check that a plan can contain every column name. Raises DataError."""
     for number, column in enumerate(table.columns, start=1):
         if fault := text_fault(column):
             what = f"{table.name}: the name of column {number}, {shown(column)}, {fault}"
@@ -74,7 +75,7 @@ def _check_names(table: Table) -> None:
 
 
 def _split(rows: Rows, keys: list[bytes], choice: choices.Data) -> tuple[Numbers, tuple[str, ...]]:
-    """Return the split of each row, those the source came with first, and what to know about it."""
+    """Return the split of each row and notes about it; splits that came with the source are kept."""
     given = rows.given or ["train"] * len(rows)
     splits = np.array([NAMES.index(name) for name in given], dtype=np.int64)
     validation = 0.0 if "validation" in given else choice.validation_fraction
@@ -87,22 +88,23 @@ def _split(rows: Rows, keys: list[bytes], choice: choices.Data) -> tuple[Numbers
         parts = [keys[row] for row in train]
         splits[train] = splitting.assign(rows.classes[train], units, parts, validation=validation, test=test)
     if not (splits == 0).any():
-        raise DataError("no row is left to train on", hint="give the train split rows with text and label")
+        raise DataError("no row is left to train on", hint="add rows with a text and a label to the train split")
     kept = [name for name in NAMES[1:] if name in given]
     own = (f"kept as given: {', '.join(kept)}",) if kept else ()
     return splits, (*own, *notes, *_overlap_notes(rows, splits), *_class_notes(rows, splits))
 
 
 def _enough(rows: int, *, wanted: int) -> None:
-    if rows < wanted * _ROWS_A_SPLIT:
-        what = f"{rows} rows are too few for {wanted} splits; expected at least {wanted * _ROWS_A_SPLIT}"
+    if rows < wanted * _ROWS_PER_SPLIT:
+        what = f"{rows} rows are too few for {wanted} splits; expected at least {wanted * _ROWS_PER_SPLIT}"
         raise DataError(what, hint="add rows; for language modeling, cut the texts into more rows")
 
 
 def _units(rows: Rows, members: Numbers) -> tuple[Numbers, tuple[str, ...]]:
-    """Return which of these rows must stay together: same group, same content.
+    """Return the unit of each of these rows, and notes. Rows of the same group or the same content are one unit.
 
-    Contents that many groups share ("ok", "thanks") would tie nearly all rows into one unit; then groups alone count.
+    Contents that occur in many groups ("ok", "thanks") could join nearly all rows into one unit; then only the groups
+    count.
     """
     digests = [rows.digests[row] for row in members]
     groups = None if rows.groups is None else [rows.groups[row] for row in members]
@@ -110,37 +112,39 @@ def _units(rows: Rows, members: Numbers) -> tuple[Numbers, tuple[str, ...]]:
     units = splitting.together(digests, groups)
     if groups is not None and np.bincount(units).max() > max(max(Counter(groups).values()), len(groups) / 2):
         note = (
-            f"{repeats:,} rows repeat another, some across groups: groups are kept whole, repeats may be in two splits"
+            f"{repeats:,} rows repeat another, some across groups: "
+            "each group stays in one split, repeats may be in two splits"
         )
         return splitting.together([group.encode() for group in groups], None), (note,)
     return units, (f"{repeats:,} rows repeat another exactly; repeats stay in one split",) if repeats else ()
 
 
 def _overlap_notes(rows: Rows, splits: Numbers) -> tuple[str, ...]:
-    """Say how many contents are in two of the splits that the source came with."""
+    """Return a note that counts the contents that are in more than one of the given splits."""
     if rows.given is None:
         return ()
     homes = Counter(digest for digest, _ in set(zip(rows.digests, splits.tolist(), strict=True)))
     shared = sum(times > 1 for times in homes.values())
-    return (f"{shared:,} contents are in more than one of the given splits: scores will flatter",) if shared else ()
+    note = f"{shared:,} contents are in more than one of the given splits: scores will be too good"
+    return (note,) if shared else ()
 
 
 def _class_notes(rows: Rows, splits: Numbers) -> tuple[str, ...]:
-    """Name the classes that some split lacks, and say how many contents have two classes."""
-    notes = [_lacking(rows, splits, i, name) for i, name in enumerate(NAMES) if rows.labels and (splits == i).any()]
+    """Return notes about classes that are missing in a split, and about contents that have two labels."""
+    notes = [_missing(rows, splits, i, name) for i, name in enumerate(NAMES) if rows.labels and (splits == i).any()]
     classes = set(zip(rows.digests, rows.classes.tolist(), strict=True))
-    torn = len(classes) - len(set(rows.digests))
-    notes.append(f"{torn:,} repeated contents have two different labels" if torn else "")
+    ambiguous = len(classes) - len(set(rows.digests))
+    notes.append(f"{ambiguous:,} repeated contents have two different labels" if ambiguous else "")
     return tuple(note for note in notes if note)
 
 
-def _lacking(rows: Rows, splits: Numbers, split: int, name: str) -> str:
+def _missing(rows: Rows, splits: Numbers, split: int, name: str) -> str:
     here = np.bincount(rows.classes[splits == split], minlength=len(rows.labels))
     everywhere = np.bincount(rows.classes, minlength=len(rows.labels))
-    return _words(name, ((rows.labels[i], int(everywhere[i])) for i in np.flatnonzero(here == 0)))
+    return _missing_note(name, ((rows.labels[i], int(everywhere[i])) for i in np.flatnonzero(here == 0)))
 
 
-def _words(split: str, classes: Iterable[tuple[str, int]]) -> str:
+def _missing_note(split: str, classes: Iterable[tuple[str, int]]) -> str:
     listed = [f"{label} ({count} row{'s' if count > 1 else ''})" for label, count in classes]
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-    return f"no {split} row of {', '.join(listed[:5])}{more}" if listed else ""
+    return f"the {split} split has no row of {', '.join(listed[:5])}{more}" if listed else ""

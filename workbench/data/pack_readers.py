@@ -1,6 +1,6 @@
-"""How each data pack is read: from its folder to a Table.
+"""Reads each data pack: from its folder to a Table.
 
-The texts belong to third parties: packs are loaded, never shipped on. No code that came with a pack is run.
+The texts belong to third parties: packs are read, and never redistributed. No code from a pack is run.
 """
 
 import html
@@ -13,8 +13,8 @@ from workbench.data.table import Table
 from workbench.data.text_files import read_text, split_lines
 from workbench.errors import DataError
 
-_NEUTRAL = 0.5  # mean valence nearer to 0 than this is left out: raters hardly agree on its sign
-_RARE = 30  # a category of licences with fewer texts can't be split by family and still be measured
+_NEUTRAL = 0.5  # sentences with a mean valence closer to 0 are left out: raters often disagree on its sign
+_RARE = 30  # licence categories with fewer texts are left out: split by family, too few would be left to measure
 
 
 def read_sentiment(folder: Path, *, file: str, grouped: bool) -> Table:
@@ -22,8 +22,8 @@ def read_sentiment(folder: Path, *, file: str, grouped: bool) -> Table:
 
     Args:
         folder: The pack.
-        file: Name of the file, without its common ending.
-        grouped: Whether ids such as 12_3 name a document, whose sentences are then one group.
+        file: Name of the file, without "_GroundTruth.txt".
+        grouped: Whether an id such as 12_3 means sentence 3 of document 12; the document is then the group.
     """
     lines = [line.split("\t", 2) for line in split_lines(_text(folder / f"{file}_GroundTruth.txt"))]
     rated = [(name, float(valence), _unescaped(text)) for name, valence, text in lines]
@@ -43,10 +43,10 @@ def read_sentiment(folder: Path, *, file: str, grouped: bool) -> Table:
 
 
 def read_licences(folder: Path, *, categories: bool) -> Table:
-    """Read the English licence texts; the family of a licence (gpl, bsd …) is its group, so versions stay together."""
+    """Read the English licence texts; the group is the family (gpl, bsd …), so that versions stay in one split."""
     found = [_licence(path) for path in sorted((folder / "licenses").glob("*.LICENSE"))]
     if not found:
-        raise _lacking(folder / "licenses")
+        raise _missing(folder / "licenses")
     english = [licence for licence in found if licence["language"] == "en" and licence["text"]]
     notes = [f"{len(found) - len(english):,} licences left out: no text, or not in English"]
     if categories:
@@ -60,57 +60,56 @@ def read_licences(folder: Path, *, categories: bool) -> Table:
 
 
 def read_conversations(folder: Path) -> Table:
-    """Read conversations with a reply in them, one row each, one line a turn; who wrote them is not kept."""
+    """Read the conversations that have a reply: one row each, one line per turn; the authors are not kept."""
     found = json.loads(_text(folder / "dataset.json")).values()
     turns = [[_plain(" ".join(message["text"] for message in turn)) for turn in each["messages"]] for each in found]
     answered = ["\n".join(filter(None, each)) for each in turns if len(each) > 1]
-    notes = (f"{len(turns) - len(answered):,} of {len(turns):,} conversations left out: nobody replied",)
+    notes = (f"{len(turns) - len(answered):,} of {len(turns):,} conversations left out: no reply",)
     return Table("conversations", {"text": answered}, roles={"text": "text"}, notes=notes)
 
 
 def read_plays(folder: Path) -> Table:
-    """Read plays, one row a scene as a plain script; the play is the group."""
+    """Read plays: one row per scene, as a plain script; the group is the play."""
     paths = sorted((folder / "plays").glob("*/*.md"), key=lambda path: path.stem)
     if not paths:
-        raise _lacking(folder / "plays")
+        raise _missing(folder / "plays")
     scenes = [(path.stem, scene) for path in paths for scene in _scenes(_text(path))]
     columns = {"text": [scene for _, scene in scenes], "play": [play for play, _ in scenes]}
     return Table("plays", columns, lambda row: f"a scene of {scenes[row][0]}", roles={"text": "text", "group": "play"})
 
 
 def _unescaped(text: str) -> str:
-    """Return a text without HTML entities; some were escaped twice (&amp;#39;)."""
+    """Return a text without HTML entities; some are escaped twice (&amp;#39;)."""
     return html.unescape(html.unescape(text))
 
 
 def _licence(path: Path) -> dict[str, str]:
-    """Return the text of a licence and what its front matter says in plain `key: value` lines."""
+    """Return the text of a licence and the `key: value` lines of its front matter that are used here."""
     _, front, text = re.split(r"^---\s*$", _text(path), maxsplit=2, flags=re.MULTILINE)
-    told = dict(re.findall(r"^(\w+): *(.*)$", front, flags=re.MULTILINE))
-    family = re.split(r"[-_]", told["key"])[0]
-    found = {"text": text.strip(), "key": told["key"], "family": family}
-    return {**found, "category": told["category"], "language": told.get("language", "en")}
+    fields = dict(re.findall(r"^(\w+): *(.*)$", front, flags=re.MULTILINE))
+    family = re.split(r"[-_]", fields["key"])[0]
+    found = {"text": text.strip(), "key": fields["key"], "family": family}
+    return {**found, "category": fields["category"], "language": fields.get("language", "en")}
 
 
 def _plain(text: str) -> str:
-    """Return a message without addresses: of pages, and of people."""
+    """Return a message without web and email addresses."""
     return " ".join(re.sub(r"https?://\S+|www\.\S+|\S+@\S+\.\w+\S*", "", text).split())
 
 
 def _scenes(markdown: str) -> list[str]:
     """Return the scenes of a play as `NAME: speech`, stage directions in square brackets."""
-    parts = re.split(r"^#+ +(?!ACT\b)", markdown, flags=re.MULTILINE)[1:]  # the first is the title, and one line
+    parts = re.split(r"^#+ +(?!ACT\b)", markdown, flags=re.MULTILINE)[1:]  # the title is one of them: a single line
     return [scene for scene in map(_script, parts) if "\n" in scene]
 
 
 def _script(scene: str) -> str:
-    scene = re.sub(r"^#.*$", "", scene, flags=re.MULTILINE)  # the heading of an act that follows
+    scene = re.sub(r"^#.*$", "", scene, flags=re.MULTILINE)  # the heading of the next act
     scene = re.sub(r"^\*\*(.+?)\*\* *\n", r"\1: ", scene, flags=re.MULTILINE)
     scene = re.sub(r"\\(.)", r"\1", scene)
     scene = re.sub(r"[_*]+\[?((?:(?!\n\n)[^][_*])+)\]?[_*]+", r"[\1]", scene)  # _Exit_, *Exit.*, _[Aside]_
-    lines = [
-        line.rstrip() for line in _unescaped(re.sub("[_*]", "", scene)).splitlines()
-    ]  # marks whose partner is missing
+    scene = re.sub("[_*]", "", scene)  # marks without a partner
+    lines = [line.rstrip() for line in _unescaped(scene).splitlines()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
@@ -118,8 +117,8 @@ def _text(path: Path) -> str:
     try:
         return read_text(path)
     except OSError:
-        raise _lacking(path) from None
+        raise _missing(path) from None
 
 
-def _lacking(path: Path) -> DataError:
-    return DataError(f"the pack lacks {path.name}", hint="python -m workbench fetch")
+def _missing(path: Path) -> DataError:
+    return DataError(f"the pack lacks {path.name}", hint="run `python -m workbench fetch` to fetch it again")

@@ -1,7 +1,7 @@
-"""From what the plan names, or an object in memory, to a Table.
+"""Reads a Table from the source that the plan names, or from an object in memory.
 
-Nothing here runs code that came with the data: no loading scripts, no pickle. Excel files, archives and addresses are
-refused with what to do instead.
+Nothing here runs code that comes with the data: no loading scripts, no pickle. Excel files, archives and web addresses
+are refused, with a hint what to do instead.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ def read_parquet(path: Path) -> Table:
     """Read a Parquet file.
 
     Raises:
-        DataError: Not a Parquet file, damaged, or two columns of one name.
+        DataError: The file is not a Parquet file or is damaged, or two columns have the same name.
     """
     import pyarrow as pa
     import pyarrow.parquet
@@ -30,20 +30,20 @@ def read_parquet(path: Path) -> Table:
             table = file.read()
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0][:200]
-        raise DataError(f"{path.name} is not a Parquet file that can be read: {reason}") from None
+        raise DataError(f"{path.name} can't be read as a Parquet file: {reason}") from None
     return from_arrow(path.name, table)
 
 
-READERS: Mapping[str, Callable[[Path], Table]] = {  # suffix -> reader
+READERS: Mapping[str, Callable[[Path], Table]] = {  # suffix -> reader; a new data format is a row here
     **dict.fromkeys((".csv", ".tsv", ".tab"), delimited.read),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), json_lines.read),
     **dict.fromkeys((".parquet", ".pq"), read_parquet),
     ".txt": text_files.read_paragraphs,
 }
-_REFUSED = {  # suffix -> what to do instead
+_REFUSED = {  # suffix -> hint
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV UTF-8 and choose that file"),
     **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".tar", ".7z"), "unpack it and choose the file inside"),
-    **dict.fromkeys((".pkl", ".pickle"), "a pickle can run code, so it is never opened; save the rows as Parquet"),
+    **dict.fromkeys((".pkl", ".pickle"), "save the rows as Parquet; a pickle can run code, so it is never opened"),
     **dict.fromkeys((".arrow", ".feather"), "save it as Parquet"),
 }
 
@@ -52,8 +52,8 @@ def read_source(source: str) -> Table:
     """Read a named source, a file or a folder.
 
     Raises:
-        DataError: No such source or file, a kind of file that is not read, or rows that can't be.
-        PackError: A named source whose pack can't be fetched.
+        DataError: There is no such source or file, its format is not supported, or its rows can't be read.
+        PackError: The pack of a named source can't be fetched.
     """
     named = sources.find(source)
     if named is not None:
@@ -61,13 +61,13 @@ def read_source(source: str) -> Table:
     try:
         path = Path(source).expanduser()
         if path.is_dir():
-            return folders.read(path)
+            return folders.read(path, table_suffixes=READERS)
         if not path.is_file():
             raise _missing(source, path)
         return _reader(path)(path)
     except DataError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # a broken disk, a name too long, nobody's home, too deep
+    except (OSError, ValueError, RuntimeError) as error:  # disk errors, a name that is too long, an unknown home folder
         raise DataError(f"{source!r} can't be read: {error}") from None
 
 
@@ -75,7 +75,7 @@ def read_object(table: Any) -> Table:
     """Read a pandas frame, a `datasets.Dataset` or a `datasets.DatasetDict`; the object is not changed.
 
     Raises:
-        DataError: Another kind of object, no rows, or two columns of one name.
+        DataError: The object is of another type or lacks a train split, or two columns have the same name.
     """
     import datasets
     import pandas as pd
@@ -87,7 +87,7 @@ def read_object(table: Any) -> Table:
     if isinstance(table, datasets.DatasetDict):
         return _from_dictionary(table)
     kind = f"{type(table).__module__}.{type(table).__qualname__}"
-    hint = "list(…) it into Dataset.from_list first" if "Iterable" in kind else "pandas.DataFrame(rows) makes one"
+    hint = "use datasets.Dataset.from_list(list(…))" if "Iterable" in kind else "use pandas.DataFrame(rows)"
     raise DataError(f"the table is a {kind}; expected a pandas frame or a datasets.Dataset", hint=hint)
 
 
@@ -95,20 +95,20 @@ def _reader(path: Path) -> Callable[[Path], Table]:
     suffix = path.suffix.lower()
     if suffix in READERS:
         return READERS[suffix]
-    what = f"{path.name} is {'a ' + suffix + ' file' if suffix else 'a file without an ending'}"
+    what = f"{path.name} is {'a ' + suffix + ' file' if suffix else 'a file without a suffix'}"
     raise DataError(f"{what}; expected one of {', '.join(READERS)}", hint=_REFUSED.get(suffix, "save it as CSV"))
 
 
 def _missing(source: str, path: Path) -> DataError:
     names = [named.name for named in sources.SOURCES]
     if "://" in source:
-        return DataError(f"{source!r} is an address; expected a file or a folder", hint="download the file first")
+        return DataError(f"{source!r} is a web address; expected a file or a folder", hint="download the file first")
     if path.suffix or "/" in source or "\\" in source:
         folder = path.parent
         here = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
         hint = nearest(path.name, here) if here else f"there is no folder {str(folder)!r} with files in it"
         if not here and not path.suffix and source.count("/") == 1:
-            hint = "is it a data set of a hub? Load it with datasets.load_dataset(…) and pass it as table"
+            hint = "if it is a data set of a hub, load it with datasets.load_dataset(…) and pass it as table"
         return DataError(f"there is no file {source!r}", hint=hint)
     return DataError(f"there is no source, file or folder named {source!r}", hint=nearest(source, names))
 
@@ -120,13 +120,13 @@ def _from_frame(frame: Any) -> Table:
 
 
 def _present(series: Any) -> list[Any]:
-    """Return the values of a pandas series; NaN, NaT and NA alike become None."""
+    """Return the values of a pandas series; NaN, NaT and NA become None."""
     missing = series.isna().tolist()
     return [None if gone else value for value, gone in zip(series.tolist(), missing, strict=True)]
 
 
 def _from_dictionary(table: Any) -> Table:
-    """Join the parts of a DatasetDict end to end; which part a row came from becomes its given split."""
+    """Concatenate the splits of a DatasetDict; each row keeps its split as its given split."""
     import pyarrow as pa
 
     parts = {name: part for name, part in table.items() if name.lower() in folders.SPLIT_NAMES}

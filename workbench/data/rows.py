@@ -1,8 +1,8 @@
-"""From a Table to clean Rows: texts or images that can be used, class ids, groups, and a digest of each content.
+"""Turns a Table into clean Rows: texts or images that can be used, class ids, groups, and a digest of each content.
 
-Rows that lack a text or a label are left out and counted, with the first places. Anything of a wrong kind is refused
-by its place. Images are decoded in a few formats only: Pillow would hand others to programs outside, PostScript for
-one. Splitting is elsewhere.
+Rows that lack a text or a label are left out; a note counts them and says where the first few are. A value of a wrong
+type raises an error that says where it is. Only a few image formats are decoded, because Pillow passes some others,
+such as PostScript, to external programs. `splitting.py` splits the rows.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ from workbench.errors import DataError
 
 Numbers = NDArray[np.int64]
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-_DEEP = ("I", "F")  # modes of more than 8 bits a channel begin so; made 8 bits wide, nearly every pixel becomes white
+_DEEP_MODES = ("I", "F")  # Pillow modes with more than 8 bits per channel; converted to 8, most pixels become white
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows that can be learnt from, in the order of the source.
+    """Rows that can be used for training, in the order of the source.
 
     Attributes:
-        numbers: 0-based row in the source of each.  # (row,)
+        numbers: The 0-based number of each row in the source.  # (row,)
         contents: The texts, or the images as {"bytes", "path"} of their files.
         digests: sha256 of each content.
         classes: Class ids; all 0 for language modeling.  # (row,)
-        labels: Class names in id order; () for language modeling.
-        groups: The group of each row, if a column says.
-        given: The split that each row came with, if the source is split already.
+        labels: Class names, sorted by class id; () for language modeling.
+        groups: The group of each row, if there is a group column.
+        given: The split of each row, if the source came with splits.
         notes: What was left out and why.
     """
 
@@ -54,11 +54,11 @@ class Rows:
 
 
 def clean(table: Table, guess: Guess, *, max_rows: int | None = None, seed: int = 0) -> Rows:
-    """Return the rows of `table` that can be used, at most `max_rows` of them: a seeded sample, stratified by class.
+    """Return the rows of `table` that can be used: all, or a seeded sample of `max_rows`, stratified by class.
 
     Raises:
-        DataError: A value of a wrong kind (its place is named), an image that can't be read, nothing left, fewer than
-            two classes, or so many that the label is none.
+        DataError: A value has a wrong type (the message says where), an image can't be read, no row is left, or there
+            are fewer than two classes or too many for a label column.
     """
     kind = "image" if "image" in guess.columns else "text"
     values = table.values(guess.columns[kind])
@@ -83,7 +83,7 @@ def _assemble(
     names: tuple[str, ...],
     notes: tuple[str, ...],
 ) -> Rows:
-    """Return the Rows numbered `kept`; only their images are opened."""
+    """Return Rows of the table's rows `kept`; only their images are opened."""
     rows = kept.tolist()
     open_content = _open_image if "image" in guess.columns else _open_text
     opened = [open_content(table, row, contents[row]) for row in rows]
@@ -101,7 +101,7 @@ def _assemble(
 
 
 def _kept(table: Table, columns: dict[str, list[Any]]) -> tuple[Numbers, tuple[str, ...]]:
-    """Return the rows that miss nothing, and a note for each kind of value that is missing somewhere."""
+    """Return the numbers of the complete rows, and a note for each column with missing values."""
     present = np.ones(len(table), dtype=bool)
     notes = []
     for kind, values in columns.items():
@@ -112,16 +112,15 @@ def _kept(table: Table, columns: dict[str, list[Any]]) -> tuple[Numbers, tuple[s
             notes.append(f"{count} without {kind} left out ({table.places(missing)})")
     if not present.any():
         raise DataError(
-            f"{table.name} has no row that can be used", hint="; ".join(notes) or "choose a source with rows in it"
+            f"{table.name} has no row that can be used", hint="; ".join(notes) or "choose a source that has rows"
         )
     return np.flatnonzero(present).astype(np.int64), tuple(notes)
 
 
 def _sample(table: Table, kept: Numbers, classes: Numbers, most: int | None, seed: int) -> Numbers:
-    """Return the positions in `kept` of at most `most` rows, each class and given split in proportion."""
-    everything = np.arange(len(kept), dtype=np.int64)
+    """Return positions in `kept`: a sample of at most `most` rows, stratified by class and given split."""
     if most is None or len(kept) <= most:
-        return everything
+        return np.arange(len(kept), dtype=np.int64)
     given = np.array([splitting.NAMES.index(table.given[row]) if table.given else 0 for row in kept])
     _, strata = np.unique(classes * len(splitting.NAMES) + given, return_inverse=True)
     keys = splitting.shuffled_keys([b"%d" % row for row in kept], seed)
@@ -129,7 +128,7 @@ def _sample(table: Table, kept: Numbers, classes: Numbers, most: int | None, see
 
 
 def _text(table: Table, row: int, value: Any) -> str | None:
-    """Return a text, None where it is missing; numbers become text."""
+    """Return the value as a text, or None if it is missing; numbers become text."""
     if isinstance(value, str):
         return value if value.strip() else None
     if value is None or (isinstance(value, float) and value != value):
@@ -144,48 +143,51 @@ def _open_text(table: Table, row: int, text: str) -> tuple[str, bytes]:
     try:
         return text, hashlib.sha256(text.encode()).digest()
     except UnicodeEncodeError:
-        what = f"{table.name}, {table.place(row)}: the text holds half a character (a lone surrogate)"
+        what = f"{table.name}, {table.place(row)}: the text contains half a character (a lone surrogate)"
         raise DataError(what, hint="correct or remove it") from None
 
 
 def _open_image(table: Table, row: int, value: Any) -> tuple[dict[str, Any], bytes]:
-    """Read an image to its end, which a cut-off file does not survive; return where it is and its digest."""
+    """Decode an image completely, so that a truncated file is noticed; return {"bytes", "path"} and its digest."""
     from PIL import Image
 
     try:
         stored: dict[str, Any] = value if isinstance(value, dict) else {"bytes": _png(value), "path": None}
         content, path = _file_of(stored)
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.mode.startswith(_DEEP):
-                raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}); save it with 8")
-            image.draft(image.mode, (32, 32))  # a JPEG is decoded at an eighth of its size, and still to the end
+            if image.mode.startswith(_DEEP_MODES):
+                raise ValueError(f"it has more than 8 bits per channel (mode {image.mode}); save it with 8")
+            image.draft(image.mode, (32, 32))  # decodes a JPEG at an eighth of its size, but still to its end
             image.load()
-    except Exception as error:  # decoders raise what they like on a damaged file
+    except Exception as error:  # decoders raise errors of any type for a damaged file
         reason = "not an image of a known format" if "cannot identify" in str(error) else str(error)
         what = f"{table.name}, {table.place(row)}: the image can't be read: {reason}"
-        raise DataError(what, hint="remove or replace this file") from None
+        raise DataError(what, hint="remove or replace this image") from None
     return {"bytes": stored["bytes"], "path": path}, hashlib.sha256(content).digest()
 
 
 def _file_of(stored: dict[str, Any]) -> tuple[bytes, str | None]:
-    """Return the content of an image and where it is; a table may name any path, a device that never ends too."""
+    """Return the bytes of an image file and its path.
+
+    A table may contain any path, even that of a device that never ends, so only ordinary files are read.
+    """
     if stored["bytes"] is not None:
         return stored["bytes"], stored["path"]
-    path = Path(stored["path"]).absolute()  # an address would be fetched by who decodes it later
+    path = Path(stored["path"]).absolute()  # absolute, because `datasets` would download a web address
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     return path.read_bytes(), str(path)
 
 
 def _png(image: Any) -> bytes:
-    """Return a PIL image in a lossless form."""
+    """Return a PIL image as PNG, which is lossless."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def _group(value: Any, row: int) -> str:
-    """Return the name of a group; a row without one is a group of its own."""
+    """Return the name of the group; a row without a group is a group of its own."""
     if value is None or (isinstance(value, float) and value != value) or not str(value).strip():
         return f"row {row}"
     return str(value).encode(errors="replace").decode()

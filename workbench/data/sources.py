@@ -1,6 +1,6 @@
 """The named sources: a table of the data sets that come as packs or with the workbench.
 
-A new one is a row here and a function from the folder of its pack to a Table.
+A new source is a row in SOURCES and a function that reads a Table from the folder of its pack (`pack_readers.py`).
 """
 
 from collections.abc import Callable
@@ -19,25 +19,25 @@ class Source:
     """A named data set.
 
     Attributes:
-        name: As in a plan's `source`.
+        name: The name that a plan's `source` uses.
         title: A few words for the panel.
-        task: What its rows are for unless the plan says otherwise.
-        licence: Licence of the pack, and of the texts where that is another.
-        pack: Name of the offline pack it is in; None if it ships with the workbench.
-        citation: Who made it, and where.
-        read: From the folder of the pack to a Table.
+        task: The task of its rows, unless the plan chooses another.
+        licence: The licence of the pack, and that of the texts if it is different.
+        pack: The name of its offline pack; None if it ships with the workbench.
+        citation: Who made it, and where it was published.
+        read: Reads the Table from the folder of the pack.
     """
 
     name: str
     title: str
-    task: choices.Task
+    task: choices.TaskName
     licence: str
     pack: str | None
     citation: str
     read: Callable[[Path], Table]
 
     def table(self) -> Table:
-        """Return all rows, the pack fetched if it is not there yet.
+        """Return all rows; the pack is fetched if it is not in the cache.
 
         Raises:
             PackError: The pack can't be fetched.
@@ -48,7 +48,7 @@ class Source:
 
 
 def find(name: str) -> Source | None:
-    """Return the source of this name, None if there is none."""
+    """Return the source with this name, or None."""
     return next((source for source in SOURCES if source.name == name), None)
 
 
@@ -105,7 +105,7 @@ SOURCES: tuple[Source, ...] = (
     ),
     Source(
         name="legal-texts:language",
-        title="Licence texts, to go on writing",
+        title="Licence texts, for language modeling",
         task="language-modeling",
         licence=_LICENCE_DATA_LICENCE,
         pack="legal-texts",

@@ -1,4 +1,4 @@
-"""The Split: rows ready to be encoded, in three in-memory `datasets.Dataset`s, with what was found out about them."""
+"""The Split: rows ready to be encoded, as three in-memory `datasets.Dataset`s, and what is known about them."""
 
 import hashlib
 from collections import Counter
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows in three splits, each in a fixed shuffled order: the first n rows of one are a fair sample of it.
+    """Rows in three splits, each in a fixed shuffled order, so that the first n rows of a split are a random sample.
 
     Attributes:
         train: Columns "text" (str) or "image" (PIL), "label" (class id, not for language modeling), "group" (str, if
-            a group column was chosen), "row" (0-based row in the source).
+            a group column was chosen), "row" (0-based number of the row in the source).
         validation: The same columns.
-        test: The same columns; no rows if the plan wants none.
-        task: What the rows are for.
-        labels: Class names in id order; () for language modeling.
-        columns: Role -> the column of the source it was read from.
-        source: As in the plan, or "table" for an object.
+        test: The same columns; no rows if the plan wants no test split.
+        task: The task of the rows.
+        labels: Class names, sorted by class id; () for language modeling.
+        columns: Role (text, image, label, group) -> the column of the source.
+        source: The `source` of the plan, or "table" for an object in memory.
         notes: What the user should know: guesses, rows left out, repeated rows.
-        fingerprint: sha256 of the content of the rows and the way they were split.
-        available: Every column of the source, for choosing others.
+        fingerprint: sha256 of the contents of the rows and of their splits.
+        available: All columns of the source, so that the user can choose others.
     """
 
     train: "datasets.Dataset"
     validation: "datasets.Dataset"
     test: "datasets.Dataset"
-    task: choices.Task
+    task: choices.TaskName
     labels: tuple[str, ...]
     columns: Mapping[str, str]
     source: str
@@ -46,11 +46,11 @@ class Split:
 
     @property
     def rows(self) -> int:
-        """How many rows there are in all three splits."""
+        """The number of rows in all three splits together."""
         return sum(len(self.part(name)) for name in NAMES)
 
     def part(self, name: str) -> "datasets.Dataset":
-        """Return the split of this name.
+        """Return the split with this name.
 
         Raises:
             DataError: The name is not train, validation or test.
@@ -63,18 +63,8 @@ class Split:
         return part
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return split -> class name -> rows; for language modeling split -> {"rows": rows}."""
+        """Return split -> class name -> number of rows; for language modeling, split -> {"rows": number}."""
         return {name: self._count(self.part(name)) for name in NAMES}
-
-    def head(self, rows: int, *, split: str = "train") -> list[dict[str, Any]]:
-        """Return the first rows of a split, each class id replaced by its name.
-
-        Raises:
-            DataError: The name is not train, validation or test.
-        """
-        part = self.part(split)
-        found: list[dict[str, Any]] = [dict(part[i]) for i in range(min(rows, len(part)))]
-        return [{**row, "label": self.labels[row["label"]]} if "label" in row else row for row in found]
 
     def _count(self, part: "datasets.Dataset") -> dict[str, int]:
         if not self.labels:
@@ -83,14 +73,14 @@ class Split:
         return {label: found[i] for i, label in enumerate(self.labels)}
 
 
-def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.Task) -> tuple[dict[str, Any], str]:
-    """Return (split name -> its Dataset, fingerprint of the whole).
+def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.TaskName) -> tuple[dict[str, Any], str]:
+    """Return (split name -> its Dataset, fingerprint of all three).
 
     Args:
         rows: The rows.
-        splits: Index into `splitting.NAMES` of each.  # (row,)
-        keys: What the rows of a split are ordered by.
-        task: What the rows are for.
+        splits: The split of each row, as an index into `splitting.NAMES`.  # (row,)
+        keys: The sort key of each row.
+        task: The task of the rows.
     """
     order = sorted(range(len(rows)), key=lambda row: (keys[row], row))
     members = {name: [row for row in order if splits[row] == i] for i, name in enumerate(NAMES)}
@@ -98,8 +88,8 @@ def arrange(rows: Rows, splits: Numbers, keys: Sequence[bytes], task: choices.Ta
     return {name: _dataset(rows, members[name], task, f"{fingerprint[:32]}-{name}") for name in NAMES}, fingerprint
 
 
-def _dataset(rows: Rows, members: list[int], task: choices.Task, fingerprint: str) -> "datasets.Dataset":
-    """Return these rows in memory; naming the fingerprint spares `datasets` hashing them once more."""
+def _dataset(rows: Rows, members: list[int], task: choices.TaskName, fingerprint: str) -> "datasets.Dataset":
+    """Return these rows in memory; with a given fingerprint, `datasets` need not hash them again."""
     import datasets
     import pyarrow as pa
 
@@ -119,16 +109,16 @@ def _dataset(rows: Rows, members: list[int], task: choices.Task, fingerprint: st
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=kinds), fingerprint=fingerprint)
 
 
-def _fingerprint(rows: Rows, members: Mapping[str, list[int]], task: choices.Task) -> str:
-    """Return the sha256 over task, class names, and every row of every split: content, class, group.
+def _fingerprint(rows: Rows, members: Mapping[str, list[int]], task: choices.TaskName) -> str:
+    """Return the sha256 of the task, the class names, and the content, class and group of every row of every split.
 
-    Each field has a fixed length or is hashed by itself, so no two different splits run together to the same bytes.
+    Each field has a fixed length or is hashed by itself, so that two different splits never hash the same bytes.
     """
-    whole = hashlib.sha256(repr((task, rows.labels)).encode())
+    hasher = hashlib.sha256(repr((task, rows.labels)).encode())
     classes = rows.classes.tolist()
     for name, part in members.items():
-        whole.update(f"{name}:{len(part)}:".encode())
+        hasher.update(f"{name}:{len(part)}:".encode())
         for i in part:
             group = hashlib.sha256(rows.groups[i].encode()).digest() if rows.groups is not None else b""
-            whole.update(rows.digests[i] + b"%08d" % classes[i] + group)
-    return whole.hexdigest()
+            hasher.update(rows.digests[i] + b"%08d" % classes[i] + group)
+    return hasher.hexdigest()

@@ -1,9 +1,9 @@
-"""Train, validation and test: deterministic, stratified by class, no group and no repeated content in two splits.
+"""Splits rows into train, validation and test: deterministic and stratified; a group or content stays in one split.
 
-Rows are ordered by a hash of the seed and their content, so the same rows and seed give the same split on every
-platform, and in whatever order the rows come. Rows that stand alone are dealt out so that each class is within one row
-of its share. Rows that belong together are placed first, the largest group first, each where it brings the class
-counts closest to their shares (by chi-square distance).
+Rows are sorted by a hash of the seed and their content. So the same rows and seed give the same split on every
+platform, whatever the order of the rows in the source. Rows that must stay together form a unit. Units of several rows
+are placed first, the largest first, each in the split where it brings the class counts closest to the wanted ones (by
+chi-square distance). Then the single rows are distributed so that each class is within one row of its share.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from workbench.errors import DataError
 
 NAMES = ("train", "validation", "test")
-_PREFERENCE = np.array([0.0, 2e-6, 1e-6])  # on equal claims the validation split is served first
+_PREFERENCE = np.array([0.0, 2e-6, 1e-6])  # breaks ties: validation gets the row first, then test, then train
 _EPSILON = 1e-9
 
 Numbers = NDArray[np.int64]
@@ -24,13 +24,15 @@ Floats = NDArray[np.float64]
 
 
 def shuffled_keys(contents: Sequence[bytes], seed: int) -> list[bytes]:
-    """Return a sort key for each content that is random but for the seed and the content."""
+    """Return a pseudorandom sort key for each content, determined by the seed and the content alone."""
     salt = b"%d:" % seed
     return [hashlib.sha256(salt + content).digest() for content in contents]
 
 
 def together(contents: Sequence[bytes], groups: Sequence[str] | None) -> Numbers:
-    """Return the unit of each row: rows with the same content or the same group are, directly or by others, one unit.
+    """Return the unit of each row: rows that share content or group, directly or through other rows, form one unit.
+
+    Method: union-find with path halving.
 
     Returns:
         Unit numbers from 0, in order of appearance.  # (row,)
@@ -39,7 +41,7 @@ def together(contents: Sequence[bytes], groups: Sequence[str] | None) -> Numbers
 
     def root(key: Any) -> Any:
         while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]  # halve the path
+            parent[key] = parent[parent[key]]
             key = parent[key]
         return key
 
@@ -53,11 +55,11 @@ def together(contents: Sequence[bytes], groups: Sequence[str] | None) -> Numbers
 
 
 def sample(strata: Numbers, keys: Sequence[bytes], most: int) -> NDArray[np.bool_]:
-    """Choose `most` rows, each stratum in proportion to within one row.
+    """Choose `most` rows; the count of each stratum is within one row of its proportional share.
 
     Args:
         strata: Stratum of each row, from 0.  # (row,)
-        keys: What the rows are ordered by.
+        keys: The sort key of each row.
         most: How many rows to choose; not more than there are.
 
     Returns:
@@ -73,10 +75,10 @@ def assign(classes: Numbers, units: Numbers, keys: Sequence[bytes], *, validatio
 
     Args:
         classes: Class id of each row.  # (row,)
-        units: Unit of each row, from 0; a unit is never cut.  # (row,)
-        keys: What the rows are ordered by; equal for equal rows.
-        validation: Share of the rows; 0 for no such split.
-        test: Share of the rows; 0 for no such split.
+        units: Unit of each row, from 0; a unit is never divided.  # (row,)
+        keys: The sort key of each row; equal for rows with the same content.
+        validation: Fraction of the rows for validation; 0 for no such split.
+        test: Fraction of the rows for testing; 0 for no such split.
 
     Raises:
         DataError: Nothing is left to train on, or there are fewer units than splits.
@@ -88,16 +90,16 @@ def assign(classes: Numbers, units: Numbers, keys: Sequence[bytes], *, validatio
     counts = np.bincount(classes)
     wanted: Floats = shares[:, None] * counts  # (split, class)
     splits = np.full(len(classes), -1, dtype=np.int64)
-    alone = np.bincount(units)[units] == 1  # (row,)
+    is_single = np.bincount(units)[units] == 1  # (row,)
     _place_groups(splits, classes, units, keys, wanted)
-    alone &= ~_keep_rare(splits, classes, alone, splits_wanted=int((shares > 0).sum()))
-    _place_single_rows(splits, classes, keys, wanted, alone)
+    is_single &= ~_keep_rare(splits, classes, is_single, splits_wanted=int((shares > 0).sum()))
+    _place_single_rows(splits, classes, keys, wanted, is_single)
     _fill_empty(splits, units, keys, shares)
     return splits
 
 
 def _place_groups(splits: Numbers, classes: Numbers, units: Numbers, keys: Sequence[bytes], wanted: Floats) -> None:
-    """Place every unit of more than one row, the largest first, where it comes closest to what is wanted."""
+    """Place every unit of several rows, the largest first, in the split where class counts come closest to `wanted`."""
     members: dict[int, list[int]] = {}
     for row, unit in enumerate(units.tolist()):
         members.setdefault(unit, []).append(row)
@@ -111,24 +113,26 @@ def _place_groups(splits: Numbers, classes: Numbers, units: Numbers, keys: Seque
         own = np.bincount(classes[rows], minlength=wanted.shape[1])  # (class,)
         hit = np.flatnonzero(own)
         gap = have[:, hit] - wanted[:, hit]
-        change = ((2 * gap + own[hit]) * own[hit] / scale[:, hit]).sum(axis=1)  # of the chi-square distance
+        change = ((2 * gap + own[hit]) * own[hit] / scale[:, hit]).sum(axis=1)  # change of the chi-square distance
         best = int(np.argmin(np.where(possible, change - _PREFERENCE, np.inf)))
         have[best] += own
         splits[rows] = best
 
 
-def _keep_rare(splits: Numbers, classes: Numbers, alone: NDArray[np.bool_], *, splits_wanted: int) -> NDArray[np.bool_]:
-    """Put the rows of classes that have fewer rows than there are splits into train; return which rows those are."""
-    rare = (np.bincount(classes) < splits_wanted)[classes] & alone
-    splits[rare] = 0
-    return rare
+def _keep_rare(
+    splits: Numbers, classes: Numbers, is_single: NDArray[np.bool_], *, splits_wanted: int
+) -> NDArray[np.bool_]:
+    """Put the single rows of classes with fewer rows than splits into train; return which rows these are."""
+    is_rare = (np.bincount(classes) < splits_wanted)[classes] & is_single
+    splits[is_rare] = 0
+    return is_rare
 
 
 def _place_single_rows(
-    splits: Numbers, classes: Numbers, keys: Sequence[bytes], wanted: Floats, alone: NDArray[np.bool_]
+    splits: Numbers, classes: Numbers, keys: Sequence[bytes], wanted: Floats, is_single: NDArray[np.bool_]
 ) -> None:
-    """Deal out the rows that stand alone so that every class comes within one row of what is wanted."""
-    rows = np.flatnonzero(alone)
+    """Distribute the single rows so that the count of every class is within one row of the wanted count."""
+    rows = np.flatnonzero(is_single)
     if not len(rows):
         return
     counts = np.bincount(classes[rows], minlength=wanted.shape[1])
@@ -142,25 +146,25 @@ def _place_single_rows(
 
 
 def _rounded(wanted: Floats, counts: Numbers) -> Numbers:
-    """Round each column to whole numbers that add up to its count, each up or down by less than one.
+    """Round each column of `wanted` to integers that sum to its count, each up or down by less than one.
 
-    What one class was given too little or too much is carried to the next, so that the splits as a whole come out right
-    too (error diffusion).
+    The rounding error of one class is carried to the next (error diffusion), so that the totals of the splits are right
+    too.
     """
-    whole = np.floor(wanted + _EPSILON).astype(np.int64)  # (split, class)
-    owed = np.zeros(len(wanted))
-    for column, spare in enumerate(counts - whole.sum(axis=0)):
-        fraction = np.maximum(wanted[:, column] - whole[:, column], 0.0)
-        owed += fraction
-        claims = np.where(fraction > _EPSILON, owed + _PREFERENCE[: len(wanted)], -np.inf)
-        served = np.argsort(-claims, kind="stable")[:spare]
-        whole[served, column] += 1
-        owed[served] -= 1
-    return whole
+    rounded = np.floor(wanted + _EPSILON).astype(np.int64)  # (split, class)
+    error = np.zeros(len(wanted))  # rows that each split has received too few so far
+    for column, spare in enumerate(counts - rounded.sum(axis=0)):
+        fraction = np.maximum(wanted[:, column] - rounded[:, column], 0.0)
+        error += fraction
+        priority = np.where(fraction > _EPSILON, error + _PREFERENCE[: len(wanted)], -np.inf)
+        raised = np.argsort(-priority, kind="stable")[:spare]
+        rounded[raised, column] += 1
+        error[raised] -= 1
+    return rounded
 
 
 def _deal(classes: Numbers, keys: Sequence[bytes], quotas: Numbers) -> Numbers:
-    """Give each split its quota of each class, in the order of the keys."""
+    """Return the split of each row: within a class, rows fill the quotas of the splits in the order of their keys."""
     order = sorted(range(len(classes)), key=lambda row: (classes[row], keys[row], row))
     splits = np.empty(len(classes), dtype=np.int64)
     splits[order] = np.repeat(np.tile(np.arange(len(quotas)), quotas.shape[1]), quotas.T.ravel())
@@ -168,7 +172,7 @@ def _deal(classes: Numbers, keys: Sequence[bytes], quotas: Numbers) -> Numbers:
 
 
 def _fill_empty(splits: Numbers, units: Numbers, keys: Sequence[bytes], shares: Floats) -> None:
-    """Give every wanted split that got nothing the smallest unit of the split with the most units."""
+    """Give every wanted split that is empty the smallest unit of the split that has the most units."""
     for empty in np.flatnonzero((shares > 0) & (np.bincount(splits, minlength=len(shares)) == 0)):
         units_of = [np.unique(units[splits == split]) for split in range(len(shares))]
         richest = max(range(len(shares)), key=lambda split: len(units_of[split]))

@@ -1,7 +1,7 @@
-"""A Table: named columns of plain values, and words for where each row came from.
+"""A Table: named columns of plain values, and a description of where each row comes from.
 
-Every reader returns one, so that guessing, cleaning and splitting need not know about file formats. Nothing is
-cleaned or judged here.
+Every reader returns a Table, so that guessing, cleaning and splitting need not know about file formats. Values are not
+cleaned here.
 """
 
 import json
@@ -17,33 +17,28 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def by_number(row: int) -> str:
-    """Return the words for a 0-based row of a source that has no lines or files."""
-    return f"row {row}"
-
-
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows as they were found.
+    """Rows as the reader found them.
 
     Attributes:
-        name: What the rows are called in messages: a file's name, "the table" …
-        columns: Column name -> its values; a list, or an Arrow column that is turned into one when asked for.
-        place: 0-based row -> words for it, such as "line 7" or "cats/3.png".
-        given: The split that each row came with, if the source is split already.
-        class_names: Columns of integers whose classes have names -> those names.
-        roles: Role (text, image, label, group) -> its column, where the source knows.
-        task: What the rows are for, where the source knows.
+        name: How messages call the rows: the name of a file, "the table" …
+        columns: Column name -> its values: a list, or an Arrow column that is converted when it is read.
+        place: Describes a 0-based row, for example as "line 7" or "cats/3.png".
+        given: The split of each row, if the source came with splits.
+        class_names: Column of integers -> the names of its classes, if the source knows them.
+        roles: Role (text, image, label, group) -> its column, if the source knows it.
+        task: The task of the rows, if the source knows it.
         notes: What the reader wants the user to know.
     """
 
     name: str
     columns: Mapping[str, Any]
-    place: Callable[[int], str] = by_number
+    place: Callable[[int], str] = "row {}".format
     given: Sequence[str] | None = None
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
-    task: choices.Task | None = None
+    task: choices.TaskName | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -53,12 +48,12 @@ class Table:
         """Return the values of one column as Python objects.
 
         Raises:
-            DataError: Arrow values that have no Python form, such as text that is not UTF-8.
+            DataError: Arrow values can't be converted to Python objects, for example text that is not UTF-8.
         """
         return self._plain(column, self.columns[column])
 
     def first(self, column: str, count: int) -> list[Any]:
-        """Return the first values of one column. Raises DataError as `values` does."""
+        """Return the first `count` values of one column. Raises DataError as `values` does."""
         return self._plain(column, self.columns[column][:count])
 
     def _plain(self, column: str, values: Any) -> list[Any]:
@@ -67,16 +62,16 @@ class Table:
         except (ValueError, TypeError, LookupError, OverflowError, NotImplementedError) as error:
             raise DataError(f"{self.name}: the column {column!r} can't be read: {error}") from None
 
-    def places(self, rows: Sequence[int], *, most: int = 5) -> str:
-        """Return words for these rows, the first few of them: "line 5, line 9, line 13 …"."""
-        return ", ".join(self.place(row) for row in rows[:most]) + (" …" if len(rows) > most else "")
+    def places(self, rows: Sequence[int]) -> str:
+        """Describe the first five of these rows, as in "line 5, line 9, line 13 …"."""
+        return ", ".join(self.place(row) for row in rows[:5]) + (" …" if len(rows) > 5 else "")
 
 
 def from_arrow(name: str, table: "pa.Table") -> Table:
-    """Return an Arrow table as a Table; class names that `datasets` left in its metadata are kept.
+    """Return an Arrow table as a Table; class names that `datasets` stored in its metadata are kept.
 
     Raises:
-        DataError: Two columns of one name.
+        DataError: Two columns have the same name.
     """
     unique(name, table.column_names)
     columns = dict(zip(table.column_names, table.columns, strict=True))
@@ -84,10 +79,10 @@ def from_arrow(name: str, table: "pa.Table") -> Table:
 
 
 def unique(name: str, columns: Iterable[str]) -> None:
-    """Check that no two columns have one name.
+    """Check that no two columns have the same name.
 
     Raises:
-        DataError: Some have.
+        DataError: Two columns have the same name.
     """
     twice = [column for column, times in Counter(columns).items() if times > 1]
     if twice:
@@ -95,7 +90,7 @@ def unique(name: str, columns: Iterable[str]) -> None:
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Return the names of the ClassLabel columns; metadata in any other form has none."""
+    """Return the class names of the ClassLabel columns; an empty mapping if the metadata has another form."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         kinds = {column: kind for column, kind in features.items() if kind.get("_type") == "ClassLabel"}

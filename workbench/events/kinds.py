@@ -1,67 +1,60 @@
-"""The facts of a run, as frozen data.
+"""The events of a run, as frozen data.
 
-Every event is a past-tense fact with the time it became true. An event log (one JSON object a line) replays into any
-panel with no training. Bus (bus.py) passes them on.
+Each event says something that has happened, and when. A log of events (one JSON object per line) can be replayed into
+any panel without training. The bus (bus.py) delivers events to subscribers.
 """
 
-import dataclasses
-import functools
-import re
 import time as clock
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.errors import RunError, nearest
-from workbench.untrusted import Reader, reader, shown, to_json
-
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A fact; `time` is in seconds since the epoch."""
+    """Base class of the events; `time` is in seconds since the epoch."""
 
     time: float = field(default_factory=clock.time, compare=False)
 
     @property
     def kind(self) -> str:
-        """The name the event has in the log: its class name."""
+        """The name of the event in the log: its class name."""
         return type(self).__name__
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageStarted(Event):
-    """The run went on to its next stage of preparation: data, backbone, encoding, training."""
+    """The next stage of the preparation has started: data, backbone, encoding, training."""
 
-    stage: str  # in words, for the panel
+    stage: str  # description for the user
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
-    """Everything is in place and the first step is next."""
+    """The preparation is complete and training starts."""
 
     task: str
-    steps: int  # optimizer steps that the run will take
-    first_step: int = 0  # steps already taken: above 0 for a resumed run
+    steps: int  # optimizer steps of the run in total
+    first_step: int = 0  # steps taken before; greater than 0 for a resumed run
     trainable_parameters: int
     total_parameters: int
     rows: int  # training examples (windows, for a language model)
     device: str
     precision: str  # fp32 | bf16
     baseline: Mapping[str, float]  # metrics of the trivial baseline on the validation rows
-    baseline_name: str  # what that baseline does, in words
-    settings: tuple[str, ...] = ()  # how it computes, and what was measured of that, a short sentence each
-    notes: tuple[str, ...] = ()  # what the user should know: rows left out, texts cut, dropout that has no place
+    baseline_name: str  # description of that baseline
+    settings: tuple[str, ...] = ()  # how the run computes and why, in short sentences
+    notes: tuple[str, ...] = ()  # for the user: rows that were left out, truncated texts, dropout without effect
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepEnded(Event):
-    """One optimizer step was taken (1-based). The loss was measured before the weights moved."""
+    """An optimizer step was taken; `step` is 1-based. The loss is that before the update of the weights."""
 
     step: int
-    epoch: float  # passes over the training rows so far, each step counted alike
-    loss: float  # nats per target, over the whole accumulation window
-    targets: int  # targets the loss was counted over
+    epoch: float  # passes over the training rows so far; every step of an epoch counts the same
+    loss: float  # nats per target, over all accumulated batches
+    targets: int  # number of targets in the loss
     rows: int
     learning_rate: float
     gradient_norm: float  # L2, before clipping
@@ -70,7 +63,7 @@ class StepEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationProgressed(Event):
-    """An evaluation is under way; `loss` is over the rows so far."""
+    """An evaluation is in progress; `loss` is the loss over the rows so far."""
 
     step: int
     split: str
@@ -81,7 +74,7 @@ class EvaluationProgressed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationEnded(Event):
-    """The model was measured on held-out rows after `step` steps; step 0 is before any training."""
+    """The model was evaluated on held-out rows after `step` steps; step 0 is before training."""
 
     step: int
     split: str  # validation | test
@@ -89,57 +82,58 @@ class EvaluationEnded(Event):
     rows: int
     targets: int
     seconds: float = field(compare=False)
-    best: bool = False  # the lowest loss of this run so far
+    best: bool = False  # whether this is the best evaluation of the run so far
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsMoved(Event):
-    """How far training has moved each block that learns or has learnt, from where it was before it did."""
+    """How far training has moved each block that is or was trainable from its weights before training."""
 
     step: int
     by_block: Mapping[str, float]  # L2 norm of the change / L2 norm of the weights before
+    rms_by_block: Mapping[str, float] = field(default_factory=dict)  # blocks of zeros: root mean square of the change
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenMoved(Event):
-    """Something frozen is not what it was: its hash differs, so nothing the run says of it can be trusted."""
+    """The hash of a frozen tensor has changed, so the run's promise that frozen blocks stay the same is broken."""
 
     step: int
     tensors: tuple[str, ...]
-    blocks: tuple[str, ...]  # where they are
+    blocks: tuple[str, ...]  # the blocks that contain them
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheProgressed(Event):
-    """What the frozen blocks give is being computed, once for all epochs."""
+    """The activations of the frozen blocks are being computed, once for all epochs."""
 
     step: int
     split: str  # train | validation
     rows_done: int
     rows: int
     seconds_left: float | None = None
-    loss: float | None = None  # nats per target over the rows so far, where the model answered them on the way
+    loss: float | None = None  # nats per target over the rows so far, if the model computed the loss as well
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheReady(Event):
-    """From the next step on the frozen blocks below `boundary` are not computed any more: what they give is at hand."""
+    """From the next step on the activations of the frozen blocks below `boundary` are read from the cache."""
 
     step: int
     split: str  # train | validation
-    boundary: str  # the first block that is computed at each step
+    boundary: str  # the first block that every step computes
     rows: int
     size_bytes: int
-    budget_bytes: int = 0  # what may be kept in memory
+    budget_bytes: int = 0  # how much of the cache may be in memory
     place: str  # memory | disk
-    seconds: float  # that it took to have it
-    reused: bool = False  # another run had computed it
-    advanced_from: str = ""  # the boundary of an earlier one that only the blocks between were run on
+    seconds: float  # that it took to compute or to load the cache
+    reused: bool = False  # whether another run had computed it
+    advanced_from: str = ""  # boundary of the earlier cache that this one was computed from, if any
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheRefused(Event):
-    """The frozen blocks are computed at each step, and why; the numbers are the same but for their last digits."""
+    """The activations are not cached, for the reason `what`; only the last digits of numbers depend on that."""
 
     step: int
     what: str
@@ -147,18 +141,18 @@ class CacheRefused(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanAdjusted(Event):
-    """Choices of the run under way changed after `step` steps; the step that follows is the first to obey them."""
+    """The plan of the run changed after `step` steps; the next step is the first with the new values."""
 
     step: int
     before: Mapping[str, Any]  # field of the plan -> value
     after: Mapping[str, Any]
-    scheduled: bool = False  # it was known when the run began: a fork's own changes, and those its parent made later
-    by: str = ""  # name of the tactic that made it; "" for a person
+    scheduled: bool = False  # known when the run started: changes of a fork, and later changes of its parent
+    by: str = ""  # name of the tactic that made the change; "" for a person
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeRefused(Event):
-    """A change of the run under way could not be made; the run goes on as it was."""
+    """A requested change of the plan is not possible; the run continues without it."""
 
     step: int
     what: str
@@ -168,20 +162,20 @@ class ChangeRefused(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(Event):
-    """Everything that can differ from the backbone is safely on disk, and what is frozen was hashed once more."""
+    """A checkpoint was saved to disk, after the hashes of the frozen tensors were checked."""
 
     step: int
     folder: str  # relative to the run folder
     size_bytes: int
     best: bool
-    frozen_tensors: int = 0  # frozen tensors and buffers found bit-identical to the start
-    kept: tuple[int, ...] = ()  # steps of all checkpoints there are now
-    kept_bytes: int = 0  # what they take on disk together
+    frozen_tensors: int = 0  # number of frozen tensors and buffers that are bit-identical to the start
+    kept: tuple[int, ...] = ()  # steps of all checkpoints that exist now
+    kept_bytes: int = 0  # their total size on disk
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFailed(Event):
-    """A checkpoint could not be written; the earlier ones stay, and training goes on."""
+    """A checkpoint could not be written; earlier checkpoints are kept, and training continues."""
 
     step: int
     what: str
@@ -190,7 +184,7 @@ class CheckpointFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointRefused(Event):
-    """A checkpoint that is not as it was written was passed over; an older one, or the backbone, is taken."""
+    """A damaged checkpoint was skipped; the run continues from an older one, or from the backbone."""
 
     step: int
     what: str
@@ -198,27 +192,27 @@ class CheckpointRefused(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSaved(Event):
-    """A model lies on disk as plain transformers reads it."""
+    """A model was saved to disk as a plain transformers model."""
 
     step: int
     which: str  # best | last
     folder: str  # relative to the run folder
     size_bytes: int
-    load: str  # Python that loads it, `folder` standing for its path
+    load: str  # Python code that loads it; the name `folder` stands for its path
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunForked(Event):
-    """This run begins where `parent` was after `step` steps; first in the log of a fork."""
+    """This run starts where `parent` was after `step` steps. It is the first event of a fork."""
 
     parent: str
     step: int
-    changes: Mapping[str, Any]  # field of the plan -> value, where the fork differs from there on
+    changes: Mapping[str, Any]  # field of the plan -> value in the fork
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayDiverged(Event):
-    """Repeating logged steps gave other numbers: another machine, number of threads, or version."""
+    """Repeated steps gave other numbers than the log, because of another machine, thread count or version."""
 
     step: int
     what: str
@@ -226,21 +220,21 @@ class ReplayDiverged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunPaused(Event):
-    """The run waits after this step; nothing is lost."""
+    """The run is paused after this step; nothing is lost."""
 
     step: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResumed(Event):
-    """The run goes on from this step."""
+    """The run continues from this step."""
 
     step: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):
-    """The run is over and its model is usable; `reason` says how it came to its end."""
+    """The run has ended for the given reason, and its model is usable."""
 
     step: int
     reason: str  # completed | stopped by the user | …
@@ -250,13 +244,13 @@ class RunEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFailed(Event):
-    """The run broke off; what is on disk stays usable."""
+    """The run has failed; what it saved to disk stays usable."""
 
     step: int
     what: str
     hint: str = ""
     traceback: str = ""
-    rows: tuple[int, ...] = ()  # training examples of the batch that did it, where one did
+    rows: tuple[int, ...] = ()  # the training examples that caused the failure, if any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,64 +262,19 @@ class PlanChanged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunChosen(Event):
-    """The session shows another run from now on; all of its events follow. Told on the bus only."""
+    """The session now shows another run; all events of that run follow. Published on the bus only, never logged."""
 
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparationEnded(Event):
-    """The session has loaded its "backbone" or its "data", or could not (`what` then says why)."""
+    """The session has loaded a part of what its plan names, or has failed to."""
 
     part: str  # data | backbone | examples, in this order
-    what: str = ""  # empty: it worked
+    what: str = ""  # why it failed; empty if it succeeded
     hint: str = ""
-    traceback: str = ""  # of an error that nobody foresaw
+    traceback: str = ""  # of an unexpected error
 
 
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
-
-
-def to_dict(event: Event) -> dict[str, Any]:
-    """Return the event as a JSON-ready object; numbers that JSON lacks become "nan", "inf" or "-inf"."""
-    values = vars(event)
-    return {"event": event.kind, **{name: to_json(values[name]) for name in _names(event.kind)}}
-
-
-@functools.cache
-def _names(kind: str) -> tuple[str, ...]:
-    return tuple(entry.name for entry in dataclasses.fields(KINDS[kind]))
-
-
-def from_dict(tree: Mapping[str, Any]) -> Event:
-    """Read an event back, whoever wrote it.
-
-    Raises:
-        RunError: An unknown kind of event, fields that do not fit it, or a place outside the run folder.
-    """
-    body = dict(tree) if isinstance(tree, Mapping) else {}
-    kind = body.pop("event", None)
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise RunError(f"the log has an unknown event {shown(kind)}", hint=nearest(shown(kind), KINDS))
-    readers = _readers(kind)
-    try:
-        event = KINDS[kind](**{name: readers[name](value) for name, value in body.items()})
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-        raise RunError(f"the log has a {kind} that can't be read: {reason[:200]}") from None
-    for name in _PLACES & body.keys():
-        if not _is_inside(body[name]):
-            raise RunError(f"the log has a {kind} whose {name} is {shown(body[name])}, outside the run folder")
-    return event
-
-
-@functools.cache
-def _readers(kind: str) -> dict[str, Reader]:
-    return {name: reader(hint) for name, hint in typing.get_type_hints(KINDS[kind]).items()}
-
-
-_PLACES = {"folder", "parent"}  # fields that name something on disk, relative to the run or beside it
-
-
-def _is_inside(place: str) -> bool:
-    return ".." not in re.split(r"[/\\]", place) and not re.match(r"[/\\~]|$", place) and ":" not in place

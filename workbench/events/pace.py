@@ -1,4 +1,4 @@
-"""How fast a run goes, and so how long it will still take. Reads events as they come, keeps a handful of numbers."""
+"""Estimates the speed of a run and its remaining time from its events."""
 
 import statistics
 from collections import deque
@@ -10,19 +10,19 @@ class Pace:
     """The speed of one run.
 
     Attributes:
-        step: Optimizer steps taken so far.
-        steps: Optimizer steps that the whole run takes; 0 until that is known.
+        step: The number of optimizer steps taken so far.
+        steps: The number of optimizer steps of the run; 0 until it is known.
     """
 
     def __init__(self) -> None:
         self.step = 0
         self.steps = 0
         self._step_seconds: deque[float] = deque(maxlen=50)
-        self._evaluation_seconds = 0.0  # of the latest one
+        self._evaluation_seconds = 0.0  # of the latest evaluation
         self._evaluated_at: deque[int] = deque(maxlen=2)  # steps of the last two evaluations
 
     def note(self, event: Event) -> None:
-        """Take one event in."""
+        """Update the estimate with an event."""
         if isinstance(event, StepEnded):
             self.step = event.step
             self._step_seconds.append(event.seconds)
@@ -36,7 +36,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time to the end at the median speed of the last steps, evaluations included; None until a step was taken."""
+        """The remaining time at the median speed of the last 50 steps, with evaluations; None before the first step."""
         if not self._step_seconds:
             return None
         gap = self._evaluated_at[1] - self._evaluated_at[0] if len(self._evaluated_at) == 2 else self.steps

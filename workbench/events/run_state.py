@@ -1,6 +1,6 @@
-"""The state of a run, folded from its events: the one place that knows what an event says about the run as a whole.
+"""The state of a run, folded from its events: the only place that interprets events for the run in total.
 
-The list of runs, the handle, the panels and the keeper of checkpoints all read it, so that they can't disagree.
+The list of runs, the handle, the panels and the keeper of checkpoints all use it, so that they can't disagree.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,26 +22,26 @@ from workbench.events.kinds import (
 )
 
 Phase = Literal["preparing", "running", "paused", "completed", "stopped", "failed"]
-UNFINISHED: tuple[Phase, ...] = ("preparing", "running", "paused")  # something more is to come
-STOPPED_BY_USER = "stopped by the user"  # the reason in RunEnded for which a run can be resumed
+UNFINISHED: tuple[Phase, ...] = ("preparing", "running", "paused")  # more events will come
+STOPPED_BY_USER = "stopped by the user"  # the only reason in RunEnded after which a run can be resumed
 
 
 class RunState:
-    """What the events of a run say so far.
+    """The state of a run after the events so far.
 
     Attributes:
         phase: preparing | running | paused | completed | stopped | failed. A run that stopped early is completed.
-        began: When its first event happened, in seconds since the epoch; None before that.
+        began: Time of the first event, in seconds since the epoch; None without events.
         step: Optimizer steps taken.
-        steps: Optimizer steps that the whole run takes; 0 until that is known.
-        adjustments: How often the plan changed since the run began.
-        changed: Name of each field that changed -> its value now.
+        steps: Optimizer steps of the run in total; 0 until that is known.
+        adjustments: Number of changes of the plan since the run started.
+        changed: Name of each field of the plan that changed -> its current value.
         evaluated_step: The step of the last evaluation of the validation rows.
-        metrics: What that evaluation measured.
+        metrics: The metrics of that evaluation.
         best: The best evaluation so far.
-        waited: Evaluations of the validation rows since then.
-        parent: Which run this one was forked from, and at which step; None if it was not forked.
-        ending: How it ended; None while it has not, or again since it was resumed.
+        waited: Evaluations of the validation rows since the best one.
+        parent: The run and step that this run was forked from; None if it is no fork.
+        ending: How the run ended; None if it has not ended or was resumed.
         model: The model that was saved last.
     """
 
@@ -62,12 +62,12 @@ class RunState:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come, unless somebody resumes the run."""
+        """Whether the run has ended; no event follows unless somebody resumes it."""
         return self.phase not in UNFINISHED
 
     @property
     def failure(self) -> RunFailed | None:
-        """What made the run fail, if that is how it ended."""
+        """The failure that ended the run, if any."""
         return self.ending if isinstance(self.ending, RunFailed) else None
 
     @property
@@ -81,11 +81,11 @@ class RunState:
         return self.best.metrics.get("loss") if self.best else None
 
     def reopen(self) -> None:
-        """Expect more events: somebody resumes the run."""
+        """Set the state of a run that is about to be resumed."""
         self.phase, self.ending = "preparing", None
 
     def note(self, event: Event) -> Self:
-        """Take one event in."""
+        """Update the state with one event."""
         self.began = event.time if self.began is None else self.began
         match event:
             case RunForked():

@@ -1,7 +1,7 @@
-"""What the terminal shows: a line that gives way to the next, and the line of a run.
+"""Shows a run in the terminal, as a line that each event overwrites.
 
-Left out: colours, bars and anything that a log file would keep as rubbish. Where nobody watches, lines come now and
-then instead of over each other.
+If stdout is not a terminal but, for example, a file, lines are printed one below the other, and progress only every 10
+seconds. There are no colours and no bars, so that a log file stays readable.
 """
 
 import shutil
@@ -21,24 +21,24 @@ from workbench.events import (
 )
 from workbench.events.pace import Pace
 
-_UNWATCHED_SECONDS = 10  # between two passing lines where nobody watches
+_PROGRESS_SECONDS = 10  # between two lines of progress if stdout is not a terminal
 _CLEAR = "\r\x1b[2K"
 
 
 class Line:
-    """A line on stdout that gives way to the next."""
+    """Writes lines to stdout, some of which the next line overwrites."""
 
     def __init__(self) -> None:
-        self.is_watched = sys.stdout.isatty()
+        self.is_terminal = sys.stdout.isatty()
         self._written = time.monotonic()
 
     def __call__(self, text: str, /, *, end: str = "\n") -> None:
-        r"""Show a line: for good, or with `end="\r"` until the next one comes."""
-        is_passing = end == "\r"
-        if self.is_watched:
-            width = shutil.get_terminal_size().columns - 1  # a wrapped line could not be taken back
-            self._write(_CLEAR + (text[:width] if is_passing else text + "\n"))
-        elif not is_passing or time.monotonic() - self._written >= _UNWATCHED_SECONDS:
+        r"""Show a line; with `end="\r"` it is progress, which the next line overwrites."""
+        is_progress = end == "\r"
+        if self.is_terminal:
+            width = shutil.get_terminal_size().columns - 1  # a wrapped line could not be cleared
+            self._write(_CLEAR + (text[:width] if is_progress else text + "\n"))
+        elif not is_progress or time.monotonic() - self._written >= _PROGRESS_SECONDS:
             self._write(text + "\n")
 
     def _write(self, text: str) -> None:
@@ -48,15 +48,15 @@ class Line:
 
 
 class RunLine:
-    """Shows the events of a run on a `Line`: how far it is, what was measured last, how long it will take."""
+    """Shows the events of a run on a `Line`: its step, its latest metrics and the remaining time."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self._pace = Pace()
-        self._measured = ""
+        self._latest_metrics = ""
 
     def show(self, event: Event) -> None:
-        """Show an event, if it is one for the terminal."""
+        """Show an event; events that are not for the terminal are ignored."""
         self._pace.note(event)
         match event:
             case StageStarted():
@@ -65,14 +65,15 @@ class RunLine:
                 self._start(event)
             case CacheProgressed(rows_done=done, rows=rows, seconds_left=seconds):
                 left = f" · {duration(seconds)} left" if seconds is not None else ""
-                self._line(f"computing the frozen blocks once: {done:,} of {rows:,} {event.split} rows{left}", end="\r")
+                self._line(f"caching the frozen blocks: {done:,} of {rows:,} {event.split} rows{left}", end="\r")
             case CacheRefused(what=what):
-                self._line(f"the frozen blocks are computed at each step: {what}")
+                self._line(f"not cached, so the frozen blocks run at every step: {what}")
             case StepEnded():
                 self._line(self._status(event), end="\r")
             case EvaluationEnded():
-                self._measured = f"{event.split} {in_words(event.metrics)}"
-                self._line(f"{self._step(event.step)} · {self._measured}", end="\r" if self._line.is_watched else "\n")
+                self._latest_metrics = f"{event.split} {in_words(event.metrics)}"
+                text = f"{self._step(event.step)} · {self._latest_metrics}"
+                self._line(text, end="\r" if self._line.is_terminal else "\n")
             case RunEnded():
                 self._line(self._ending(event))
 
@@ -82,34 +83,34 @@ class RunLine:
             f" · {event.steps:,} steps · {event.device}, {event.precision}"
         )
         if event.settings:
-            self._line(f"on this machine: {' · '.join(event.settings)}")
+            self._line(f"settings for this machine: {' · '.join(event.settings)}")
         for note in event.notes:
             self._line(f"note: {note}")
-        self._line(f"to beat, {event.baseline_name}: {in_words(event.baseline)}")
+        self._line(f"baseline to beat, {event.baseline_name}: {in_words(event.baseline)}")
 
     def _step(self, step: int) -> str:
         return f"step {step}/{self._pace.steps}"
 
     def _status(self, event: StepEnded) -> str:
         left = duration(self._pace.seconds_left or 0)
-        parts = [self._step(event.step), f"loss {event.loss:.3f}", self._measured, f"{left} left"]
+        parts = [self._step(event.step), f"loss {event.loss:.3f}", self._latest_metrics, f"{left} left"]
         return " · ".join(part for part in parts if part)
 
     def _ending(self, event: RunEnded) -> str:
-        parts = [f"{event.reason} after {self._step(event.step)}", self._measured]
+        parts = [f"{event.reason} after {self._step(event.step)}", self._latest_metrics]
         if event.best_loss is not None:
             parts.append(f"lowest validation loss {event.best_loss:.3f} at step {event.best_step}")
         return " · ".join(part for part in parts if part)
 
 
 def in_words(metrics: Mapping[str, float]) -> str:
-    """Return the metrics a terminal has room for: "loss 0.612, accuracy 0.71"."""
+    """Return the most important metrics as text, for example "loss 0.612, accuracy 0.710"."""
     forms = {"loss": ".3f", "perplexity": ".1f", "accuracy": ".3f"}
     return ", ".join(f"{name} {metrics[name]:{form}}" for name, form in forms.items() if name in metrics)
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit a person would use: "41 s", "3 min", "2 h 05 min"."""
+    """Return a duration in a readable unit: "41 s", "3 min", "2 h 05 min"."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

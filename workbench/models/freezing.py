@@ -1,8 +1,8 @@
-"""Decides which blocks learn, counts what that trains, and makes the model so.
+"""Decides which blocks are trainable, counts their parameters, and freezes the rest of the model.
 
-Frozen means bit-identical: weights, norm statistics, and no dropout inside. A parameter that two blocks share (an
-output layer tied to the embeddings) learns only if every block that uses it does. Left out: the optimizer, which must
-be given only what requires a gradient, and unfreezing on a schedule.
+A frozen block stays bit-identical, norm statistics included, and its dropout is off. A parameter that two blocks share,
+such as an output layer tied to the embeddings, is trainable only if every block that uses it is. Left out: the
+optimizer, which must get only parameters that require a gradient, and unfreezing on a schedule.
 """
 
 from collections import Counter
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many scalars learn.
+    """Numbers of parameters (of single weights, not of tensors).
 
     Attributes:
-        trainable: Scalars that learn, adapters included.
-        total: Scalars in all, adapters included.
-        by_block: Block name -> scalars that learn in it; a shared one counts in the first block that uses it.
+        trainable: Trainable parameters, adapters included.
+        total: All parameters, adapters included.
+        by_block: Block name -> trainable parameters; a shared one counts in the first block that uses it.
         notes: What the user should know about them, in sentences.
     """
 
@@ -37,12 +37,12 @@ class Counts:
 
 
 def resolve(blocks: Sequence[Block], choice: Transfer) -> tuple[str, ...]:
-    """Return the names of the blocks that learn, in the order of the blocks.
+    """Return the names of the trainable blocks, in the order of the blocks.
 
-    With adapters the embeddings rest, and so does a head whose output layer is tied to them.
+    With adapters the embeddings stay frozen, and so does a head whose output layer is tied to them.
 
     Raises:
-        PlanError: An unknown block, more blocks than there are, or nothing left that could learn.
+        PlanError: A block is unknown, there are fewer blocks than asked for, or nothing would be trainable.
     """
     asked = _asked(blocks, choice.trainable)
     if choice.method == "lora":
@@ -50,13 +50,20 @@ def resolve(blocks: Sequence[Block], choice: Transfer) -> tuple[str, ...]:
         adapted = [b.name for b in blocks if b.kind == "block" or (b.kind == "head" and not shared & {*b.parameters})]
         trainable = tuple(name for name in asked if name in adapted)
         reason = "adapters go into the blocks between embeddings and head"
+        hint = f"trainable={_some_last(blocks)!r} or 'all'"
     else:
         trainable = asked if _learning(blocks, asked) else ()
         reason = "its weights are shared with blocks that are frozen"
+        hint = f"trainable={_some_last(blocks)!r}, or method='lora' with trainable='all'"
     if not trainable:
         chosen = choice.trainable if isinstance(choice.trainable, str) else ", ".join(choice.trainable)
-        raise PlanError(f"with {chosen!r} nothing would learn: {reason}", hint="'last 2', 'all', or name a block")
+        raise PlanError(f"with {chosen!r} nothing would be trained: {reason}", hint=hint)
     return trainable
+
+
+def _some_last(blocks: Sequence[Block]) -> str:
+    """Return a choice that trains some blocks between embeddings and head: "last 2", or as many as there are."""
+    return f"last {min(2, sum(block.kind == 'block' for block in blocks))}"
 
 
 def _asked(blocks: Sequence[Block], trainable: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -82,21 +89,22 @@ def _asked(blocks: Sequence[Block], trainable: str | tuple[str, ...]) -> tuple[s
 
 
 def _shared(blocks: Iterable[Block]) -> set[str]:
-    """Return the parameters that more than one block uses."""
+    """Return the names of the parameters that more than one block uses."""
     users = Counter(name for block in blocks for name in block.parameters)
     return {name for name, number in users.items() if number > 1}
 
 
 def _learning(blocks: Sequence[Block], trainable: Sequence[str]) -> set[str]:
-    """Return the parameters that learn: those of the trainable blocks which no frozen block uses."""
+    """Return the names of the trainable parameters: those of trainable blocks that no frozen block uses."""
     frozen = {name for block in blocks if block.name not in trainable for name in block.parameters}
     return {name for block in blocks if block.name in trainable for name in block.parameters} - frozen
 
 
 def changeable(model: "nn.Module", blocks: Sequence[Block], learnt: Sequence[str]) -> "dict[str, Tensor]":
-    """Return by name every tensor that can differ from the backbone where these blocks learn or learnt.
+    """Return by name every tensor that may differ from the backbone once these blocks have been trainable.
 
-    Beside adapters only the head's own parameters can; the buffers of a block, such as norm statistics, move with it.
+    In a model with adapters, these are the adapters and the head's parameters; else all parameters of the blocks. The
+    buffers of the blocks, such as norm statistics, may differ too.
     """
     prefixes = tuple(f"{path}." for block in blocks if block.name in learnt for path in block.modules)
     is_adapted = any(lora.is_adapter(name) for name, _ in model.named_parameters())
@@ -109,7 +117,7 @@ def changeable(model: "nn.Module", blocks: Sequence[Block], learnt: Sequence[str
 
 
 def _own_weights(blocks: Sequence[Block], choice: Transfer) -> set[str]:
-    """Return the parameters of the model itself that learn; under LoRA only the head's do."""
+    """Return the names of the model's own trainable parameters; with LoRA, only those of the head."""
     trainable = resolve(blocks, choice)
     if choice.method == "lora":
         trainable = tuple(block.name for block in blocks if block.name in trainable and block.kind == "head")
@@ -124,12 +132,12 @@ def _adapted_blocks(blocks: Sequence[Block], choice: Transfer) -> list[Block]:
 
 
 def count(model: "nn.Module", blocks: Sequence[Block], choice: Transfer) -> Counts:
-    """Return what would learn with this choice; the model is not touched, and may have adapters already.
+    """Return the numbers of parameters for this choice; the model, which may have adapters, is not changed.
 
     Raises:
         PlanError: As `resolve`.
     """
-    sizes = lora.sizes_without_adapters(model)
+    sizes = {lora.own_name(name): p.numel() for name, p in model.named_parameters() if not lora.is_adapter(name)}
     own = _own_weights(blocks, choice)
     by_block: dict[str, int] = {}
     counted: set[str] = set()
@@ -142,37 +150,42 @@ def count(model: "nn.Module", blocks: Sequence[Block], choice: Transfer) -> Coun
         size = sum(lora.adapter_size(layer, choice.lora_rank) for layer in lora.targets(model, [block]).values())
         by_block[block.name] += size
         adapters += size
-    return Counts(sum(by_block.values()), sum(sizes.values()) + adapters, by_block, _notes(blocks, choice))
+    trainable, total = sum(by_block.values()), sum(sizes.values()) + adapters
+    return Counts(trainable, total, by_block, _notes(blocks, choice, f"{trainable:,} of {total:,} parameters"))
 
 
-def _notes(blocks: Sequence[Block], choice: Transfer) -> tuple[str, ...]:
-    shared = _shared(blocks)
-    asked = _asked(blocks, choice.trainable)
+def _notes(blocks: Sequence[Block], choice: Transfer, counted: str) -> tuple[str, ...]:
+    """Return what to know about tied weights, if this choice touches any; `counted` tells how many it trains."""
+    asked, shared = _asked(blocks, choice.trainable), _shared(blocks)
     users = [block for block in blocks if shared & {*block.parameters}]
+    trained = [block for block in users if block.name in asked]
     names = " and ".join(block.name for block in users)
-    if choice.method == "lora" and any(block.kind == "head" and block.name in asked for block in users):
-        return (f"the weights of {names} are tied, so they rest and only the adapters learn",)
-    if choice.method == "weights" and 0 < sum(block.name in asked for block in users) < len(users):
-        return (f"the output weights are tied to the embeddings: unfreeze {names} to train them",)
-    return ()
+    if choice.method == "lora" and any(block.kind == "head" for block in trained):
+        return (f"the weights of {names} are tied, so they are frozen and only the adapters are trained",)
+    if choice.method == "lora" or len(trained) in (0, len(users)):
+        return ()
+    tied = "the output weights are tied to the embeddings"
+    if [block.kind for block in blocks if block.name in asked] == ["head"]:
+        return (f"{tied}, so the head alone trains {counted}: choose LoRA or {_some_last(blocks)!r} instead",)
+    return (f"{tied}: unfreeze {names} to train them",)
 
 
-def apply(
+def freeze(
     model: "nn.Module", blocks: Sequence[Block], choice: Transfer, *, seed: int = 0, adapted: Iterable[str] = ()
 ) -> None:
-    """Set which parameters require a gradient, and put adapters into the trainable blocks if the choice says so.
+    """Set which parameters require a gradient, and insert adapters into the trainable blocks if the choice is LoRA.
 
-    To be called again when the choice changes: adapters that are there stay, and rest where their block is frozen.
+    Call it again when the choice changes: existing adapters stay, frozen if their block is.
 
     Args:
-        model: Changed in place; adapters start at zero effect, so its outputs stay as they are.
-        blocks: As found on the model before.
-        choice: Which blocks learn, and how.
-        seed: Of new adapters; the global generator is left as it was.
-        adapted: Names of further blocks that get adapters, which rest: those that learnt once.
+        model: Changed in place; new adapters have no effect yet, so its outputs stay the same.
+        blocks: Its blocks, found before adapters were inserted.
+        choice: Which blocks are trainable, and how.
+        seed: Seed of new adapters; the global generator is not changed.
+        adapted: Names of further blocks that get frozen adapters: those that were trainable before.
 
     Raises:
-        PlanError: As `resolve`, or a block has no layer that an adapter fits.
+        PlanError: As `resolve`, or no layer of the blocks can have an adapter.
     """
     own, learning = _own_weights(blocks, choice), _adapted_blocks(blocks, choice)
     if learning:
@@ -187,14 +200,15 @@ def apply(
 
 
 def train_mode(model: "nn.Module", blocks: Sequence[Block], trainable: Iterable[str]) -> None:
-    """Put what learns into training mode and everything frozen into eval mode, norm statistics and dropout included.
+    """Put trainable blocks into training mode and frozen ones into eval mode (norm statistics fixed, dropout off).
 
-    A module that holds several blocks trains only if all of them do. Beside adapters, norms keep their statistics.
+    A module that contains several blocks is in training mode only if all of them are trainable. Norms in blocks with
+    adapters stay in eval mode.
 
     Args:
-        model: Changed in place, modes only.
-        blocks: As found on the model.
-        trainable: Names of the blocks that learn, from `resolve`.
+        model: Its modes are changed in place.
+        blocks: Its blocks.
+        trainable: Names of the trainable blocks, from `resolve`.
     """
     model.train()
     frozen = [path for block in blocks if block.name not in set(trainable) for path in block.modules]

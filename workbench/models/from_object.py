@@ -11,9 +11,9 @@ from typing import Any
 from workbench.errors import BackboneError
 from workbench.models.blocks import find
 from workbench.models.heads import BUILDERS, _are_other_classes, first_line
-from workbench.models.load import Backbone, _check_vocabulary, _ensure_padding
+from workbench.models.load import Backbone, _check_causal, _check_vocabulary, _ensure_padding
 from workbench.models.quiet import quiet
-from workbench.plan.choices import Task
+from workbench.plan.choices import TaskName
 
 NAME = "the given model"
 
@@ -38,7 +38,7 @@ def pinned(model: Any, preprocessor: Any) -> tuple[Any, Any]:
         raise BackboneError(f"the given model can't be copied: {first_line(error)}", hint="save_pretrained") from error
 
 
-def adopt(model: Any, preprocessor: Any, *, task: Task, labels: Sequence[str] = ()) -> Backbone:
+def adopt(model: Any, preprocessor: Any, *, task: TaskName, labels: Sequence[str] = ()) -> Backbone:
     """Return a backbone made from copies of a model and its tokenizer or image processor.
 
     Args:
@@ -62,7 +62,9 @@ def adopt(model: Any, preprocessor: Any, *, task: Task, labels: Sequence[str] = 
         _check_vocabulary(NAME, preprocessor, model)
         notes += _ensure_padding(preprocessor, model)
     _check_head(model, preprocessor, task, labels)
-    if task != "language-modeling":
+    if task == "language-modeling":
+        _check_causal(NAME, model)
+    else:
         _check_names(model, labels)
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: i for i, label in enumerate(labels)}
@@ -83,7 +85,7 @@ def _check_model(model: Any) -> None:
         )
 
 
-def _check_kinds(model: Any, preprocessor: Any, task: Task) -> None:
+def _check_kinds(model: Any, preprocessor: Any, task: TaskName) -> None:
     from transformers.image_processing_base import ImageProcessingMixin
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -98,7 +100,7 @@ def _check_kinds(model: Any, preprocessor: Any, task: Task) -> None:
         )
 
 
-def _check_head(model: Any, preprocessor: Any, task: Task, labels: Sequence[str]) -> None:
+def _check_head(model: Any, preprocessor: Any, task: TaskName, labels: Sequence[str]) -> None:
     """Run the model once: the shape of its logits shows what its head is for, whatever its class is called."""
     import torch
 
@@ -133,7 +135,7 @@ def _check_names(model: Any, labels: Sequence[str]) -> None:
         )
 
 
-def _sample(preprocessor: Any, task: Task) -> dict[str, Any]:
+def _sample(preprocessor: Any, task: TaskName) -> dict[str, Any]:
     if task == "image-classification":
         from PIL import Image
 

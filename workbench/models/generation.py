@@ -19,8 +19,9 @@ def complete(backbone: Backbone, prompt: str, *, tokens: int = 40) -> str:
     if not inputs["input_ids"].numel():
         raise RunError("the prompt is empty", hint="a few words to continue")
     length = inputs["input_ids"].shape[1]
-    positions = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None) or length + tokens
-    if not 1 <= tokens <= positions - length:
+    if tokens < 1:
+        raise RunError(f"tokens is {tokens}; expected 1 or more", hint="tokens=40")
+    if (positions := backbone.positions) is not None and tokens > positions - length:
         raise RunError(
             f"{tokens} tokens after a prompt of {length}; this model has {positions} positions", hint="a shorter prompt"
         )

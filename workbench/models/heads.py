@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import BackboneError
-from workbench.plan.choices import Task
+from workbench.plan.choices import TaskName
 
-BUILDERS: Mapping[Task, str] = {  # task -> the class of transformers that loads its models
+BUILDERS: Mapping[TaskName, str] = {  # task -> the class of transformers that loads its models
     "text-classification": "AutoModelForSequenceClassification",
     "language-modeling": "AutoModelForCausalLM",
     "image-classification": "AutoModelForImageClassification",
 }
-MAPPINGS: Mapping[Task, str] = {  # task -> the table of transformers that lists the architectures with a head for it
+MAPPINGS: Mapping[TaskName, str] = {  # task -> table of transformers that lists the architectures with a head for it
     "text-classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
     "language-modeling": "MODEL_FOR_CAUSAL_LM_MAPPING",
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
@@ -26,7 +26,7 @@ MAPPINGS: Mapping[Task, str] = {  # task -> the table of transformers that lists
 
 
 def load(
-    name: str, folder: Path, config: Any, *, task: Task, labels: Sequence[str], seed: int
+    name: str, folder: Path, config: Any, *, task: TaskName, labels: Sequence[str], seed: int
 ) -> tuple[Any, list[str]]:
     """Return the model in float32 and eval mode, and notes about its head.
 
@@ -112,7 +112,7 @@ def _renew_head(model: Any) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in parameters}
 
 
-def _head_notes(new: Iterable[str], task: Task) -> list[str]:
+def _head_notes(new: Iterable[str], task: TaskName) -> list[str]:
     if not new:
         return [] if task == "language-modeling" else ["the head comes from the checkpoint and is already trained"]
     names = sorted(new)

@@ -1,8 +1,8 @@
-"""Loads a backbone by catalog name, hub id or local folder, with the head its task needs, float32, ready to train.
+"""Loads a backbone by catalog name, hub id or local folder, with the head for its task, in float32, ready to train.
 
-A head that the checkpoint lacks is made from a seed, so that the same seed gives the same bits. What the user should
-know (a new head, a borrowed padding token) is told in notes. Left out: code that comes with a checkpoint, which is
-never run, and quantized weights, which can't be trained.
+A head that the checkpoint lacks is initialised from a seed, so that the same seed gives the same bits. Notes tell the
+user about a new head or a substitute for the padding token. Left out: code that comes with a checkpoint, which is never
+run, and quantized weights, which can't be trained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,20 @@ from workbench.models.blocks import Block, find
 from workbench.models.heads import first_line
 from workbench.models.locate import locate
 from workbench.models.quiet import quiet
-from workbench.plan.choices import TASKS, Task
+from workbench.plan.choices import TASKS, TaskName
 
-READS: Mapping[Task, str] = {
+READS: Mapping[TaskName, str] = {
     "text-classification": "an encoder or a decoder, which reads text",
     "language-modeling": "a decoder, which predicts the next token",
     "image-classification": "a vision model, which reads images",
 }
-SUITS: Mapping[Task, tuple[str, ...]] = {  # task -> kinds of the catalog that fit, the best first
+SUITS: Mapping[TaskName, tuple[str, ...]] = {  # task -> kinds of the catalog that fit, the best first
     "text-classification": ("encoder", "decoder"),
     "language-modeling": ("decoder",),
     "image-classification": ("vision",),
 }
+
+ROUNDING = 1e-4  # of the largest logit: far above what rounding changes, and below what a later token does
 
 
 @dataclass
@@ -35,10 +37,10 @@ class Backbone:
     """A pretrained model, ready to train, and what goes with it.
 
     Attributes:
-        name: As it was asked for.
-        model: The transformers model, float32, in eval mode.
+        name: The name it was loaded by.
+        model: The transformers model, in float32 and eval mode.
         preprocessor: Its tokenizer, or its image processor.
-        task: What its head is for.
+        task: The task of its head.
         blocks: Its parts, embeddings or stem first and head last.
         notes: What the user should know, in sentences.
     """
@@ -46,23 +48,29 @@ class Backbone:
     name: str
     model: Any
     preprocessor: Any
-    task: Task
+    task: TaskName
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def positions(self) -> int | None:
+        """How many tokens the model can read at once; None if nothing limits it, as for XLNet, whose config says -1."""
+        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return found if found and found > 0 else None
 
-def load(name: str, *, task: Task, labels: Sequence[str] = (), seed: int = 0) -> Backbone:
+
+def load(name: str, *, task: TaskName, labels: Sequence[str] = (), seed: int = 0) -> Backbone:
     """Return the backbone `name` with a head for `task`.
 
     Args:
         name: A name in the catalog, a hub id such as "google-bert/bert-base-uncased", or a local folder.
-        task: What the head is for.
+        task: The task of the head.
         labels: Names of the classes in id order; empty for language modeling.
-        seed: Of a head that is new. The global generator is left as it was.
+        seed: Seed of a new head; the global generator is not changed.
 
     Raises:
-        BackboneError: Nothing of that name, not to be had without a network, broken, or not made for the task.
-        PackError: The offline pack of that name can't be fetched.
+        BackboneError: There is no such backbone, it needs a network, its files are broken, or it can't do the task.
+        PackError: The offline pack of that name can't be downloaded.
     """
     if task not in TASKS:
         raise BackboneError(f"no task {task!r}", hint=nearest(task, TASKS))
@@ -77,13 +85,15 @@ def load(name: str, *, task: Task, labels: Sequence[str] = (), seed: int = 0) ->
     if task != "image-classification":
         _check_vocabulary(name, preprocessor, model)
         notes += _ensure_padding(preprocessor, model)
+    if task == "language-modeling":
+        _check_causal(name, model)
     return Backbone(name, model, preprocessor, task, find(model), tuple(notes))
 
 
 def _config(name: str, folder: Path) -> Any:
     from transformers import AutoConfig
 
-    import workbench.models.efficientnet_lite  # registers itself with the Auto classes # noqa: F401
+    import workbench.models.efficientnet_lite  # registers its model with the Auto classes # noqa: F401
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -103,7 +113,7 @@ def _config(name: str, folder: Path) -> Any:
     return config
 
 
-def _check_task(name: str, config: Any, task: Task) -> None:
+def _check_task(name: str, config: Any, task: TaskName) -> None:
     import transformers
 
     fits = type(config) in getattr(transformers, heads.MAPPINGS[task])
@@ -126,12 +136,12 @@ def _others(task: str) -> str:
     return f"{' or '.join(offline)} (works offline), or {', '.join(online[:3])} from the hub"
 
 
-def _preprocessor(name: str, folder: Path, task: Task) -> Any:
+def _preprocessor(name: str, folder: Path, task: TaskName) -> Any:
     from transformers import AutoImageProcessor, AutoTokenizer
 
     is_image = task == "image-classification"
     try:
-        if is_image:  # PIL gives the same pixels on every machine, with torchvision or without
+        if is_image:  # PIL gives the same pixels on every machine, with or without torchvision
             return AutoImageProcessor.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, backend="pil"
             )
@@ -139,13 +149,13 @@ def _preprocessor(name: str, folder: Path, task: Task) -> Any:
     except Exception as error:
         what = "image processor (preprocessor_config.json)" if is_image else "tokenizer (tokenizer.json)"
         hint = f"save it into the folder too: {'processor' if is_image else 'tokenizer'}.save_pretrained(folder)"
-        if "sentencepiece" in str(error):  # some repositories have their tokenizer in no other form
+        if "sentencepiece" in str(error):  # some repositories have no other form of their tokenizer
             hint = "pip install sentencepiece protobuf"
         raise BackboneError(f"{name} has no {what} that can be read: {first_line(error)}", hint=hint) from error
 
 
 def _check_vocabulary(name: str, tokenizer: Any, model: Any) -> None:
-    """Refuse the empty tokenizer that transformers makes up where files are missing, and one of another model."""
+    """Refuse the empty tokenizer that transformers creates if files are missing, and a tokenizer of another model."""
     tokens, rows = len(tokenizer), model.get_input_embeddings().weight.shape[0]
     if tokens <= len(tokenizer.all_special_ids):
         raise BackboneError(f"{name} has no tokenizer (tokenizer.json)", hint="tokenizer.save_pretrained(folder)")
@@ -156,11 +166,28 @@ def _check_vocabulary(name: str, tokenizer: Any, model: Any) -> None:
         )
 
 
+def _check_causal(name: str, model: Any) -> None:
+    """Refuse a model whose logits for a token depend on later tokens (XLNet): it sees what it should predict."""
+    import torch
+
+    ids = torch.tensor([[0, 1, 0], [0, 1, 1]])  # (batch, time): two texts that differ in the last token
+    try:
+        with torch.no_grad(), quiet():
+            logits, others = model(input_ids=ids).logits[:, :-1]  # (time, vocabulary) each
+    except Exception:  # a model that needs other inputs; the run will say what is missing
+        return
+    if (logits - others).abs().max() > ROUNDING * logits.abs().max():
+        raise BackboneError(
+            f"{name} reads a text in both directions, so it can't predict the next token and has no perplexity",
+            hint=_others("language-modeling"),
+        )
+
+
 def _ensure_padding(tokenizer: Any, model: Any) -> list[str]:
     notes = []
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
-        notes.append(f"the tokenizer has no padding token; {tokenizer.pad_token} stands in (padding is never learnt)")
-    # classifiers on decoders find the last token by it, so it must be the one that batches are padded with
+        notes.append(f"the tokenizer has no padding token; {tokenizer.pad_token} replaces it (padding is no target)")
+    # classifiers on decoders find the last token of a text by this id, so it must be the one in padded batches
     model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
     return notes

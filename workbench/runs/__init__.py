@@ -1,1 +1,1 @@
-"""A run from beginning to end: build the learner, train, keep checkpoints, go back to a step, fork, export."""
+"""Runs: build the learner, train it, save checkpoints, resume, go back to any step, fork, and export the model."""

@@ -1,4 +1,4 @@
-"""The one maker of learners: of a run at its beginning, or as it was when a checkpoint was saved."""
+"""Builds every learner in the product: of a run at its start, or in the state of a checkpoint."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,14 +6,15 @@ from typing import Any
 from torch import Tensor
 
 from workbench.models import Backbone
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs import checkpoints
 from workbench.runs.checkpoints import Checkpoint
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
 from workbench.speed.first_token import FirstToken
 from workbench.speed.prefix_cache.cache import PrefixCache
-from workbench.speed.settings.trials import Trial, choose_settings
+from workbench.speed.settings.trial import Trial
+from workbench.speed.settings.trials import choose_settings
 from workbench.tasks import user_metrics
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.build import build
@@ -22,16 +23,16 @@ from workbench.training.settings import Settings
 
 
 def learner_of(folder: RunFolder, preparation: Preparation, checkpoint: Checkpoint | None = None) -> Learner:
-    """Return the learner of a run, with everything that a plan can ask for.
+    """Return the learner of a run.
 
     Args:
-        folder: The run; it says how the run computed, if it ran before.
-        preparation: Loads what the plan names.
-        checkpoint: Where the learner is put back to; left out: the backbone before any step.
+        folder: The run folder; if the run was executed before, it also has the settings that were used.
+        preparation: Loads the data and the backbone that the plan names.
+        checkpoint: The checkpoint to restore; by default the learner is at step 0.
 
     Raises:
-        PlanError: The plan asks for something that is not there.
-        RunError: The checkpoint is broken or of another model.
+        PlanError: The plan asks for something that does not exist.
+        RunError: The checkpoint is damaged or of another model.
     """
     state = checkpoints.state_of(checkpoint) if checkpoint else None
     plan = state.plan if state else folder.plan()
@@ -43,7 +44,7 @@ def learner_of(folder: RunFolder, preparation: Preparation, checkpoint: Checkpoi
         plan,
         trained=state.progress.trained if state else (),
         metrics=user_metrics.resolve(preparation.metrics),
-        settings=Settings.read(folder.environment().get("settings")),
+        settings=Settings.from_dict(folder.environment().get("settings")),
     )
     if checkpoint is not None:
         checkpoints.load(learner, checkpoint)
@@ -63,13 +64,13 @@ def make_learner(
     """Return a learner at step 0, with its shortcuts.
 
     Args:
-        backbone: Its model is changed in place.
+        backbone: The pretrained model; it is changed in place.
         train: The training examples.
-        validation: The examples of evaluations.
-        plan: The choices.
-        trained: Names of blocks that were trainable before, for a learner that a checkpoint is loaded into.
-        metrics: What is measured besides the metrics of the task.
-        settings: How the run computed before; left out: a short trial finds the fastest way on this machine.
+        validation: The examples to evaluate on.
+        plan: The plan of the run.
+        trained: Names of blocks that were trainable before, if a checkpoint is loaded into this learner.
+        metrics: Metrics to compute besides those of the task.
+        settings: The settings that the run used before; by default a short trial finds the fastest on this machine.
     """
     first_token = FirstToken()
     return build(
@@ -79,23 +80,23 @@ def make_learner(
         plan,
         trained=trained,
         metrics=metrics,
-        settings=lambda learner: settings.obeying(plan.tuning) if settings else measured_settings(learner),
+        settings=lambda learner: settings.overridden_by(plan.tuning) if settings else measured_settings(learner),
         shortcuts=(first_token, PrefixCache(first_token)),
     )
 
 
 def measured_settings(learner: Learner) -> Settings:
-    """Return the settings with which the step of this learner is fastest on this machine."""
+    """Return the settings that make a step of this learner fastest on this machine."""
     return choose_settings(trial_of(learner), learner.plan.tuning)
 
 
 def trial_of(learner: Learner) -> Trial:
-    """Return the training step of a learner, to be tried with other settings."""
+    """Return a trial of the learner's training step, which can run it with different settings."""
 
     def nats(settings: Settings, batch: Batch) -> Tensor:
         learner.enter_training()
         with settings.autocast(learner.device):
-            return learner.task.nats(learner.model, settings.moved(batch, learner.device))[0]
+            return learner.task.nats(learner.model, settings.to_device(batch, learner.device))[0]
 
     train, choice = learner.train, learner.plan.tuning
     return Trial(

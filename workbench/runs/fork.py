@@ -1,20 +1,22 @@
-"""What if: a new run that begins where another was after some step, with some choices changed from there on.
+"""Forks: a new run that starts from the state of another run after some step, with some fields of the plan changed.
 
-Without a change it ends with the same weights as its parent, bit for bit, the parent's own later changes included. A
-choice that is changed stays so: what the parent did to the same choice later is left out.
+Without changes the fork ends with the same weights as its parent, bit for bit, because it also makes the parent's later
+changes of the plan. A field that the fork changes keeps the fork's value: later changes of it by the parent are left
+out.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import PlanError
 from workbench.events import RunForked
-from workbench.plan.choices import FORK_FIELDS, Plan
+from workbench.plan.plan import FORK_FIELDS, Plan
 from workbench.runs import checkpoints
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.moment import Moment
-from workbench.runs.replay import pending, write_schedule
-from workbench.training.change import Change, check, taking_over
+from workbench.runs.replay import pending_changes, write_schedule
+from workbench.training.change import Change, check, ending_unfreezing
 from workbench.training.learner import steps_in
 
 if TYPE_CHECKING:
@@ -22,32 +24,33 @@ if TYPE_CHECKING:
 
 
 def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapping[str, Any]) -> RunFolder:
-    """Return the folder of a new run, ready to be carried out, that begins where the parent was after `step` steps.
+    """Create the run folder of a fork that starts where the parent was after `step` steps; return it, ready to run.
 
     Args:
-        parent: The run to begin from.
-        preparation: What was loaded for it.
-        step: Steps of the parent that the fork shares; 0 begins from the backbone, where every choice can change.
-        changes: Fields of the plan -> values from there on.
+        parent: The run to start from.
+        preparation: Has loaded the data and the backbone of that run.
+        step: Number of the parent's steps that the fork shares; with 0 it starts from the backbone, and every field of
+            the plan can change.
+        changes: Field of the plan -> value in the fork.
 
     Raises:
-        PlanError: A choice that can't be changed at that step, or that leaves no step to take.
-        RunError: The parent has not taken so many steps, or what it kept is broken.
+        PlanError: A field can't change at that step, or no step is left to take.
+        RunError: The parent has not taken so many steps, or its checkpoints are damaged.
     """
     moment = Moment(parent, preparation, step)
-    root, adjusted = parent.path.parent, 0
+    root, adjustments = parent.path.parent, 0
     if step == 0:
         plan = parent.plan().change(**changes)
         folder = RunFolder.create(plan, root)
     else:
         learner = moment.learner
-        changes = taking_over(learner.plan, changes)
+        changes = ending_unfreezing(learner.plan, changes)
         plan = _changed(moment, preparation, changes)
-        folder, adjusted = RunFolder.create(plan, root), learner.progress.adjustments
+        folder, adjustments = RunFolder.create(plan, root), learner.progress.adjustments
         checkpoints.save(learner, folder.path / "checkpoints", adjustments=0)  # the fork's log counts from here
     fields = {name: plan.flat()[name] for name in changes}
     own = [Change(fields, step, True)] if fields and step else []
-    later = [_without(change, fields) for change in pending(parent.path, parent.events(), adjusted)]
+    later = [_without(change, fields) for change in pending_changes(parent.path, parent.events(), adjustments)]
     write_schedule(folder.path, own + [change for change in later if change.fields])
     if {*fields} <= {*FORK_FIELDS}:
         known = parent.environment()
@@ -58,19 +61,25 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
 
 
 def _changed(moment: Moment, preparation: "Preparation", changes: Mapping[str, Any]) -> Plan:
-    """Return the plan of the moment with the changes made, if any step is left to take with it."""
+    """Return the plan at that step with the changes, after checking that a step is left to take."""
     plan = check(moment.learner.plan, changes, allowed=FORK_FIELDS)
     for tactic in moment.learner.tactics:
         tactic.check(moment.learner, plan)
     steps = steps_in(plan, preparation.examples(plan)[0])
     if steps <= moment.step:
         raise PlanError(
-            f"with these changes the run has {steps} steps, and {moment.step} are taken",
-            hint="more epochs, or a higher max_steps",
+            f"with these changes the run has {steps} steps; expected more than the {moment.step} that are taken",
+            hint="use more epochs, or a higher max_steps",
+        )
+    forked = dataclasses.replace(moment.learner, plan=plan)
+    if reason := next((why for tactic in forked.tactics if (why := tactic.stop_reason(forked))), None):
+        raise PlanError(
+            f"with these changes the run would end at once: {reason}",
+            hint="use a higher stop_patience, or stop_patience=None",
         )
     return plan
 
 
-def _without(change: Change, changed: Mapping[str, Any]) -> Change:
-    fields = {name: value for name, value in change.fields.items() if name not in changed}
+def _without(change: Change, names: Collection[str]) -> Change:
+    fields = {name: value for name, value in change.fields.items() if name not in names}
     return Change(fields, change.step, True)

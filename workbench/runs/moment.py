@@ -1,7 +1,8 @@
-"""Time travel: a run as it was after any of its steps, with its weights and what they say.
+"""A moment: the state of a run after any of its steps, with the model and its outputs.
 
-A step without a checkpoint of its own is reached by repeating the steps since the checkpoint before it, which gives the
-same weights to the bit: batch order, dropout and rate are functions of the step. So any point of a curve can be asked.
+If a step has no checkpoint, the steps since the last checkpoint before it are repeated. That gives the same weights bit
+for bit, because batch order, dropout and learning rate are functions of the step. So a user can ask about any point of
+a curve.
 """
 
 import contextlib
@@ -20,31 +21,32 @@ from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import copy_of
 from workbench.runs.preparation import Preparation
-from workbench.runs.replay import Changes, pending
+from workbench.runs.replay import ChangeQueue, pending_changes
 from workbench.runs.samples import samples
 from workbench.training import engine
 from workbench.training.evaluate import evaluate
 from workbench.training.learner import Learner
 
-Progress = Callable[[int, int], None]  # steps repeated, and how many there are to repeat
+OnProgress = Callable[[int, int], None]  # is called with the number of steps repeated, and of steps to repeat
 
 
 class Moment:
-    """A run after `step` steps. Nothing is loaded until it is asked for; then it is kept.
+    """A run after `step` steps. The learner is loaded when it is first needed.
 
     Attributes:
-        step: Steps taken.
-        events: What was logged of the run until then.
-        differs: What repeating the steps gave otherwise than was logged, in words; empty where it was the same.
+        step: Number of steps taken.
+        events: The events of the run until then.
+        differs: The first difference between repeated steps and the log, in words; empty if there is none.
     """
 
     def __init__(
-        self, folder: RunFolder, preparation: Preparation, step: int, *, progress: Progress = lambda done, of: None
+        self, folder: RunFolder, preparation: Preparation, step: int, *, progress: OnProgress = lambda done, of: None
     ) -> None:
-        folder, logged = _whose(folder, step)
+        folder, logged = _run_with_step(folder, step)
         last = max((event.step for event in logged if isinstance(event, (StepEnded, RunForked))), default=0)
         if not isinstance(step, int) or not 0 <= step <= last:
-            raise RunError(f"step is {step!r}; {folder.name} has taken {last} steps", hint=f"a step from 0 to {last}")
+            what = f"step is {step!r}, but {folder.name} has taken {last} steps"
+            raise RunError(f"{what}; expected 0 to {last}", hint=f"use step={last}")
         self.step, self.differs = step, ""
         self.events = [event for event in logged if getattr(event, "step", 0) <= step]
         self._folder, self._preparation, self._logged, self._progress = folder, preparation, logged, progress
@@ -54,83 +56,86 @@ class Moment:
 
     @property
     def loss(self) -> float | None:
-        """The training loss of this step, in nats per target; None before the first."""
+        """The training loss of this step, in nats per target; None at step 0."""
         return next((e.loss for e in self.events if isinstance(e, StepEnded) and e.step == self.step), None)
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """What the last evaluation until this step measured."""
+        """The metrics of the last evaluation until this step."""
         found = [event for event in self.events if isinstance(event, EvaluationEnded) and event.split == "validation"]
         return found[-1].metrics if found else {}
 
     @functools.cached_property
     def learner(self) -> Learner:
-        """The learner as it was, with its optimizer; it is yours to train on."""
+        """The learner at this step, with its optimizer. You may train it further."""
         learner = self._nearest()
         self._repeat(learner)
         return learner
 
-    def learned(self) -> Backbone:
-        """Return the model with its tokenizer or image processor: a plain copy, adapters merged, in eval mode."""
+    def as_backbone(self) -> Backbone:
+        """Return the model with its tokenizer or image processor, as a copy in eval mode with merged adapters."""
         return copy_of(self.learner)
 
     def model(self) -> Any:
-        """Return the model as plain transformers: a copy, adapters merged, in eval mode."""
-        return self.learned().model
+        """Return the model as a plain transformers model: a copy in eval mode with merged adapters."""
+        return self.as_backbone().model
 
     def complete(self, prompt: str, *, tokens: int = 40) -> str:
-        """Return how the language model goes on from a prompt, greedily. Raises RunError for another kind of model."""
-        return generation.complete(self.learned(), prompt, tokens=tokens)
+        """Return the greedy continuation of a prompt. Raises RunError if the model is not a language model."""
+        return generation.complete(self.as_backbone(), prompt, tokens=tokens)
 
     def samples(self, count: int = 6) -> pd.DataFrame:
-        """Return what the model makes of some held-out rows, the same ones at every step, to be read by a person."""
-        return samples(self.learned(), self._preparation.split(self.learner.plan), self.learner.plan.data, count=count)
+        """Return the model's outputs on some held-out rows, the same rows at every step, for a person to read."""
+        split = self._preparation.split(self.learner.plan)
+        return samples(self.as_backbone(), split, self.learner.plan.data, count=count)
 
     def measure(self, split: str = "test") -> Mapping[str, float]:
-        """Return the metrics on every row of a split.
+        """Return the metrics on all rows of a split.
 
         Raises:
             DataError: There is no such split.
-            RunError: It has no rows.
+            RunError: The split has no rows.
         """
         learner = self.learner
         rows = self._preparation.split(learner.plan).part(split)
         examples = learner.task.encode(rows, learner.backbone, learner.plan.data)
         if not len(examples):
-            raise RunError(f"the {split} split of this run has no rows", hint="a plan with test_fraction=0.15")
+            raise RunError(f"the {split} split of this run has no rows", hint="use a plan with test_fraction=0.15")
         events = evaluate(learner, examples, split=split)
         return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
 
     def _nearest(self) -> Learner:
-        """Return the learner at the last checkpoint until this step that is whole, or at the backbone."""
+        """Return the learner at the last intact checkpoint until this step, or at step 0."""
         for checkpoint in reversed(all_in(self._folder.path / "checkpoints")):
             if checkpoint.step <= self.step:
-                with contextlib.suppress(RunError):  # broken, or taken away meanwhile by the run itself
+                with contextlib.suppress(RunError):  # damaged, or deleted meanwhile by the run itself
                     return learner_of(self._folder, self._preparation, checkpoint)
         if any(isinstance(event, RunForked) and event.step for event in self._logged):
             raise RunError(
-                f"the checkpoint that {self._folder.name} began from is broken", hint="fork the parent again"
+                f"the checkpoint that {self._folder.name} starts from is damaged", hint="fork the parent again"
             )
         return learner_of(self._folder, self._preparation)
 
     def _repeat(self, learner: Learner) -> None:
-        """Take the steps from where the learner is to this moment, with the changes that were made in between."""
+        """Repeat the steps from the learner's current step to this one, with the logged changes of the plan."""
         first, logged = learner.step, {event.step: event for event in self._logged if isinstance(event, StepEnded)}
-        known = pending(self._folder.path, self._logged, learner.progress.adjustments)
-        for event in engine.repeat(learner, self.step, self._logged, changes=Changes(known, Control())):
+        known = pending_changes(self._folder.path, self._logged, learner.progress.adjustments)
+        for event in engine.repeat(learner, self.step, self._logged, changes=ChangeQueue(known, Control())):
             if not self.differs and event != logged[event.step]:
-                self.differs = f"step {event.step} gave loss {event.loss!r}; the log has {logged[event.step].loss!r}"
+                self.differs = (
+                    f"step {event.step} gave loss {event.loss!r}, but the log has {logged[event.step].loss!r}"
+                )
             self._progress(learner.step - first, self.step - first)
 
 
-def _whose(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
-    """Return the run that took this step, which is the parent before a fork's beginning, and its log."""
+def _run_with_step(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
+    """Return the run that took this step, and its log; a step before the start of a fork was taken by its parent."""
     logged = list(folder.events())
     fork = next((event for event in logged[:1] if isinstance(event, RunForked)), None)
     if fork is None or not isinstance(step, int) or not 0 <= step < fork.step:
         return folder, logged
     parent = RunFolder(folder.path.parent / fork.parent)
     if not (parent.path / "plan.json").exists():
-        what = f"{folder.name} began at step {fork.step} of {fork.parent}, which is not there any more"
-        raise RunError(what, hint=f"a step from {fork.step} on")
-    return _whose(parent, step)
+        what = f"{folder.name} was forked at step {fork.step} of {fork.parent}, which does not exist any more"
+        raise RunError(what, hint=f"use a step from {fork.step} on")
+    return _run_with_step(parent, step)

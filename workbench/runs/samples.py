@@ -1,4 +1,4 @@
-"""What a model makes of some held-out rows, for a person to read: predicted classes, or how a text goes on."""
+"""Outputs of a model on some held-out rows, for a person to read: predicted classes, or continuations of texts."""
 
 from typing import Any
 
@@ -12,29 +12,30 @@ from workbench.models.generation import complete
 from workbench.plan import choices
 from workbench.tasks import TABLE
 
-WORDS = 8  # of a text that are given to a language model to go on from
-TOKENS = 24  # that it may say
+WORDS = 8  # length of a prompt, taken from the start of a text
+TOKENS = 24  # length of a continuation
 
 
 def samples(backbone: Backbone, split: Split, choice: choices.Data, *, count: int = 6) -> pd.DataFrame:
-    """Return one line a row: for classes "text" or "row", "label", "predicted" and its probability; for a language
-    model "prompt", "goes on" and how the text truly does.
+    """Return a table with one line for each of `count` rows of the validation split.
 
-    Rows are spread evenly over the validation split, so that they are the same ones at every step.
-    """  # noqa: D205
+    The columns are "text" (for texts), "label", "predicted" and its "probability"; for a language model "prompt",
+    "continuation" by the model and "reference", which is how the text really continues. The rows are spread evenly over
+    the split, so that they are the same at every step.
+    """
     total = len(split.validation)
-    places = [index * total // min(count, total) for index in range(min(count, total))]
-    rows = split.validation.select(places)
+    chosen = [index * total // min(count, total) for index in range(min(count, total))]
+    rows = split.validation.select(chosen)
     if backbone.task == "language-modeling":
-        return pd.DataFrame([_continued(backbone, text) for text in rows["text"]], index=places)
-    return pd.DataFrame(_classified(backbone, rows, split.labels, choice), index=places)
+        return pd.DataFrame([_continued(backbone, text) for text in rows["text"]], index=chosen)
+    return pd.DataFrame(_classified(backbone, rows, split.labels, choice), index=chosen)
 
 
 def _continued(backbone: Backbone, text: str) -> dict[str, str]:
     words = text.split()
     prompt = " ".join(words[:WORDS])
-    said = complete(backbone, prompt, tokens=TOKENS) if prompt else ""
-    return {"prompt": prompt, "goes on": said, "truly": " ".join(words[WORDS : WORDS + TOKENS])}
+    continuation = complete(backbone, prompt, tokens=TOKENS) if prompt else ""
+    return {"prompt": prompt, "continuation": continuation, "reference": " ".join(words[WORDS : WORDS + TOKENS])}
 
 
 def _classified(backbone: Backbone, rows: Dataset, labels: tuple[str, ...], choice: choices.Data) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The session: a plan that changes, and handles on the runs that it starts or attaches to."""
+"""The session: a plan that can change, and handles on the runs that it starts or attaches to."""

@@ -1,10 +1,10 @@
-"""attach: the handle on a run from anywhere, without a session of one's own."""
+"""attach: returns the handle on any run, without an existing session."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.runs.disk import run_folder
+from workbench.runs.disk import run_list
 from workbench.session.handle import Run
 from workbench.session.session import Session
 
@@ -18,19 +18,19 @@ def attach(
     preprocessor: Any = None,
     metrics: Sequence[Any] = (),
 ) -> Run:
-    """Return the handle on a run, live or over, in a session of its own: `run.session`.
+    """Return the handle on a run, live or ended, in a new session: `run.session`.
 
     Args:
-        name: Of the run, a path to its folder, or "last".
-        runs: The folder that runs are in.
-        table: The rows of the run, where they were given as an object.
-        model: Its model, where that was.
-        preprocessor: What goes with that model.
-        metrics: What is measured beside the metrics of the task, if the run goes on here.
+        name: Name of the run, path to its folder, or "last" for the newest run.
+        runs: The folder that has the run folders.
+        table: The rows of the run, if they were given as an object.
+        model: The model of the run, if it was given as an object.
+        preprocessor: The tokenizer or image processor of that model.
+        metrics: Metrics to compute besides those of the task, if the run is resumed here.
 
     Raises:
-        RunError: No such run, or its log can't be read.
+        RunError: There is no such run, or its log can't be read.
     """
-    folder = run_folder.find(name, runs)
+    folder = run_list.find(name, runs)
     objects: dict[str, Any] = {"table": table, "model": model, "preprocessor": preprocessor, "metrics": metrics}
     return Session(folder.plan(), runs=folder.path.parent, **objects).attach(folder.name)

@@ -1,8 +1,8 @@
-"""The handle that a person holds on a run: in a thread of this kernel, in a process of its own, or elsewhere.
+"""The handle on a run, wherever it is executed: in a thread of this kernel, in a worker process, or elsewhere.
 
-One class for all places. In the kernel its thread carries the run out; otherwise the thread follows the log, and wishes
-go through the run folder. Nothing here waits for the run except `wait` and `await`, and nothing but what carries the
-run out touches its model.
+One class serves all places. In the kernel, the thread of the handle executes the run. Otherwise the thread follows the
+log, and requests go through the run folder. Only `wait` and `await` block until the run ends, and only the thread or
+process that executes the run uses its model.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from workbench.training import change
 
 
 class Run(Record):
-    """A run under way, or over. `Session.start` and `attach` make one.
+    """A run, live or ended. `Session.start` and `attach` create one.
 
     Attributes:
-        plan: What is carried out; changes made on the way are in it once they hold.
+        plan: The plan of the run, with all changes that have taken effect.
         folder: The run folder on disk.
         state: preparing | running | paused | stopped | completed | failed
-        events: Every event so far.
-        where: kernel | process | elsewhere (the thread of another kernel or program carries it out, or did)
-        session: The session it belongs to.
-        error: What broke the run off, if anything did.
+        events: All events so far.
+        where: kernel | process | elsewhere (executed by a thread of another kernel or program)
+        session: The session that the run belongs to.
+        error: The error that ended the run, if any.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Run(Record):
         self._thread = threading.Thread()
 
     def launch(self) -> Self:
-        """Show the run and execute it in the background. A session does that; ask it by `start`.
+        """Show the run and execute it in the background. Users call `Session.start` instead.
 
         Raises:
-            RunError: What was given as an object can't be handed to another process, or the folder can't be written.
+            RunError: An object that was given can't be sent to another process, or the folder can't be written.
         """
         if self.where == "process":
             self._slot.employer.ready(self._preparation.objects)
@@ -64,20 +64,20 @@ class Run(Record):
         return self._execute()
 
     def _execute(self) -> Self:
-        """Begin, or continue from the newest checkpoint."""
+        """Start the run, or resume it from the newest checkpoint."""
         if self.where == "process":
             self._log.state.reopen()
             self._state.reopen()
             self._control = Control(self.folder)
-            return self._attend(follow(self._log, self._slot.employer.employ(self._store, self._preparation.objects)))
-        for event in list(self._store.events())[len(self.events) :]:  # what another process has done meanwhile
-            self._slot.hear(self, event)
+            return self._consume(follow(self._log, self._slot.employer.execute(self._store, self._preparation.objects)))
+        for event in list(self._store.events())[len(self.events) :]:  # what another process has logged meanwhile
+            self._slot.report(self, event)
         self._state.reopen()
         self.where, self._control = "kernel", Control(self.folder)
-        return self._attend(run(folder=self._store, preparation=self._preparation, control=self._control))
+        return self._consume(run(folder=self._store, preparation=self._preparation, control=self._control))
 
     def catch_up(self) -> Self:
-        """Note what the log has by now.
+        """Read the events that are in the log now.
 
         Raises:
             RunError: The log can't be read.
@@ -87,87 +87,89 @@ class Run(Record):
         return self
 
     def follow(self) -> Self:
-        """Follow whatever process executes the run, from where `catch_up` left off. A session does that."""
-        return self._attend(follow(self._log))
+        """Follow the log of a run that another process executes, after `catch_up`. Users call `attach` instead."""
+        return self._consume(follow(self._log))
 
     @property
     def is_alive(self) -> bool:
-        """Whether a living process or thread carries it out, however slow; told by its lock, not by the clock."""
+        """Whether a living process or thread executes the run. Known from its lock, so it may be arbitrarily slow."""
         return self._thread.is_alive() if self.where == "kernel" else self._store.is_executed
 
     @property
-    def wish(self) -> str | None:
-        """What was asked for and is not true yet: "pausing", "stopping" or nothing."""
+    def pending_request(self) -> str | None:
+        """The request that has not taken effect yet: "pausing", "stopping" or None."""
         if self.is_over:
             return None
         if self.where != "kernel":
-            self._control.look()  # another notebook may have asked
+            self._control.look()  # another notebook may have sent a request
         if self._control.is_stopping:
             return "stopping"
         return "pausing" if self._control.is_pausing and self.state != "paused" else None
 
     def pause(self) -> Self:
-        """Let the run wait after the step it is at."""
-        return self._ask("pause")
+        """Pause the run after the current step."""
+        return self._request("pause")
 
     def resume(self) -> Self:
-        """Let a paused run go on; one that was stopped, failed or died goes on from its newest valid checkpoint.
+        """Resume a paused run, or one that was stopped, failed or died, from its newest valid checkpoint.
 
         Raises:
-            RunError: It is completed, another process carries it out, or its rows or model have to be given again.
+            RunError: The run is completed, another process executes it, or its rows or model have to be given again.
         """
-        if not self.is_over and not self.is_alive:  # it died, and the log is about to say so
-            self._settle()
+        if not self.is_over and not self.is_alive:  # the process died, and the thread is about to log that
+            self._join_thread()
         if not self.is_over:
-            return self._ask("resume")
+            return self._request("resume")
         ended = self._state.ending
         if isinstance(ended, RunEnded) and ended.reason != STOPPED_BY_USER:
-            raise RunError(f"{self.name} is over: {ended.reason}", hint="run.fork(step, …) goes on from any step of it")
-        self._settle()  # it has told of its end and may not be gone yet
+            raise RunError(
+                f"{self.name} has ended: {ended.reason}", hint="use run.fork(step, …) to continue from any step"
+            )
+        self._join_thread()  # the last event is out, but the thread may not have ended yet
         if self.is_alive or self._store.is_executed:
             raise RunError(
-                f"{self.name} is being carried out by another process",
-                hint=f"attach({self.name!r}) to see and steer it",
+                f"{self.name} is being executed by another process",
+                hint=f"use attach({self.name!r}) to watch and control it",
             )
         self._preparation.check_objects(self.plan)
-        with self._slot.turns:
+        with self._slot.lock:
             self._slot.refuse_if_busy()
             if self.where == "process":
                 self._slot.employer.ready(self._preparation.objects)
             self._slot.choose(self)
             return self._execute()
 
-    def _settle(self) -> None:
+    def _join_thread(self) -> None:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(5)
 
     def stop(self) -> Self:
-        """Let the run end after the step it is at; its model is kept."""
-        return self._ask("stop")
+        """Stop the run after the current step; its model is saved."""
+        return self._request("stop")
 
     def change(self, **changes: Any) -> Self:
-        """Change the learning rate, what is trainable or how often to evaluate; the next step is the first to obey.
+        """Change the learning rate, what is trainable, or how often to evaluate, from the next step on.
 
         Raises:
-            PlanError: The run is over, or a field that a run under way can't obey, or a value that can't be.
+            PlanError: The run has ended, a field can't change in a live run, or a value is invalid.
         """
         if self.is_over:
-            raise PlanError(f"{self.name} is {self.state}; nothing of it can change", hint="run.fork(step, …)")
+            raise PlanError(f"{self.name} is {self.state}, so its plan can't change", hint="use run.fork(step, …)")
         plan = change.check(self.plan, changes)
         if (backbone := self._preparation.current_backbone(self.plan)) is not None:
             freezing.resolve(backbone.blocks, plan.transfer)
-        return self._ask("change", **{name: plan.flat()[name] for name in changes})
+        return self._request("change", **{name: plan.flat()[name] for name in changes})
 
     def fork(self, step: int | None = None, **changes: Any) -> "Run":
-        """Start a new run that begins where this one was after `step` steps, with these fields of the plan changed.
+        """Start a new run that begins where this one was after `step` steps, with changed fields of the plan.
 
         Args:
-            step: Left out: where this run is now.
-            changes: Fields of the plan -> values from there on; none: the same weights, bit for bit.
+            step: Number of steps of this run; by default all that it has taken.
+            changes: Field of the plan -> value in the fork; {} gives the same weights, bit for bit.
 
         Raises:
-            PlanError: A field that can't change in mid-run, or a value that can't be.
-            RunError: It has not taken so many steps, or what it kept is broken.
+            PlanError: A field can't change in mid-run, or a value is invalid.
+            RunError: The run has not taken so many steps, or its checkpoints are damaged.
         """
         self._preparation.check_objects(self.plan)
         folder = fork(self._store, self._preparation, self.step if step is None else step, changes)
@@ -177,13 +179,13 @@ class Run(Record):
         return Run(folder, self._preparation.snapshot(), self._slot, where=where, session=self.session).launch()
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Wait for the end, at most `timeout` seconds.
+        """Block until the run ends, for at most `timeout` seconds.
 
-        An interrupt of the cell stops a run in this kernel. It only ends the waiting for one elsewhere: a restart of
-        the kernel interrupts too, and that run is to outlive it.
+        Interrupting the cell stops a run in this kernel. If the run is elsewhere, it only ends the waiting: restarting
+        the kernel also interrupts the cell, and the run should outlive that.
 
         Raises:
-            WorkbenchError: What broke the run off.
+            WorkbenchError: The run failed.
         """
         try:
             if self._thread.is_alive():
@@ -193,59 +195,62 @@ class Run(Record):
                 raise
             self.stop()
             self._thread.join()
-        return self._checked()
+        return self._raise_if_failed()
 
     def __await__(self) -> Generator[Any, None, Self]:
-        return self._over().__await__()
+        return self._until_over().__await__()
 
-    async def _over(self) -> Self:
+    async def _until_over(self) -> Self:
         try:
-            while self._thread.is_alive():  # a look now and then leaves the kernel free for clicks
+            while self._thread.is_alive():  # polling keeps the kernel free to handle clicks
                 await asyncio.sleep(0.1)
         except asyncio.CancelledError:
             if self.where == "kernel":
                 self.stop()
             raise
-        return self._checked()
+        return self._raise_if_failed()
 
-    def _checked(self) -> Self:
+    def _raise_if_failed(self) -> Self:
         if self.error is not None:
             raise self.error
         return self
 
-    def _ask(self, do: str, **changes: Any) -> Self:
-        """Tell whatever carries the run out; one that is over hears nothing any more."""
+    def _request(self, do: str, **changes: Any) -> Self:
+        """Send a request to the thread or process that executes the run; do nothing if the run has ended elsewhere."""
         if self.where == "kernel":
             getattr(self._control, do)(**changes)
         elif not self.is_over:
             try:
-                control.wish(self.folder, do, **changes)
+                control.request(self.folder, do, **changes)
             except OSError as error:
-                raise RunError(f"{self.folder} can't be written: {error.strerror}", hint="ask its owner") from error
+                raise RunError(
+                    f"{self.folder} can't be written: {error.strerror}", hint="ask the owner of the folder"
+                ) from error
             self._control.look()
         return self
 
-    def _attend(self, story: Iterator[Event]) -> Self:
+    def _consume(self, events: Iterator[Event]) -> Self:
+        """Report these events to the slot, in a new thread."""
         self.error = None
-        self._thread = threading.Thread(target=self._live, args=(story,), name=self.name, daemon=True)
+        self._thread = threading.Thread(target=self._report_all, args=(events,), name=self.name, daemon=True)
         self._thread.start()
         return self
 
-    def _live(self, story: Iterator[Event]) -> None:
+    def _report_all(self, events: Iterator[Event]) -> None:
         try:
-            for event in story:
-                self._slot.hear(self, event)
+            for event in events:
+                self._slot.report(self, event)
         except Exception as error:
             self.error = error
-            traceback.clear_frames(error.__traceback__)  # they hold the model and its optimizer
+            traceback.clear_frames(error.__traceback__)  # the frames hold the model and the optimizer
         finally:
             if not self.is_over:
-                self._slot.hear(self, self._failure())
+                self._slot.report(self, self._failure())
             self._preparation.forget("backbone", "examples")
 
     def _failure(self) -> RunFailed:
-        """Return why nothing more comes, where the log does not say."""
-        error = self.error or RunError("it ended without a word")
+        """Return the event for a run that ended without an event in the log."""
+        error = self.error or RunError("the run ended, and its log does not say why")
         if isinstance(error, WorkbenchError):
             return RunFailed(step=self.step, what=error.what, hint=error.hint)
         return RunFailed(step=self.step, what=f"{type(error).__name__}: {error}")

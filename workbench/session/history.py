@@ -1,4 +1,4 @@
-"""The numbers of a run as a table and as a static figure, read from its events alone."""
+"""The metrics of a run as a table and as a static figure, from its events only."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ _TRAIN, _VALIDATION = {"color": "#0072B2", "linestyle": "-"}, {"color": "#D55E00
 
 
 def history(events: Iterable[Event]) -> pd.DataFrame:
-    """Return one row a step or evaluation: step, split, loss (nats per target) and the metrics of the task."""
+    """Return a table with one row per step or evaluation: step, split, loss (nats per target) and metrics."""
     rows: list[dict[str, Any]] = []
     for event in events:
         if isinstance(event, StepEnded):
@@ -24,8 +24,8 @@ def history(events: Iterable[Event]) -> pd.DataFrame:
 
 
 def plot(events: Iterable[Event]) -> Any:
-    """Return a matplotlib Figure: loss above; perplexity, or accuracy and F1, below. Safe in any thread."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot belongs to the main thread
+    """Return a matplotlib Figure: the loss above, perplexity or accuracy and F1 below. Works in any thread."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot works in the main thread only
     from matplotlib.figure import Figure
 
     known = list(events)

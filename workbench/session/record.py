@@ -1,6 +1,6 @@
-"""What a run folder and its events tell of a run, whoever carries it out: its numbers, its models, what it came from.
+"""A run as its folder and its events describe it: its numbers, its models, and its parent.
 
-Reads only; the handle that can also steer the run is in handle.py.
+This part of a run's handle only reads; the part that also controls the run is in handle.py.
 """
 
 import re
@@ -16,25 +16,25 @@ from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, R
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
 from workbench.models import Backbone, generation
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.checkpoints import at, put_into
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import plain
-from workbench.runs.moment import Moment, Progress
+from workbench.runs.moment import Moment, OnProgress
 from workbench.runs.preparation import Preparation
 from workbench.session import history
 
 _LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(folder\)")
-MOMENTS = ("best", "last", "backbone")  # whose weights a run can give back
+MODELS = ("best", "last", "backbone")  # the models of a run that have a name
 
 
 class Record:
-    """A run as it tells of itself.
+    """A run as its folder and its events describe it.
 
     Attributes:
-        plan: What is carried out; changes made on the way are in it once they hold.
+        plan: The plan of the run, with all changes that have taken effect.
         folder: The run folder on disk.
-        events: Every event so far.
+        events: All events so far.
     """
 
     def __init__(self, folder: RunFolder, preparation: Preparation) -> None:
@@ -43,10 +43,10 @@ class Record:
         self.events: list[Event] = []
         self._store, self._preparation = folder, preparation
         self._state, self._pace = RunState(), Pace()
-        self._since = time.time()
+        self._created = time.time()
 
     def note(self, event: Event) -> None:
-        """Take one event in."""
+        """Update the record with one event."""
         self.events.append(event)
         self._pace.note(event)
         self._state.note(event)
@@ -58,12 +58,12 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The name of the run folder."""
+        """The name of the run, which is the name of its folder."""
         return self.folder.name
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the run has ended."""
         return self._state.is_over
 
     @property
@@ -78,46 +78,46 @@ class Record:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps that the whole run takes; 0 until that is known."""
+        """Optimizer steps of the run in total; 0 until that is known."""
         return self._pace.steps
 
     @property
     def seconds_left(self) -> float | None:
-        """Time to the end at the present speed, evaluations included; None until a step was taken."""
+        """Time until the end at the current speed, including evaluations; None before the first step."""
         return self._pace.seconds_left
 
     @property
     def seconds_silent(self) -> float:
-        """Time since its last event; since this handle was made, if there was none."""
-        return max(0.0, time.time() - (self.events[-1].time if self.events else self._since))
+        """Time since the last event; without events, since this object was created."""
+        return max(0.0, time.time() - (self.events[-1].time if self.events else self._created))
 
     @property
     def disk_bytes(self) -> int:
-        """What the run folder takes on disk."""
+        """The size of the run folder on disk."""
         return sum(_size(path) for path in self.folder.rglob("*"))
 
     @property
     def saved_model(self) -> ModelSaved | None:
-        """The model that was last written as plain transformers reads it, if any was."""
+        """The last plain transformers model that the run saved, if any."""
         return self._state.model
 
     @property
     def load_line(self) -> str | None:
-        """Python that loads the saved model with plain transformers; None as long as there is none."""
+        """Python code that loads the saved model with plain transformers; None if there is no saved model."""
         if (saved := self.saved_model) is None:
             return None
         path = repr(str((self.folder / saved.folder).resolve()))
-        is_ours = _LOAD.fullmatch(saved.load)  # the log may be a stranger's, and people copy what they are shown
+        is_ours = _LOAD.fullmatch(saved.load)  # the log may be a stranger's, and users copy and run this code
         return saved.load.replace("(folder)", f"({path})") if is_ours else None
 
     @property
     def parent(self) -> str | None:
-        """The name of the run that this one was forked from, if it was."""
+        """The name of the run that this one was forked from, if any."""
         return self._state.parent.parent if self._state.parent else None
 
     @property
     def differences(self) -> dict[str, tuple[Any, Any]]:
-        """How the plan differs from the parent's: field -> (there, here); None stands for a parent that is gone."""
+        """How the plan differs from the parent's: field -> (value there, value here); (None, …) without the parent."""
         if (fork := self._state.parent) is None:
             return {}
         mine = self.plan.change(
@@ -128,28 +128,28 @@ class Record:
         return theirs.differences(mine)
 
     def model(self, which: str = "best") -> Any:
-        """Return the model as it was at its "best" evaluation, at the "last" step kept, or as the "backbone".
+        """Return the model at the "best" evaluation, at the "last" checkpoint, or before training ("backbone").
 
-        A plain transformers model in eval mode, and a copy: save it with `save_pretrained`, or train it further.
-        As long as no checkpoint was kept, the best and the last are the backbone.
+        It is a copy of the model as a plain transformers model in eval mode: save it with `save_pretrained`, or train
+        it further. Before the first checkpoint, the best and the last model are the backbone.
 
         Raises:
-            RunError: Another word, or a checkpoint that is broken.
+            RunError: `which` is another word, or the checkpoint is damaged.
         """
-        return self.learned(which).model
+        return self.as_backbone(which).model
 
     def complete(self, prompt: str, *, which: str = "best", tokens: int = 40) -> str:
-        """Return how the language model of `which` moment goes on from a prompt, greedily.
+        """Return the greedy continuation of a prompt by the "best", "last" or "backbone" model.
 
         Raises:
-            RunError: This run's model is no language model.
+            RunError: The model of this run is not a language model.
         """
-        return generation.complete(self.learned(which), prompt, tokens=tokens)
+        return generation.complete(self.as_backbone(which), prompt, tokens=tokens)
 
-    def learned(self, which: str = "best") -> Backbone:
-        """Return the model of that moment with its tokenizer or image processor, as a copy in eval mode.
+    def as_backbone(self, which: str = "best") -> Backbone:
+        """Return the "best", "last" or "backbone" model with its tokenizer or image processor, as a copy.
 
-        Adapters are merged into the weights they adapt, so that it is a plain transformers model to save.
+        It is a plain transformers model in eval mode: adapters are merged into the weights that they adapt.
         """
         step = self._step_of(which)
         backbone = self._preparation.own_backbone(self.plan)
@@ -157,35 +157,35 @@ class Record:
             return plain(backbone)
         try:
             put_into(backbone, at(self.folder / "checkpoints", step))
-        except RunError:  # it is not kept, or not any more: its steps can be repeated
-            return self.at(step).learned()
+        except RunError:  # without an intact checkpoint, the steps are repeated
+            return self.at(step).as_backbone()
         return plain(backbone)
 
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
-        """Return the metrics of the model of that moment on every row of a split; it takes as long as it takes.
+        """Return the metrics of the "best", "last" or "backbone" model on all rows of a split, which may take long.
 
         Raises:
             DataError: There is no such split.
-            RunError: It has no rows.
+            RunError: The split has no rows.
         """
         return self.at(self._step_of(which)).measure(split)
 
-    def at(self, step: int, *, progress: Progress = lambda done, of: None) -> Moment:
+    def at(self, step: int, *, progress: OnProgress = lambda done, of: None) -> Moment:
         """Return the run as it was after `step` steps: its model, its outputs, its numbers.
 
         Args:
-            step: From 0, the backbone, to the steps taken.
-            progress: Told how many steps were repeated and how many there are to repeat, where no checkpoint lies.
+            step: Number of steps, from 0 (the backbone) to the number of steps taken.
+            progress: Is called with (steps repeated, steps to repeat) while steps since a checkpoint are repeated.
 
         Raises:
-            RunError: It has not taken so many steps.
+            RunError: The run has not taken so many steps.
         """
         return Moment(self._store, self._preparation, step, progress=progress)
 
     def _step_of(self, which: str) -> int:
-        """Return the step of the checkpoint of that moment; 0, the backbone itself, as long as there is none."""
-        if which not in MOMENTS:
-            raise RunError(f"which is {which!r}", hint=nearest(which, MOMENTS))
+        """Return the step of the "best", "last" or "backbone" model; 0 is the backbone."""
+        if which not in MODELS:
+            raise RunError(f"which is {which!r}; expected one of {', '.join(MODELS)}", hint=nearest(which, MODELS))
         if which == "backbone":
             return 0
         if which == "best" and (self._state.best_step is not None or self._state.parent is None):
@@ -194,17 +194,17 @@ class Record:
         return max(kept, default=0)
 
     def history(self) -> pd.DataFrame:
-        """Return the numbers as a table, one row a step or evaluation: step, split, loss, and metrics."""
+        """Return a table with one row per step or evaluation: step, split, loss and metrics."""
         return history.history(self.events)
 
     def plot(self) -> Any:
-        """Return a matplotlib Figure of the loss, and of perplexity or accuracy and F1."""
+        """Return a matplotlib Figure of the loss, and of perplexity, or accuracy and F1."""
         return history.plot(self.events)
 
 
 def _final_plan(root: Path, name: str) -> Plan | None:
-    """Return the plan of a run as it is by now, its changes included; None if that can't be read."""
-    if Path(name).name != name:  # a log may be a stranger's: look nowhere else
+    """Return the current plan of a run, with its changes, or None if that can't be read."""
+    if Path(name).name != name:  # the log may be a stranger's: read no other folder
         return None
     folder = RunFolder(root / name)
     try:
@@ -217,5 +217,5 @@ def _final_plan(root: Path, name: str) -> Plan | None:
 def _size(path: Path) -> int:
     try:
         return path.lstat().st_size if path.is_file() else 0
-    except OSError:  # gone while we looked
+    except OSError:  # deleted meanwhile
         return 0

@@ -1,12 +1,12 @@
-"""The one mutable object: a plan that changes, what is loaded for it, and the runs it starts or attaches to.
+"""The session, the only mutable object: a plan that can change, what is loaded for it, and its runs.
 
-Panels, cells and callbacks all go through `change`, `start`, `attach` and the handle of a run. Each returns at once;
-what follows is told on the bus.
+Panels, cells and callbacks all use `change`, `start`, `attach` and the handle of a run. Each call returns at once; what
+happens afterwards is published on the bus.
 """
 
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,31 @@ from workbench.events import Event, PlanChanged, RunEnded, RunFailed, run_state
 from workbench.events.bus import Bus
 from workbench.models import Backbone
 from workbench.models.from_object import pinned
-from workbench.plan.choices import FIELDS, Plan
 from workbench.plan.fields import touched_by
-from workbench.runs.disk import process, run_folder
-from workbench.runs.disk.run_folder import RunFolder, Summary
+from workbench.plan.plan import FIELDS, Plan
+from workbench.runs.disk import process, run_list
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.disk.run_list import Summary
 from workbench.runs.preparation import Preparation
 from workbench.session.handle import Run
 from workbench.session.loader import Loader
 from workbench.session.slot import Slot
 
-PLACES = ("kernel", "process")  # where a run can be carried out
-UNFINISHED = (*run_state.UNFINISHED, "died", "failed", "stopped")
+PLACES = ("kernel", "process")  # where a run can be executed
+NOT_COMPLETED = (*run_state.UNFINISHED, "died", "failed", "stopped")
 
 
 class Session:
-    """What a person is working on.
+    """The work of a person in a notebook: a plan and its runs.
 
     Args:
-        plan: Where to begin; a plan of defaults if left out.
-        table: Rows given as a pandas frame or `datasets.Dataset`, in place of the plan's source.
-        model: A transformers model with a head for the rows' classes, in place of the plan's backbone; it is copied.
+        plan: The first plan; by default a plan with default values.
+        table: Rows as a pandas frame or `datasets.Dataset`, in place of the plan's source.
+        model: A transformers model with a head for the classes of the rows, in place of the plan's backbone; it is
+            copied.
         preprocessor: The tokenizer or image processor of that model.
-        metrics: What is measured beside the metrics of the task: `evaluate.Metric` objects, or their names.
-        runs: Folder under which run folders are made.
+        metrics: Metrics to compute besides those of the task: `evaluate.Metric` objects, or their names.
+        runs: Folder in which run folders are created.
 
     Attributes:
         bus: Publishes changes of the plan, what was loaded, and every event of `run`.
@@ -64,31 +66,31 @@ class Session:
         self._root = Path(runs)
         model, preprocessor = pinned(model, preprocessor)
         self._preparation = Preparation(table, model=model, preprocessor=preprocessor, metrics=tuple(metrics))
-        self._plan = self._preparation.stamped(plan or Plan())
+        self._plan = self._preparation.label_objects(plan or Plan())
         self._lock = threading.Lock()
         weakref.finalize(self, self._slot.employer.dismiss)
         self._where = "kernel"
         self._loader = Loader(self._preparation, lambda: self._plan, self.bus.publish)
-        self.bus.subscribe(self._after)
+        self.bus.subscribe(self._on_event)
 
     @property
     def plan(self) -> Plan:
-        """What the next run will do."""
+        """The plan of the next run."""
         return self._plan
 
     @property
     def run(self) -> Run | None:
-        """The run that was started, attached to or taken up last."""
+        """The run that was started, attached to or resumed last."""
         return self._slot.current
 
     @property
     def runs(self) -> list[Run]:
-        """Every run that this session started or attached to; the last one is `run`."""
+        """All runs that this session started or attached to; the last one is `run`."""
         return list(self._slot.runs)
 
     @property
     def where(self) -> str:
-        """Where the next run will be carried out: "kernel", or "process", which keeps a worker warm for it."""
+        """Where the next run will be executed: in the "kernel", or in a "process", which is kept ready for it."""
         return self._where
 
     @where.setter
@@ -98,23 +100,23 @@ class Session:
 
     @property
     def backbone(self) -> Backbone | None:
-        """The backbone of the plan as loaded, not to be changed; None while it is not (call `prepare`)."""
+        """The loaded backbone of the plan, which must not be changed; None until `prepare` has loaded it."""
         return self._preparation.current_backbone(self._plan)
 
     @property
     def split(self) -> Split | None:
-        """The rows of the plan as read and split; None while they are not (call `prepare`)."""
+        """The loaded and split rows of the plan; None until `prepare` has loaded them."""
         return self._preparation.current_split(self._plan)
 
     def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `watcher(event)` from now on; return the function that ends it. Calls come from other threads."""
+        """Call `watcher(event)` for every event, from other threads; return a function that ends the subscription."""
         return self.bus.subscribe(watcher)
 
     def change(self, **changes: Any) -> Plan:
-        """Change fields of the plan for the next run, and tell the panels.
+        """Change fields of the plan for the next run, and publish that to the panels.
 
         Raises:
-            PlanError: An unknown field or a value that can't be; the plan stays as it was.
+            PlanError: A field is unknown or a value is invalid; the plan is then unchanged.
         """
         with self._lock:
             before, self._plan = self._plan, self._plan.change(**changes)
@@ -122,46 +124,46 @@ class Session:
             self.bus.publish(PlanChanged(fields=changed))
         if any({"rows", "model", "examples"} & {*touched_by(FIELDS[name])} for name in changed):
             self._keep_warm()
-            if self._loader.was_asked:
+            if self._loader.was_requested:
                 self.prepare()
         return self._plan
 
     def prepare(self) -> None:
-        """Load the data and the backbone of the plan in the background; `PreparationEnded` tells of each."""
+        """Load the data and the backbone of the plan in the background; each is announced by `PreparationEnded`."""
         self._loader.load()
 
     def start(self, *, where: str | None = None) -> Run:
-        """Start a run of the plan as it is now, and return the handle on it at once.
+        """Start a run of the current plan, and return the handle on it at once.
 
         Args:
-            where: "kernel", in a thread here; "process", in a process of its own that outlives the kernel. Left out:
-                as `self.where` says.
+            where: "kernel": in a thread of this kernel. "process": in a worker process, which outlives the kernel. By
+                default `self.where`.
 
         Raises:
-            RunError: A run is under way, `where` is unknown, the run folder can't be written, or what was given as an
-                object can't be handed to another process.
+            RunError: A run is in progress, `where` is unknown, the run folder can't be written, or an object that was
+                given can't be sent to another process.
         """
         place = _known_place(where or self._where)
-        with self._slot.turns:
+        with self._slot.lock:
             self._slot.refuse_if_busy()
             if place == "process":
-                self._slot.employer.ready(self._preparation.objects)  # before there is a folder
+                self._slot.employer.ready(self._preparation.objects)  # before creating the folder, since this can fail
             folder = RunFolder.create(self._plan, self._root)
             return Run(folder, self._preparation.snapshot(), self._slot, where=place, session=self).launch()
 
     def attach(self, name: str = "last", *, table: Any = None, model: Any = None, preprocessor: Any = None) -> Run:
-        """Return the handle on a run that another notebook or program started, live or over.
+        """Return the handle on a run that another notebook or program started, live or ended.
 
         Args:
-            name: Of the run, a path to its folder, or "last".
-            table: The rows of the run, where they were given as an object.
-            model: Its model, where that was.
-            preprocessor: What goes with that model.
+            name: Name of the run, path to its folder, or "last" for the newest run.
+            table: The rows of the run, if they were given as an object.
+            model: The model of the run, if it was given as an object.
+            preprocessor: The tokenizer or image processor of that model.
 
         Raises:
-            RunError: No such run, or its log can't be read.
+            RunError: There is no such run, or its log can't be read.
         """
-        folder = run_folder.find(name, self._root)
+        folder = run_list.find(name, self._root)
         own = next((run for run in self.runs if run.folder.resolve() == folder.path.resolve()), None)
         if own is not None and not own.is_over:
             self._slot.choose(own)
@@ -175,20 +177,23 @@ class Session:
         return run.follow()
 
     def unfinished(self) -> list[Summary]:
-        """Return the runs of this session's folder that are live elsewhere, broke off or were stopped, oldest first."""
+        """Return the runs in this session's folder that are live elsewhere or can be resumed, oldest first."""
         mine = {run.name for run in self.runs if not run.is_over}
-        return [row for row in run_folder.list_runs(self._root) if row.state in UNFINISHED and row.name not in mine]
+        return [row for row in run_list.list_runs(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
 
-    def _after(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, RunEnded | RunFailed):
             self._keep_warm()
 
     def _keep_warm(self) -> None:
-        """Have a worker ready for the next run in a process of its own, if that is where it will be."""
+        """Keep a worker process ready for the next run, if it will be executed in one."""
         if self._where != "process":
             self._slot.employer.dismiss()
         elif self.run is None or self.run.is_over:
-            wanted = lambda: (self._plan.anchored(), self._preparation.objects)  # noqa: E731 - as it is once it is asked for
+
+            def wanted() -> tuple[Plan, Mapping[str, Any]]:  # is called later, so that the newest plan counts
+                return self._plan.with_absolute_paths(), self._preparation.objects
+
             threading.Thread(
                 target=self._slot.employer.warm, args=(wanted,), name="workbench-warmer", daemon=True
             ).start()

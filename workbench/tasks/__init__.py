@@ -25,7 +25,7 @@ class Task(Protocol):
 
     evaluation_rows: int  # default number of validation examples; they take about a second on a laptop
 
-    names_classes: bool  # whether its metrics compare predicted class ids with true ones
+    predicts_classes: bool  # whether its metrics compare predicted class ids with true ones
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
         """Convert rows into examples that the model accepts."""
@@ -42,13 +42,13 @@ class Task(Protocol):
     def metrics(self, loss: float, predictions: Sequence[int], references: Sequence[int]) -> Mapping[str, float]:
         """Return the metrics that are shown, from the loss in nats per target and the predicted and true class ids."""
 
-    def trivial(self, train: Examples, validation: Examples, config: Any) -> Mapping[str, float]:
+    def baseline(self, train: Examples, validation: Examples, config: Any) -> Mapping[str, float]:
         """Return the metrics of the best baseline that ignores its input."""
 
-    trivial_name: str  # description of the `trivial` baseline, shown with its metrics
+    baseline_name: str  # description of the baseline, shown with its metrics
 
 
-TABLE: dict[choices.Task, Task] = {
+TABLE: dict[choices.TaskName, Task] = {
     "text-classification": TextClassification(),
     "language-modeling": LanguageModeling(),
     "image-classification": ImageClassification(),

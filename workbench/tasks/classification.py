@@ -17,8 +17,8 @@ from workbench.tasks.metrics import classification_metrics
 class Classification:
     """Prediction of one class id per row."""
 
-    names_classes = True
-    trivial_name = "always the most frequent class"
+    predicts_classes = True
+    baseline_name = "always the most frequent class"
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits (targets, classes) and class ids (targets,); rows labelled IGNORED are left out."""
@@ -38,7 +38,7 @@ class Classification:
         """Return loss, accuracy, macro and weighted F1."""
         return {"loss": loss, **classification_metrics(predictions, references)}
 
-    def trivial(self, train: Examples, validation: Examples, config: Any) -> Mapping[str, float]:
+    def baseline(self, train: Examples, validation: Examples, config: Any) -> Mapping[str, float]:
         """Return the metrics of always predicting the majority class of the training rows.
 
         The loss is that of predicting the class frequencies in training. One row is added to each class, so that the

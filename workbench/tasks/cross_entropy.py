@@ -38,8 +38,8 @@ def summed(logits: Tensor, targets: Tensor) -> Tensor:
     if logits.shape[-1] <= CHUNK:
         return nats
     with torch.no_grad():
-        correction = _log_sum((chunk.exp() for chunk in log_probabilities.split(CHUNK, dim=-1)), nats.dtype)
-    return nats + correction
+        sums = _sum((chunk.exp() for chunk in log_probabilities.split(CHUNK, dim=-1)), nats.dtype)  # 1 but for rounding
+    return nats + sums.log().sum()
 
 
 def of_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class _OfLayer(torch.autograd.Function):
         ]
         nats = torch.zeros((), dtype=_widest(hidden), device=hidden.device)
         with torch.autocast(kind, enabled=False):
-            buffer = _Buffer(matrix, offset, min(len(targets), _targets_per_chunk(len(weight))))
+            buffer = _Buffer(matrix, offset, min(len(targets), max(1, LOGITS // len(weight))))
             for start in range(0, len(targets), max(1, buffer.rows)):
                 rows = slice(start, start + buffer.rows)
                 chunk = hidden[rows].to(precision)  # (chunk, width)
@@ -88,10 +88,6 @@ class _OfLayer(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return (*(None if grad is None else (grad * scale.float()).to(dtype) for grad, dtype in pairs), None)
-
-
-def _targets_per_chunk(classes: int) -> int:
-    return max(1, LOGITS // classes)
 
 
 class _Buffer:
@@ -149,11 +145,6 @@ def _add(gradients: list[Tensor | None], rows: slice, of_logits: Tensor, hidden:
         of_weight += of_logits.T @ hidden
     if of_bias is not None:
         of_bias += of_logits.sum(0, dtype=of_bias.dtype)
-
-
-def _log_sum(probabilities: Iterable[Tensor], precision: torch.dtype) -> Tensor:
-    """Return the logarithm of the sum of each target's probabilities, added up over the targets, in nats."""
-    return _sum(probabilities, precision).log().sum()
 
 
 def _sum(parts: Iterable[Tensor], precision: torch.dtype) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
-from workbench.plan.choices import Tuning, order_of
+from workbench.plan.choices import Tuning
+from workbench.plan.plan import order_of
 from workbench.tasks import batching
 
 Batch = dict[str, Tensor]  # model inputs by name, and "labels"
@@ -60,37 +61,37 @@ class Examples:
         batch = self.padded(indices)
         return batch if self.layout is None else self.layout(batch)
 
-    def outlined(self, indices: Sequence[int]) -> Batch:
+    def without_pixels(self, indices: Sequence[int]) -> Batch:
         """Return the batch with zeros for expensive inputs, for a model that starts from cached activations."""
         if self.outline is None:
             return self.batch(indices)
         return self.outline([self.items[index] for index in indices])
 
-    def labelled(self, indices: Sequence[int]) -> Batch:
+    def labels_only(self, indices: Sequence[int]) -> Batch:
         """Return the labels of the batch, and other inputs only if they are needed to make the labels.
 
         This is enough for a model of which only the head runs, on cached activations.
         """
         if self.outline is not None or not isinstance(self.labels[0], int):
-            return self.outlined(indices)
+            return self.without_pixels(indices)
         return {"labels": torch.tensor([self.labels[index] for index in indices])}
 
     def targets(self, indices: Sequence[int]) -> int:
         """Return the number of targets of these examples."""
         if isinstance(self.labels[0], int):
             return sum(self.labels[index] != IGNORED for index in indices)
-        return int((self.outlined(indices)["labels"] != IGNORED).sum())
+        return int((self.without_pixels(indices)["labels"] != IGNORED).sum())
 
     def padded(self, indices: Sequence[int]) -> Batch:
         """Return these examples as one plain batch: one row per example, padded to the longest."""
         return self.collate([self.items[index] for index in indices])
 
-    def windows(self, choice: Tuning) -> int:
+    def steps_per_epoch(self, choice: Tuning) -> int:
         """Return the number of optimizer steps in one pass over these examples."""
         steps: int = self._cached(choice, None, lambda: batching.steps_per_epoch(self.lengths, choice))
         return steps
 
-    def window(self, choice: Tuning, epoch: int, position: int) -> list[list[int]]:
+    def batches_of_step(self, choice: Tuning, epoch: int, position: int) -> list[list[int]]:
         """Return the batches of one step, the `position`-th of an epoch, as lists of indices."""
         order: batching.Epoch = self._cached(choice, epoch, lambda: batching.epoch(self.lengths, choice, epoch))
         return order.batches_of_step(position, choice.accumulation_steps)
@@ -151,9 +152,13 @@ def text_batch(sequences: Sequence[Tensor], tokenizer: Any) -> Batch:
 
 
 def longest_input(backbone: Any, asked: int) -> int:
-    """Return the maximum number of tokens of a text: `asked`, or fewer if the model has fewer positions."""
-    positions = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None) or asked
-    return int(min(asked, positions - _reserved_positions(backbone.model), backbone.preprocessor.model_max_length))
+    """Return the maximum number of tokens of a text: `asked`, or fewer if the model or its tokenizer takes fewer."""
+    limits = [asked]
+    if (positions := backbone.positions) is not None:
+        limits.append(positions - _reserved_positions(backbone.model))
+    if (longest := backbone.preprocessor.model_max_length) and longest > 0:  # transformers writes 1e30 for no limit
+        limits.append(int(longest))
+    return min(limits)
 
 
 def _reserved_positions(model: Module) -> int:

@@ -33,8 +33,8 @@ class LanguageModeling:
     """Causal language modeling."""
 
     evaluation_rows = 24
-    names_classes = False  # no metric uses the argmax over the vocabulary
-    trivial_name = "token frequencies without context"
+    predicts_classes = False  # no metric uses the argmax over the vocabulary
+    baseline_name = "token frequencies without context"
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
         """Tokenize each document and cut it into windows of at most `choice.max_length` tokens.
@@ -83,7 +83,7 @@ class LanguageModeling:
         """Return loss and perplexity."""
         return {"loss": loss, "perplexity": perplexity(loss)}
 
-    def trivial(self, train: Examples, validation: Examples, config: Any) -> Mapping[str, float]:
+    def baseline(self, train: Examples, validation: Examples, config: Any) -> Mapping[str, float]:
         """Return loss and perplexity of predicting the token frequencies in training, smoothed by one count each."""
         vocabulary = config.get_text_config().vocab_size
         counts = torch.bincount(_targets(train), minlength=vocabulary).double() + 1.0  # (vocabulary,)

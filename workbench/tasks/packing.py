@@ -132,19 +132,14 @@ def _why_unsupported(model: Any, batch: Batch, longest: int, *, is_bool: bool) -
     packed_batch = lay(batch, is_bool=is_bool)
     try:
         with _eval_mode(model), torch.no_grad():
-            apart, together = (
-                _logits(model, some) for some in (_reordered(batch, packed_batch["order"]), packed_batch)
-            )
+            reordered = {name: values[packed_batch["order"]] for name, values in batch.items()}
+            apart, together = _logits(model, reordered), _logits(model, packed_batch)
     except Exception as error:  # a model may raise anything at a mask or position ids that it does not support
         return f"this model does not accept them ({error})"
     difference = (apart - together).abs().max().item()
     if difference <= max(TOLERANCE, 4 * torch.finfo(apart.dtype).eps) * apart.abs().max().item():
         return ""
     return f"this model reads windows that share a row differently (a logit differs by {difference:.2g})"
-
-
-def _reordered(batch: Batch, order: Tensor) -> Batch:
-    return {name: values[order] for name, values in batch.items()}
 
 
 def _logits(model: Module, batch: Batch) -> Tensor:

@@ -1,1 +1,1 @@
-"""Training: the engine (the only loop), the learner, and how the plan becomes optimizer, schedule and changes."""
+"""Training: the only training loop, the learner that it trains, the optimizer, the schedule, and the tactics."""

@@ -1,6 +1,6 @@
-"""Makes a learner of what a plan names: frozen, adapted, on its device, with its settings, tactics and shortcuts.
+"""Builds a learner from a plan: blocks frozen, adapters inserted, on its device, with settings, tactics and shortcuts.
 
-What it learns afterwards is in engine.py, and how a checkpoint is put back into it in restore.py.
+engine.py trains the learner, and restore.py loads a checkpoint into it.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.errors import PlanError
 from workbench.models import Backbone, freezing
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.tasks import TABLE
 from workbench.tasks.examples import Examples
 from workbench.training import tactics
@@ -21,7 +21,7 @@ from workbench.training.shortcut import Shortcut
 
 
 def as_planned(learner: Learner) -> Settings:
-    """Return the settings that the plan asks for, in fp32 where it leaves that open."""
+    """Return the settings that the plan asks for; a precision of "auto" becomes fp32."""
     choice = learner.plan.tuning
     return Settings(precision="fp32" if choice.precision == "auto" else choice.precision)
 
@@ -37,25 +37,25 @@ def build(
     settings: Callable[[Learner], Settings] = as_planned,
     shortcuts: Sequence[Shortcut] = (),
 ) -> Learner:
-    """Return a learner at step 0: blocks frozen, adapters in place, dropout set, model on its device.
+    """Return a learner at step 0: blocks frozen, adapters inserted, dropout set, model on its device.
 
     Args:
-        backbone: Its model is changed in place.
+        backbone: The pretrained model; it is changed in place.
         train: The training examples.
-        validation: The examples of evaluations; a sample is drawn as the plan says.
-        plan: The choices.
-        trained: Names of blocks that were trainable before and are frozen now, for a run that is resumed.
-        metrics: What is measured besides the metrics of the task.
-        settings: Returns how this learner computes; it may try steps of it.
-        shortcuts: What makes steps cheaper, in the order in which they are prepared.
+        validation: The examples to evaluate on; the plan may ask for a sample of them.
+        plan: The plan of the run.
+        trained: Names of blocks that were trainable before and are frozen now, for a resumed run.
+        metrics: Metrics to compute besides those of the task.
+        settings: Returns the settings of this learner; it may try training steps on it.
+        shortcuts: Objects that make steps cheaper, in the order in which they are prepared.
 
     Raises:
-        PlanError: The plan asks for a block, device or dropout that is not there, or there is nothing to train on.
+        PlanError: The plan asks for an unknown block or a missing device, or a split is empty.
     """
     if not len(train) or not len(validation):
         raise PlanError(
-            f"{len(train)} training and {len(validation)} validation examples; expected at least one each",
-            hint="more rows, or texts of at least two tokens",
+            f"there are {len(train)} training and {len(validation)} validation examples; expected at least one of each",
+            hint="use more rows, or texts of at least two tokens",
         )
     task, choice = TABLE[backbone.task], plan.tuning
     device = choose_device(choice.device)
@@ -75,8 +75,8 @@ def build(
         tactics=tuple(kind() for kind in tactics.TABLE),
     )
     learner.settings = settings(learner)
-    learner.settings.lay_out(backbone.model)
-    if choice.packing == "auto":  # the attention mask depends on the attention that was chosen
+    learner.settings.apply_to(backbone.model)
+    if choice.packing == "auto":  # after the settings: the mask of packed rows depends on the kind of attention
         learner.train = task.pack(train, backbone.model)
     found = [f"validation: {note}" for note in validation.notes]
     learner.notes = (*idle_notes(), *backbone.notes, *learner.train.notes, *found, *adapted)
@@ -89,16 +89,22 @@ def build(
 def adapt(backbone: Backbone, plan: Plan, *, trained: Sequence[str] = (), seed: int | None = None) -> tuple[str, ...]:
     """Freeze blocks, insert adapters and set the dropout, in place; return notes for the user.
 
-    Blocks in `trained` get adapters too if the plan asks for adapters. New ones are drawn from `seed`, or the plan's.
+    Blocks in `trained` get adapters too if the plan asks for adapters.
+
+    Args:
+        backbone: The pretrained model; it is changed in place.
+        plan: The plan of the run.
+        trained: Names of blocks that were trainable before and are frozen now.
+        seed: Seed of the weights of new adapters; by default the plan's.
 
     Raises:
-        PlanError: The plan asks for a block that is not there, or nothing would be trainable.
+        PlanError: The plan asks for an unknown block, or nothing would be trainable.
     """
     chosen = plan.tuning.seed if seed is None else seed
-    freezing.apply(backbone.model, backbone.blocks, plan.transfer, seed=chosen, adapted=trained)
+    freezing.freeze(backbone.model, backbone.blocks, plan.transfer, seed=chosen, adapted=trained)
     if (dropout := plan.tuning.dropout) is None:
         return ()
     trainable = freezing.resolve(backbone.blocks, plan.transfer)
     frozen = tuple(f"{path}." for block in backbone.blocks if block.name not in trainable for path in block.modules)
     places = [place for place in set_dropout(backbone.model, dropout) if not f"{place}.".startswith(frozen)]
-    return () if places else (f"dropout {dropout:g} changes nothing: no trainable block has a dropout layer",)
+    return () if places else (f"dropout {dropout:g} has no effect: no trainable block has a dropout layer",)

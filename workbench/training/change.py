@@ -1,11 +1,11 @@
-"""Changes of the plan of a run that is under way: what can change when, and how a change is written down."""
+"""Changes of a run's plan in mid-run: which fields can change, and how a change is represented."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import PlanError, nearest
-from workbench.plan.choices import FORK_FIELDS, LIVE_FIELDS, Plan
+from workbench.plan.plan import FORK_FIELDS, LIVE_FIELDS, Plan
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class Change:
 
     Attributes:
         fields: Name of the field -> new value.
-        step: The number of steps after which the change is made; None: as soon as possible.
-        scheduled: Whether it was known when the run began, as a fork's own changes are.
-        logged: Whether the run made it before and now repeats it.
+        step: Number of steps taken when the change is made; None: as soon as possible.
+        scheduled: Whether it was known when the run started, like the changes that define a fork.
+        logged: Whether it is in the log already, because the run is repeating steps.
         by: Name of the tactic that makes it; "" for a person.
     """
 
@@ -30,17 +30,17 @@ class Change:
         """Return the plan with this change.
 
         Raises:
-            PlanError: As `check`.
+            PlanError: A field is unknown or can't change now, or a value is impossible.
         """
-        is_wish = not (self.scheduled or self.logged or self.by)
-        allowed = LIVE_FIELDS if is_wish else FORK_FIELDS
+        is_request = not (self.scheduled or self.logged or self.by)
+        allowed = LIVE_FIELDS if is_request else FORK_FIELDS
         if self.by or self.logged:
             return check(plan, self.fields, allowed=allowed)
-        return check(plan, taking_over(plan, self.fields), allowed=(*allowed, "unfreeze_to"))
+        return check(plan, ending_unfreezing(plan, self.fields), allowed=(*allowed, "unfreeze_to"))
 
 
-def taking_over(plan: Plan, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the fields, and the end of the unfreezing schedule if a person changes what is trainable."""
+def ending_unfreezing(plan: Plan, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields; if a person changes what is trainable, also `unfreeze_to=None`, which ends the schedule."""
     ends = "trainable" in fields and "unfreeze_to" not in fields and plan.retention.unfreeze_to is not None
     return {**fields, "unfreeze_to": None} if ends else fields
 
@@ -49,15 +49,16 @@ def check(plan: Plan, fields: Mapping[str, Any], *, allowed: tuple[str, ...] = L
     """Return the plan with these fields changed.
 
     Raises:
-        PlanError: A field is unknown or can't change once the run has begun, or a value is impossible.
+        PlanError: A field is unknown or can't change after the first step, or a value is impossible.
     """
     changed = plan.change(**fields)
     if plan.tuning.dropout is not None and changed.tuning.dropout is None:
-        raise PlanError("dropout can't go back to the backbone's own once steps were taken", hint="dropout=0.1, or 0")
+        what = "dropout is None, the backbone's own value, which can't be restored after the first step"
+        raise PlanError(f"{what}; expected a number", hint="use dropout=0.1, or dropout=0")
     for name in fields:
         if name not in allowed:
             raise PlanError(
-                f"{name} can't change once steps were taken; {', '.join(allowed)} can",
+                f"{name} can't change after the first step; expected one of {', '.join(allowed)}",
                 hint=f"{nearest(name, allowed)}, or change the plan of the next run",
             )
     return changed

@@ -1,4 +1,4 @@
-"""Dropout as a hyperparameter: one probability for every place in a model that drops anything."""
+"""Dropout as a hyperparameter: one probability for every dropout layer of a model."""
 
 from torch import nn
 
@@ -8,8 +8,8 @@ _KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 def set_dropout(model: nn.Module, probability: float) -> tuple[str, ...]:
     """Set every dropout of the model to `probability`; return the paths of the modules that have one.
 
-    Places are dropout modules, and the float attributes such as Llama's `attention_dropout` that a forward pass reads
-    instead of a module. LoRA adapters keep their own (`lora_dropout`).
+    This covers dropout modules, and float attributes that a forward pass reads instead of a module, such as Llama's
+    `attention_dropout`. LoRA adapters keep their own probability (`lora_dropout`).
     """
     own = [(path, module) for path, module in model.named_modules() if "lora_" not in path]
     return tuple(path for path, module in own if _set(module, probability))

@@ -1,7 +1,7 @@
-"""The learner: a model in training, and the one object that a step reads and writes.
+"""The learner: a model in training, with everything that a training step reads and writes.
 
-It also scores batches, so that training and evaluation count the same nats. It takes no step itself, and only
-`training/` assigns to its fields.
+It also scores batches, so that training and evaluation compute the loss in the same way. It takes no step itself, and
+only modules of `training/` assign to its fields.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from workbench.models import Backbone, fingerprints, freezing, lora
 from workbench.models.copy_on_write import later_copy
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.tasks import Task
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.progress import Progress
@@ -37,13 +37,14 @@ class Learner:
         trainable: Names of the blocks that are trainable now.
         progress: Steps taken, the best step, and the rest of what a checkpoint keeps besides tensors.
         notes: Sentences for the user about the data and the plan.
-        origin: The model's own trainable parameters and buffers as they were before training, by name.
-        frozen: Name of every frozen tensor and buffer -> its hash, taken when it was frozen.
+        origin: Name -> value before training, of the model's own parameters that are or were trainable and of the
+            buffers of their blocks.
+        frozen: Name of every frozen parameter and buffer -> its hash, computed when it was frozen.
         metrics: `evaluate.Metric` objects that are computed besides the metrics of the task.
         tactics: One object of each kind of tactic.
-        shortcuts: What makes steps cheaper.
+        shortcuts: Objects that make steps cheaper.
         is_consistent: False while an optimizer step or a change of the plan is half done.
-        training_norms: Norms whose running statistics move in a step.
+        training_norms: Norm layers whose running statistics a training step updates.
     """
 
     backbone: Backbone
@@ -64,8 +65,9 @@ class Learner:
     shortcuts: "Sequence[Shortcut]" = ()
     is_consistent: bool = True
     training_norms: tuple[nn.Module, ...] = ()
-    _counted: tuple[Plan, Examples, int, int] | None = None  # steps of an epoch and of the run, for this plan
-    _modes: list[tuple[nn.Module, bool]] | None = None  # each module, and whether a step runs it in training mode
+    # plan, examples, and the steps of an epoch and of the run that were computed for these two
+    _step_counts: tuple[Plan, Examples, int, int] | None = None
+    _modes: list[tuple[nn.Module, bool]] | None = None  # each module, and whether a step uses it in training mode
 
     @property
     def model(self) -> nn.Module:
@@ -86,29 +88,35 @@ class Learner:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the training examples."""
-        return self._extent()[2]
+        return self._counts()[2]
 
     @property
     def steps(self) -> int:
-        """Optimizer steps that the whole run takes."""
-        return self._extent()[3]
+        """Optimizer steps of the run in total."""
+        return self._counts()[3]
 
-    def _extent(self) -> tuple[Plan, Examples, int, int]:
-        """Count the steps once for each plan: they are asked for many times in a step."""
-        known = self._counted
+    def _counts(self) -> tuple[Plan, Examples, int, int]:
+        """Count the steps once per plan, because every step reads them several times."""
+        known = self._step_counts
         if known is None or known[0] is not self.plan or known[1] is not self.train:
             per_epoch, steps = steps_per_epoch(self.plan, self.train), steps_in(self.plan, self.train)
-            known = self._counted = (self.plan, self.train, per_epoch, steps)
+            known = self._step_counts = (self.plan, self.train, per_epoch, steps)
         return known
 
     @property
+    def steps_per_stage(self) -> int:
+        """Optimizer steps for which the present blocks stay trainable, as far as that is known."""
+        known = (tactic.steps_per_stage(self) for tactic in self.tactics)
+        return min((steps for steps in known if steps is not None), default=self.steps)
+
+    @property
     def evaluate_every(self) -> int:
-        """Steps between two evaluations; ten evaluations a run unless the plan says."""
+        """Steps between two evaluations; by default so that a run has ten evaluations."""
         return self.plan.monitoring.evaluate_every or max(1, math.ceil(self.steps / 10))
 
     @property
     def is_due(self) -> bool:
-        """Whether an evaluation comes before the next step: at the start, at each interval, and at the end."""
+        """Whether an evaluation is due before the next step: at the start, after every interval, and at the end."""
         is_time = self.step % self.evaluate_every == 0 or self.step == self.steps
         return is_time and self.step not in (self.progress.evaluated_step, self.progress.decided_step)
 
@@ -127,12 +135,12 @@ class Learner:
         for shortcut in self.shortcuts:
             if (ready := shortcut.batch(self, examples, indices)) is not None:
                 return ready
-        return self.settings.moved(examples.batch(indices), self.device)
+        return self.settings.to_device(examples.batch(indices), self.device)
 
     def note_freezing(self, trained: Sequence[str] = ()) -> None:
-        """Record which parameters are trainable now, since when, their values before training, and the other hashes.
+        """Record which parameters are trainable and since when, their values before training, and hashes of the rest.
 
-        What was frozen before keeps the hash that was taken then.
+        A tensor that was frozen before keeps its hash from then.
         """
         progress, since = self.progress, self.progress.trainable_since
         progress.trainable_since = {name: since.get(name, self.step) for name in self.trainable_parameters}
@@ -142,13 +150,13 @@ class Learner:
             if name not in self.origin and not lora.is_adapter(name):
                 self.origin[name] = later_copy(tensor)
         tensors = fingerprints.frozen_tensors(self.model, self.backbone.blocks, self.trainable)
-        new = fingerprints.fingerprints({name: tensor for name, tensor in tensors.items() if name not in self.frozen})
+        new = fingerprints.hashes({name: tensor for name, tensor in tensors.items() if name not in self.frozen})
         self.frozen = {name: self.frozen.get(name) or new[name] for name in tensors}
 
-    def moved_though_frozen(self) -> tuple[str, ...]:
+    def changed_frozen_tensors(self) -> tuple[str, ...]:
         """Return the names of the frozen tensors and buffers that have changed."""
         tensors = fingerprints.frozen_tensors(self.model, self.backbone.blocks, self.trainable)
-        now = fingerprints.fingerprints(tensors)
+        now = fingerprints.hashes(tensors)
         return tuple(name for name in self.frozen if now.get(name) != self.frozen[name])
 
     def add_notes(self, notes: Sequence[str]) -> None:
@@ -156,19 +164,19 @@ class Learner:
         self.notes = (*self.notes, *notes)
 
     def invalidate(self) -> None:
-        """Forget what depends on which blocks are trainable: they have changed."""
+        """Discard what was derived from the set of trainable blocks, because that has changed."""
         self._modes = None
         for shortcut in self.shortcuts:
             shortcut.invalidate()
 
     def enter_training(self) -> None:
-        """Put trainable blocks into training mode and frozen ones into eval mode, whoever changed that before."""
+        """Set training mode in trainable blocks and eval mode in frozen ones; a user may have changed the modes."""
         if self._modes is None:
             freezing.train_mode(self.model, self.backbone.blocks, self.trainable)
             self._modes = [(module, module.training) for module in self.model.modules()]
             self.training_norms = tuple(module for module, trains in self._modes if trains and _has_statistics(module))
-        for module, is_training in self._modes:  # walking the blocks at each step would cost a millisecond
-            if module.training is not is_training:  # reading is 30 times as fast as setting
+        for module, is_training in self._modes:  # calling train() on all blocks in each step would take a millisecond
+            if module.training is not is_training:  # reading the attribute is 30 times as fast as setting it
                 module.training = is_training
 
 
@@ -178,12 +186,13 @@ def _has_statistics(module: nn.Module) -> bool:
 
 def steps_per_epoch(plan: Plan, examples: Examples) -> int:
     """Return the optimizer steps in one pass over these training examples."""
-    return examples.windows(plan.tuning)
+    return examples.steps_per_epoch(plan.tuning)
 
 
 def steps_in(plan: Plan, examples: Examples) -> int:
     """Return the optimizer steps of a run over these training examples."""
-    by_epochs = max(1, math.ceil(plan.tuning.epochs * steps_per_epoch(plan, examples) - 1e-9))  # 0.07 × 100 is above 7
+    # 1e-9: in floating point 0.07 × 100 is above 7
+    by_epochs = max(1, math.ceil(plan.tuning.epochs * steps_per_epoch(plan, examples) - 1e-9))
     return min(by_epochs, plan.tuning.max_steps or by_epochs)
 
 
@@ -201,7 +210,7 @@ def counted_nats(learner: Learner, batch: Batch) -> tuple[Tensor, int]:
 
 @contextlib.contextmanager
 def _running(learner: Learner, batch: Batch) -> Iterator[Batch]:
-    """Yield the model's inputs, with the run's precision and all shortcuts in force."""
+    """Yield the model's inputs; within the block the run's precision and all shortcuts are active."""
     with learner.settings.autocast(learner.device), contextlib.ExitStack() as shortcuts:
         for shortcut in learner.shortcuts:
             batch = shortcuts.enter_context(shortcut.running(learner, batch))

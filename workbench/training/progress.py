@@ -1,4 +1,4 @@
-"""How far a run has come: everything about a learner that is no tensor, as a checkpoint keeps it. Free of torch."""
+"""How far a run has come: the part of a learner that is no tensor, as a checkpoint stores it. It imports no torch."""
 
 import math
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ _LOW, _HIGH = ("loss", "perplexity"), ("accuracy", "f1", "precision", "recall", 
 
 @dataclass(frozen=True)
 class Goal:
-    """By which metric the best step is chosen, and what counts as better.
+    """The metric that decides which step is the best, and what counts as better.
 
-    The rule is that of EarlyStopping in Keras and in Lightning: a value is better if it beats the best one that was
-    kept by more than `min_delta`. NaN is never better.
+    The rule is that of EarlyStopping in Keras and Lightning: a value is better if it improves on the best value so far
+    by more than `min_delta`. NaN is never better.
 
     Attributes:
-        metric: Name of the metric on the validation rows.
-        mode: Whether a low value is good ("min") or a high one ("max").
-        min_delta: How much better a value must be.
+        metric: Name of a metric on the validation rows.
+        mode: Whether low values are good ("min") or high ones ("max").
+        min_delta: A smaller improvement does not count.
     """
 
     metric: str = "loss"
@@ -33,25 +33,25 @@ class Goal:
         """Return the goal of a plan.
 
         Raises:
-            PlanError: The name of the metric does not tell whether low or high is good, and the plan doesn't either.
+            PlanError: Neither the name of the metric nor the plan says whether low or high values are good.
         """
         metric = choice.stop_metric or "loss"
         mode = choice.stop_mode
         if mode == "auto":
-            words = metric.lower()
-            if any(word in words for word in _LOW):
+            name = metric.lower()
+            if any(word in name for word in _LOW):
                 mode = "min"
-            elif any(word in words for word in _HIGH):
+            elif any(word in name for word in _HIGH):
                 mode = "max"
             else:
                 raise PlanError(
-                    f"stop_mode is 'auto', but {metric!r} does not tell whether a low or a high value is good",
+                    f"stop_mode is 'auto', but the name {metric!r} does not say whether low or high values are good",
                     hint="stop_mode='min' or 'max'",
                 )
         return cls(metric, mode, choice.stop_min_delta)
 
     def is_better(self, value: float, best: float | None) -> bool:
-        """Whether a value improves on the best one so far; None: there is none yet."""
+        """Return whether a value improves on the best one so far; `best` is None if there is none yet."""
         if best is None or math.isnan(best):
             return not math.isnan(value)
         return value + self.min_delta < best if self.mode == "min" else value - self.min_delta > best
@@ -59,20 +59,21 @@ class Goal:
 
 @dataclass
 class Progress:
-    """What a learner has done so far. A checkpoint writes all of it.
+    """What a learner has done so far. A checkpoint stores all of it.
 
     Attributes:
         step: Optimizer steps taken.
-        best_step: The step with the best evaluation so far; 0 is the model before any training.
-        best_loss: The validation loss of that step, in nats per target.
+        best_step: The step with the best evaluation so far; 0 is the model before training.
+        best_loss: The validation loss at that step, in nats per target.
         best_value: The value of `best_metric` at that step.
-        best_metric: Name of the metric by which the best step was chosen.
+        best_metric: Name of the metric that decided which step is the best.
         evaluated_step: The step of the last evaluation, so that a resumed run neither repeats nor skips one.
-        decided_step: The step at which it was last decided whether to evaluate; later changes of the plan don't count.
-        adjustments: How often the plan changed since the run began.
+        decided_step: The last step after which the loop decided whether to evaluate; a change of the plan after that
+            decision does not reopen it.
+        adjustments: Number of changes of the plan since the run started.
         trained: Names of the blocks that are or were trainable in this run.
-        trainable_since: Name of each trainable parameter -> steps that had been taken when it became trainable.
-        tactics: Name of each tactic -> its state, without tensors; {} but where a checkpoint is written or read.
+        trainable_since: Name of each trainable parameter -> steps taken when it became trainable.
+        tactics: Name of each tactic -> its state without tensors; {} except in a checkpoint.
     """
 
     step: int = 0
@@ -88,10 +89,11 @@ class Progress:
     tactics: Mapping[str, Any] = field(default_factory=dict)
 
     def note_evaluation(self, metrics: Mapping[str, float], goal: Goal) -> bool:
-        """Take note of an evaluation of the validation rows after the current step; return whether it is the best."""
+        """Record an evaluation of the validation rows after the current step; return whether it is the best so far."""
         self.evaluated_step = self.step
-        value = metrics.get(goal.metric, math.nan)  # one that is not defined for these rows is left out
-        best = self.best_value if self.best_metric == goal.metric else None  # another metric begins anew
+        value = metrics.get(goal.metric, math.nan)  # a metric that is undefined for these rows is missing
+        is_comparable = self.best_metric == goal.metric
+        best = self.best_value if is_comparable else None
         if not goal.is_better(value, best):
             return False
         self.best_step, self.best_loss = self.step, metrics["loss"]

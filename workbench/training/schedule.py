@@ -1,18 +1,18 @@
-"""The learning rate of a step, as a pure function: a resumed run needs no scheduler state to be exact."""
+"""The learning rate of a step as a pure function, so that an exact resume needs no scheduler state."""
 
 import math
 
 from workbench.plan.choices import Tuning
 
-JOINING = 10  # steps of warm-up, at least, for parameters that begin to learn in mid-run
+LATE_WARMUP_STEPS = 10  # minimum steps of warm-up for parameters that become trainable in mid-run
 
 
 def learning_rate(step: int, steps: int, choice: Tuning) -> float:
-    """Return the rate of the 0-based `step` of `steps`.
+    """Return the learning rate of the 0-based `step` in a run of `steps`.
 
-    Linear warm-up over the first `warmup_fraction` of the steps, then constant, linear or cosine decay
-    (Loshchilov & Hutter, arXiv 1608.03983, one half-period to zero). No step has a rate of zero: the first warm-up step
-    is 1 / (warm-up + 1) of the peak, and zero would be reached one step after the last.
+    A linear warm-up over the first `warmup_fraction` of the steps is followed by a constant rate, or a linear or cosine
+    decay (Loshchilov & Hutter, arXiv 1608.03983, one half-period to zero). The rate is never zero: the warm-up starts
+    at 1 / (warm-up steps + 1) of the peak, and the decay would reach zero one step after the last.
     """
     warmup = round(steps * choice.warmup_fraction)
     if step < warmup:
@@ -22,11 +22,18 @@ def learning_rate(step: int, steps: int, choice: Tuning) -> float:
     return choice.learning_rate * factor[choice.schedule]
 
 
-def joining(step: int, joined: int, steps: int, choice: Tuning) -> float:
-    """Return the share of the rate that parameters get at the 0-based `step` which began to learn after `joined` steps.
+def late_warmup(step: int, trainable_since: int, steps: int, choice: Tuning) -> float:
+    """Return the factor on the learning rate, at the 0-based `step`, of parameters that became trainable in mid-run.
 
-    Those there from the start get all of it. Others warm up linearly over the plan's share of the steps that were left,
-    ten at least: AdamW knows nothing of their gradients yet, and its first steps are as long as the rate allows.
+    It rises linearly to 1 over `warmup_fraction` of the steps that were left, at least ten: AdamW has no averages of
+    their gradients yet, and its first steps are as long as the rate allows. It is 1 for parameters that were trainable
+    from the start.
+
+    Args:
+        step: Steps taken.
+        trainable_since: Steps taken when these parameters became trainable.
+        steps: Steps of the run.
+        choice: The plan's hyperparameters.
     """
-    warmup = max(JOINING, round((steps - joined) * choice.warmup_fraction))
-    return 1.0 if joined == 0 else min(1.0, (step - joined + 1) / (warmup + 1))
+    warmup = max(LATE_WARMUP_STEPS, round((steps - trainable_since) * choice.warmup_fraction))
+    return 1.0 if trainable_since == 0 else min(1.0, (step - trainable_since + 1) / (warmup + 1))

@@ -1,4 +1,4 @@
-"""Shortcut: what makes a step cheaper and changes no number but for rounding. `speed/` has the real ones."""
+"""The base class of shortcuts, which make steps cheaper and change numbers by no more than rounding (`speed/`)."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,22 +12,26 @@ if TYPE_CHECKING:
 
 
 class Shortcut:
-    """Base of the shortcuts; each method does nothing here. The engine and the learner know no more of them."""
+    """Base of the shortcuts. The engine and the learner call only these methods, which do nothing here."""
 
     def prepare(self, learner: "Learner", splits: Sequence[str]) -> Iterator[Event]:
-        """Get ready for the next step ("train") or evaluation ("validation"), and report how far that is.
+        """Prepare for the next step or evaluation, and yield events that report progress.
 
-        It is called before every one of them, so it must return at once where nothing has changed.
+        It is called before each of them, so it must return at once if nothing has changed.
+
+        Args:
+            learner: The learner.
+            splits: The splits whose examples are needed: "train", "validation".
         """
         yield from ()
 
     def batch(self, learner: "Learner", examples: Examples, indices: Sequence[int]) -> Batch | None:
-        """Return these examples as a batch on the learner's device, if this shortcut has something ready for them."""
+        """Return these examples as a batch on the learner's device; None if the shortcut does not provide it."""
         return None
 
     def running(self, learner: "Learner", batch: Batch) -> contextlib.AbstractContextManager[Batch]:
-        """Return the context in which the model runs this batch; it yields the inputs that the model is given."""
+        """Return the context in which the model runs this batch; it yields the inputs of the model."""
         return contextlib.nullcontext(batch)
 
     def invalidate(self) -> None:
-        """Forget what depends on which blocks are trainable: they have changed."""
+        """Discard everything that depends on which blocks are trainable; other blocks are trainable now."""

@@ -20,7 +20,7 @@ import workbench as wb
 from workbench.errors import BackboneError, RunError
 from workbench.events import CheckpointSaved, EvaluationEnded, RunEnded, RunFailed, StepEnded
 from workbench.models import from_object
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.disk import control, process
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.session.session import Session
@@ -90,7 +90,7 @@ def test_what_can_not_be_pickled_is_named_and_no_folder_is_made(plan, tmp_path):
     rows = tiny.frame()
     rows["lock"] = [threading.Lock() for _ in range(len(rows))]
     session = Session(plan, table=rows, runs=tmp_path)
-    with pytest.raises(RunError, match=r"table \(DataFrame\) can't be handed to another process") as caught:
+    with pytest.raises(RunError, match=r"table \(DataFrame\) can't be sent to another process") as caught:
         session.start(where="process")
     assert "where='kernel'" in caught.value.hint
     assert not list(tmp_path.iterdir())
@@ -216,8 +216,8 @@ def test_a_warm_worker_takes_its_first_step_soon(session):
 
 
 def idle_of(session):
-    until(lambda: session._employer._idle is not None)
-    return session._employer._idle
+    until(lambda: session._slot.employer._idle is not None)
+    return session._slot.employer._idle
 
 
 def cpu_seconds(pid):
@@ -283,7 +283,7 @@ def test_a_second_handle_pauses_resumes_changes_and_stops_it(session, tmp_path):
     until(lambda: run.step >= 3, 60)
     other = wb.attach(run.name, runs=tmp_path)
     other.pause()
-    assert run.wish == "pausing"
+    assert run.pending_request == "pausing"
     until(lambda: run.state == other.state == "paused")
     assert any(isinstance(event, CheckpointSaved) and event.step == run.step for event in run.events)
     step = run.step
@@ -321,10 +321,10 @@ def test_one_that_is_killed_is_told_from_one_that_is_slow_and_goes_on_to_the_sam
     (failed,) = [event for event in RunFolder(run.folder).events() if isinstance(event, RunFailed)]
     assert run.events[-1] == other.events[-1] == failed
     assert failed.step == step
-    assert "carries this run out" in failed.traceback  # its last words
+    assert "executes this run" in failed.traceback  # its last words
     run.resume()
     assert run.where == "process"
-    with pytest.raises(RunError, match="carried out by another process"):
+    with pytest.raises(RunError, match="executed by another process"):
         other.resume()
     assert run.wait(100).state == "completed"
     assert told(run) == told(undisturbed)
@@ -391,7 +391,7 @@ class Unwilling(pd.DataFrame):
 def test_an_object_that_arrives_broken_is_said_in_the_log(plan, tmp_path):
     session = Session(plan, table=Unwilling(tiny.frame()), runs=tmp_path)
     run = session.start(where="process")
-    with pytest.raises(RunError, match="can't be had in another process: ValueError") as caught:
+    with pytest.raises(RunError, match="can't be unpickled in the worker process: ValueError") as caught:
         run.wait(60)
     assert "where='kernel'" in caught.value.hint
 
@@ -439,7 +439,7 @@ def test_a_stopped_run_goes_on_where_it_ran(session, undisturbed, tmp_path):
     assert isinstance(other.events[-1], RunEnded)
     assert told(other) == told(undisturbed)
     assert same(weights(other), weights(undisturbed))
-    assert control.wishes_size(run.folder) > 0  # the old wish to stop was not meant for it
+    assert control.requests_size(run.folder) > 0  # the old wish to stop was not meant for it
 
 
 @pytest.mark.slow
@@ -452,5 +452,5 @@ def test_a_fork_in_a_process_with_no_change_is_its_parent_to_the_bit(session, un
     assert same(weights(fork), weights(undisturbed))
 
 
-def test_an_employer_that_never_hired_has_nobody_to_dismiss():
+def test_an_employer_without_a_worker_can_be_dismissed():
     Employer().dismiss()

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner, trial_of
 from workbench.speed.settings import trials
 from workbench.speed.settings.trials import measured
@@ -29,9 +29,9 @@ def learner(kind, plan=PLAN, **options):
 def paced(monkeypatch, seconds):
     """Let each way take so long: (precision, channels last) or fused -> seconds."""
     monkeypatch.setattr(trials, "has_bf16", lambda device: True)
-    monkeypatch.setattr(trials, "times_of_attention", lambda trial: {})
+    monkeypatch.setattr(trials, "times_of_attention", lambda trial, notes: {})
     monkeypatch.setattr(trials._Step, "seconds", lambda step, sized: seconds[sized[0]])
-    monkeypatch.setattr(trials, "_moves_each_way", lambda model: {way: seconds[way] for way in (True, False)})
+    monkeypatch.setattr(trials, "_moves_each_way", lambda model, notes: {way: seconds[way] for way in (True, False)})
 
 
 FUSED = {True: 1.0, False: 2.0}

@@ -106,7 +106,7 @@ def test_the_best_step_is_that_of_the_metric():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"stop_metric": "acuracy"}, ["acuracy", "this run measures loss, accuracy, macro_f1", "accuracy"]),
+        ({"stop_metric": "acuracy"}, ["acuracy", "expected one of loss, accuracy, macro_f1", "accuracy"]),
         ({"stop_metric": "perplexity"}, ["perplexity", "loss, accuracy"]),
     ],
 )
@@ -122,5 +122,5 @@ def test_a_name_that_does_not_tell_whether_low_or_high_is_good_asks_for_the_mode
 
 
 def test_a_name_that_no_given_metric_has_is_refused_after_the_first_evaluation():
-    with pytest.raises(PlanError, match=r"this run measures .*scripted"):
+    with pytest.raises(PlanError, match=r"expected one of .*scripted"):
         run_of([1.0, 2.0], stop_metric="scripted_f1", stop_patience=1)

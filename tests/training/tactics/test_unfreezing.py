@@ -47,7 +47,7 @@ def test_a_block_moves_once_it_is_unfrozen_and_not_before_and_warms_up():
     assert not torch.equal(
         before["bert.embeddings.word_embeddings.weight"], after["bert.embeddings.word_embeddings.weight"]
     )
-    assert {group["joined"] for group in made.optimizer.param_groups} == {0, 3, 5, 8}
+    assert {group["trainable_since"] for group in made.optimizer.param_groups} == {0, 3, 5, 8}
 
 
 def test_on_a_plateau_a_block_joins_when_evaluations_stop_improving():
@@ -60,6 +60,22 @@ def test_the_prefix_cache_follows():
     made = make("bert", LONG.change(unfreeze_to="last 2", max_steps=20))
     ready = [event for event in engine.train(made) if isinstance(event, CacheReady) and event.split == "train"]
     assert [event.boundary for event in ready] == ["head", "block 2"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_cached"),
+    [
+        ({"max_steps": 20}, True),  # 7 steps between two unfreezings, and 5 in an epoch
+        ({"max_steps": 9}, False),
+        ({"max_steps": 20, "unfreeze_every": 4}, False),
+        ({"max_steps": 20, "unfreeze_on": "plateau", "evaluate_every": 5}, True),
+        ({"max_steps": 20, "unfreeze_on": "plateau", "evaluate_every": 4}, False),
+    ],
+)
+def test_training_examples_are_cached_only_if_a_stage_lasts_an_epoch(changes, is_cached):
+    made = make("bert", LONG.change(**{"unfreeze_to": "last 2", **changes}))
+    first = [event for event in engine.train(made) if isinstance(event, CacheReady) and event.boundary == "head"]
+    assert {event.split for event in first} == ({"validation", "train"} if is_cached else {"validation"})
 
 
 def test_whoever_changes_by_hand_what_is_trainable_takes_over():
@@ -82,8 +98,8 @@ def test_adapters_are_unfrozen_too():
     [
         ({"unfreeze_to": "last 3"}, ["last 3", "2"]),
         ({"unfreeze_to": ("block 9",)}, ["block 9", "block 2"]),
-        ({"unfreeze_to": "head"}, ["'head'", "from the beginning"]),
-        ({"unfreeze_to": "last 1", "trainable": "all"}, ["leaves out"]),
+        ({"unfreeze_to": "head"}, ["'head'", "expected more blocks"]),
+        ({"unfreeze_to": "last 1", "trainable": "all"}, ["which lacks"]),
     ],
 )
 def test_a_schedule_that_cant_be_is_refused_before_the_first_step(changes, words):

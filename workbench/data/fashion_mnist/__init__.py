@@ -1,7 +1,7 @@
-"""Fashion-MNIST, a small sample that ships with the workbench: 2,000 grey images of 28 × 28, 200 of each of 10 classes.
+"""A sample of Fashion-MNIST that ships with the workbench: 2,000 grey images of 28 × 28 pixels, 200 per class.
 
-They are one picture, sheet.png: 50 images a row, four rows a class, in the order of LABELS. `build.py` makes it;
-README.md says from what.
+All images are in one picture, sheet.png: 50 images per row and four rows per class, in the order of LABELS. `build.py`
+makes it; README.md gives the source.
 """
 
 from pathlib import Path
@@ -18,7 +18,9 @@ LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shir
 
 
 def read(folder: Path) -> Table:
-    """Cut the sheet into its images, each a PGM file in memory: its bytes depend on no encoder's version.
+    """Cut the sheet into its images.
+
+    Each image becomes a PGM file in memory, because its bytes, unlike those of a PNG, don't depend on the encoder.
 
     Raises:
         DataError: The sheet is missing or damaged.
@@ -30,9 +32,7 @@ def read(folder: Path) -> Table:
         with Image.open(folder / SHEET) as sheet:
             pixels = np.asarray(sheet)  # (height, width)
     except OSError as error:
-        raise DataError(
-            f"the sheet of Fashion-MNIST can't be read: {error}", hint="install the workbench again"
-        ) from None
+        raise DataError(f"the sheet of Fashion-MNIST can't be read: {error}", hint="reinstall the workbench") from None
     tiles = pixels.reshape(-1, SIDE, ACROSS, SIDE).swapaxes(1, 2).reshape(-1, SIDE, SIDE)  # (image, height, width)
     header = f"P5 {SIDE} {SIDE} 255\n".encode()
     images = [{"bytes": header + tile.tobytes(), "path": None} for tile in tiles]

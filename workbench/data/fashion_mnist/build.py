@@ -1,10 +1,10 @@
-"""Make sheet.png from the files of Fashion-MNIST's training set, as Debian's package dataset-fashion-mnist holds them.
+"""Makes sheet.png from the training set of Fashion-MNIST, as it is in Debian's package dataset-fashion-mnist.
 
     apt-get install dataset-fashion-mnist
     python -m workbench.data.fashion_mnist.build /usr/share/datasets/fashion-mnist
 
-Only training images are taken, so that the official test set stays unseen. The legacy RandomState is used on purpose:
-NumPy has frozen its numbers for good.
+Only training images are used, so that the official test set stays unseen. The legacy RandomState is used on purpose:
+NumPy guarantees that its random numbers never change.
 """
 
 import gzip
@@ -18,11 +18,11 @@ from PIL import Image
 
 from workbench.data.fashion_mnist import ACROSS, FOLDER, LABELS, PER_CLASS, SHEET, SIDE
 
-SHA256 = {  # of the files that sheet.png was made from
+SHA256 = {  # the files that sheet.png was made from
     "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
     "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
 }
-# Of the sheet's pixels, row by row: the same whatever encoded them.
+# The sha256 of the pixels of the sheet, row by row, which does not depend on the PNG encoder.
 PIXELS_SHA256 = "4244b3211ddec8bc23e9dd53bd93e1a093bdce8caaabc848719ae45e61cdc345"
 
 Bytes = NDArray[np.uint8]
@@ -32,11 +32,12 @@ def build(source: Path, target: Path) -> str:
     """Write the sheet to `target` and return the sha256 of its pixels.
 
     Raises:
-        ValueError: A source file is not the one the sheet was made from.
+        ValueError: A source file is not the file that the sheet was made from.
     """
     images = _read(source / "train-images-idx3-ubyte.gz", header=16).reshape(-1, SIDE, SIDE)  # (image, height, width)
     labels = _read(source / "train-labels-idx1-ubyte.gz", header=8)  # (image,)
-    pixels = _sheet(images[_chosen(labels)])
+    rows = images[_chosen(labels)].reshape(-1, ACROSS, SIDE, SIDE)  # ACROSS images in each row of the sheet
+    pixels = rows.swapaxes(1, 2).reshape(-1, ACROSS * SIDE)
     Image.fromarray(pixels).save(target, optimize=True)
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
@@ -49,14 +50,9 @@ def _read(path: Path, *, header: int) -> Bytes:
 
 
 def _chosen(labels: Bytes) -> NDArray[np.int64]:
-    """Return the numbers of PER_CLASS seeded images of each class, class by class."""
+    """Return the indices of PER_CLASS randomly chosen images of each class (fixed seed), class by class."""
     order = np.random.RandomState(0).permutation(len(labels))
     return np.concatenate([order[labels[order] == label][:PER_CLASS] for label in range(len(LABELS))])
-
-
-def _sheet(images: Bytes) -> Bytes:
-    """Lay the images out, ACROSS to a row."""
-    return images.reshape(-1, ACROSS, SIDE, SIDE).swapaxes(1, 2).reshape(-1, ACROSS * SIDE)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""A run on disk: the folder, its log, its checkpoints as files, and the process that runs it. Free of torch."""
+"""A run on disk: its folder, its log, its checkpoint files, and the process that executes it. Imports no torch."""

@@ -1,6 +1,6 @@
-"""Checkpoints as they lie on disk: which there are, whether one is as it was written, and what it says of its moment.
+"""Checkpoints as files: which exist, whether they are intact, and the state of the run in them.
 
-Reads no tensor and imports no torch; what is in a folder is only taken for what its manifest says it is.
+This module reads no tensors and imports no torch. It uses a file only if its size and hash are those in the manifest.
 """
 
 import dataclasses
@@ -16,26 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.training.progress import Progress
 from workbench.untrusted import check_ordinary, read_text, reader, shown, to_json
 
-PARTIAL, OLD = ".partial-", ".old-"  # folders on their way in and out
+PARTIAL, OLD = ".partial-", ".old-"  # prefixes of folders that are being written, and being replaced
 FILES = {"weights.safetensors", "optimizer.safetensors", "state.json", "frozen.json"}
-TACTICS = "tactics.safetensors"  # there only if a tactic keeps tensors
-_RENAMED = {  # names in the checkpoints of version 0.1.0
+TACTICS = "tactics.safetensors"  # exists only if the state of a tactic has tensors
+_RENAMED = {  # key in checkpoints of version 0.1.0 -> key now
     "learnt": "trained",
     "joined": "trainable_since",
     "measured_step": "evaluated_step",
     "adjusted": "adjustments",
 }
-
-
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
+_TEMPORARY = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
 
 
 class UnreadableError(RunError):
-    """A checkpoint that can't be looked at now: too many open files, or no permission."""
+    """A checkpoint can't be read at the moment: too many open files, or no permission."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,17 @@ class Checkpoint:
 
     @property
     def size_bytes(self) -> int:
-        """What it takes on disk."""
+        """Its size on disk."""
         return sum(file.stat().st_size for file in self.path.iterdir())
 
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint says of its moment.
+    """The state of a run in a checkpoint, without tensors.
 
     Attributes:
-        plan: The plan as it was by then, live changes included.
-        progress: What the learner had done until then.
+        plan: The plan at that step, with all changes until then.
+        progress: The progress of the learner at that step.
     """
 
     plan: Plan
@@ -65,20 +63,20 @@ class State:
 
     @property
     def step(self) -> int:
-        """Optimizer steps that had been taken."""
+        """Number of optimizer steps taken."""
         return self.progress.step
 
 
-def written(plan: Plan, progress: Progress) -> str:
+def state_json(plan: Plan, progress: Progress) -> str:
     """Return the content of state.json."""
     return json.dumps({**to_json(dataclasses.asdict(progress)), "plan": dataclasses.asdict(plan)}, ensure_ascii=False)
 
 
 def state_of(checkpoint: Checkpoint) -> State:
-    """Read what a checkpoint says of its moment.
+    """Read the state of the run in a checkpoint.
 
     Raises:
-        RunError: The checkpoint is broken.
+        RunError: The checkpoint is damaged.
     """
     try:
         tree = json.loads(read_text(verified(checkpoint).path / "state.json"))
@@ -88,14 +86,14 @@ def state_of(checkpoint: Checkpoint) -> State:
         hints = typing.get_type_hints(Progress)
         return State(plan, Progress(**{name: reader(hints[name])(value) for name, value in tree.items()}))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RunError(f"the state of {checkpoint.path} can't be read: {error}", hint="an older step") from None
+        raise RunError(f"the state of {checkpoint.path} can't be read: {error}", hint="use an older step") from None
 
 
 def newest_valid(root: Path) -> tuple[Checkpoint | None, list[RunError]]:
-    """Return the newest checkpoint that is as it was written, or none, and what is wrong with each newer one.
+    """Return the newest intact checkpoint, or None, and the errors of the newer ones.
 
     Raises:
-        UnreadableError: One can't be looked at now, which says nothing of what is in it.
+        UnreadableError: A checkpoint can't be read at the moment, so it may be intact.
     """
     refusals: list[RunError] = []
     for checkpoint in reversed(all_in(root)):
@@ -110,47 +108,49 @@ def newest_valid(root: Path) -> tuple[Checkpoint | None, list[RunError]]:
 
 
 def all_in(root: Path) -> list[Checkpoint]:
-    """Return the checkpoints under `root` by step, unchecked."""
+    """Return the checkpoints under `root`, sorted by step; their files are not checked."""
     paths = [path for path in root.glob("step-*") if path.name[5:].isdecimal()]
     return sorted((Checkpoint(path, int(path.name[5:])) for path in paths), key=lambda checkpoint: checkpoint.step)
 
 
 def at(root: Path, step: int) -> Checkpoint:
-    """Return the checkpoint of that step.
+    """Return the checkpoint of a step.
 
     Raises:
-        RunError: There is none; says which steps there are.
+        RunError: There is none; the message gives the steps that have one.
     """
     known = all_in(root)
     found = next((checkpoint for checkpoint in known if checkpoint.step == step), None)
     if found is None:
         steps = ", ".join(str(checkpoint.step) for checkpoint in known) or "none yet"
-        raise RunError(f"there is no checkpoint of step {step}", hint=f"steps with one: {steps}")
+        raise RunError(f"there is no checkpoint of step {step}", hint=f"use a step that has one: {steps}")
     return found
 
 
 def verified(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint if every file is as its manifest says.
+    """Return the checkpoint, after checking the size and hash of every file against the manifest.
 
     Raises:
-        RunError: Names the first file that is missing or differs.
+        RunError: A file is missing or differs; the message names the first one.
     """
     try:
         manifest = json.loads(read_text(checkpoint.path / "manifest.json"))
         if not isinstance(manifest, dict) or set(manifest) - {TACTICS} != FILES:
-            raise ValueError(f"its manifest names {shown(manifest)}")
-        broken = [name for name, told in manifest.items() if entry(checkpoint.path / name) != told]
+            raise ValueError(f"its manifest names {shown(manifest)}; expected {', '.join(sorted(FILES))}")
+        damaged = [name for name, noted in manifest.items() if manifest_entry(checkpoint.path / name) != noted]
     except (OSError, ValueError, RecursionError) as error:
-        is_passing = isinstance(error, OSError) and error.errno in _PASSING
-        kind, hint = (UnreadableError, "the same once that is put right") if is_passing else (RunError, "an older step")
+        is_temporary = isinstance(error, OSError) and error.errno in _TEMPORARY
+        kind, hint = (
+            (UnreadableError, "fix that, then do the same again") if is_temporary else (RunError, "use an older step")
+        )
         raise kind(f"the checkpoint {checkpoint.path} can't be read: {error}", hint=hint) from None
-    if broken:
-        raise RunError(f"{checkpoint.path / broken[0]} is not as it was written", hint="an older step")
+    if damaged:
+        raise RunError(f"{checkpoint.path / damaged[0]} has changed since it was written", hint="use an older step")
     return checkpoint
 
 
 def tidy(root: Path) -> None:
-    """Clear away what a process left behind that died while it saved; a checkpoint on its way out comes back."""
+    """Clean up after a process that died while saving: delete partial folders, restore one that was being replaced."""
     for left in root.glob(f"{OLD}step-*"):
         if not (final := root / left.name.removeprefix(OLD)).exists():
             left.rename(final)
@@ -159,19 +159,19 @@ def tidy(root: Path) -> None:
 
 
 def set_aside(checkpoint: Checkpoint) -> None:
-    """Give a broken checkpoint another name, so that it is taken for none and its step can be saved anew."""
+    """Rename a damaged checkpoint, so that it is not used and its step can be saved again."""
     checkpoint.path.rename(checkpoint.path.with_name(f"broken-{checkpoint.path.name}-{secrets.token_hex(2)}"))
 
 
-def entry(file: Path) -> dict[str, Any]:
-    """Return what a manifest says of a file: its size and its sha256."""
+def manifest_entry(file: Path) -> dict[str, Any]:
+    """Return the entry of a file in the manifest: its size and its sha256."""
     check_ordinary(file)
     with file.open("rb") as stream:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def sync(path: Path) -> None:
-    """Ask the disk to have it; a rename of what is not yet there could survive a crash that its content does not."""
+    """Sync a file or folder to disk. Otherwise a rename could survive a power failure that the content does not."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

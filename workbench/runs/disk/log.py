@@ -1,7 +1,7 @@
-"""The event log of a run: one JSON object a line, only ever added to.
+"""The event log of a run: one JSON object per line; lines are only appended.
 
-A line is there whole or not at all, whatever happens to the process or the disk. Reading locks and touches nothing, and
-runs nothing, whoever wrote the log.
+A line is written completely or not at all, whatever happens to the process or the disk. Reading takes no lock, changes
+nothing, and runs no code from the log, whoever wrote it.
 """
 
 import errno
@@ -17,41 +17,41 @@ from workbench.events import CheckpointSaved, Event, ModelSaved, RunEnded, RunFa
 from workbench.untrusted import check_ordinary
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_LASTING = (CheckpointSaved, ModelSaved, RunEnded, RunFailed)
+_SYNCED = (CheckpointSaved, ModelSaved, RunEnded, RunFailed)  # must survive a power failure
 
 
 class Log:
-    """The log at `path`; there is no file until something is appended."""
+    """The log at `path`; the file is created with the first event."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: Any = None
 
     def append(self, event: Event) -> None:
-        """Write one event; it has left this process when this returns.
+        """Write one event; afterwards, a crash of this process can't lose it.
 
         Raises:
             RunError: The disk is full; nothing of the line is written.
         """
         if self._file is None:
-            _cut_half_line(self.path)
+            _remove_partial_line(self.path)
             self._file = self.path.open("ab", buffering=0)
         line = _ENCODER.encode(events.to_dict(event)) + "\n"
-        _write_whole(self._file, line.encode("utf-8", "backslashreplace"))
-        if isinstance(event, _LASTING):  # nothing that was said to be safe is lost with the power
+        _write_line(self._file, line.encode("utf-8", "backslashreplace"))
+        if isinstance(event, _SYNCED):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file; a later append opens it again."""
+        """Close the file; `append` opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def events(self) -> Iterator[Event]:
-        """Read from the beginning; a last line that was cut off in the writing is left out.
+        """Read all events; an incomplete last line is ignored.
 
         Raises:
-            RunError: A line that is not an event; names its number.
+            RunError: A line is not an event; the message gives its number.
         """
         if not self.path.exists():
             return
@@ -62,26 +62,27 @@ class Log:
                     if line.endswith("\n"):
                         yield _event(line, f"{self.path}, line {number}")
         except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"the log {self.path} can't be read: {error}", hint="the lines before can be kept") from None
+            hint = "check that it is a text file that you may read; the lines before the error can be kept"
+            raise RunError(f"the log {self.path} can't be read: {error}", hint=hint) from None
 
     def since(self, start: int) -> tuple[list[Event], int]:
-        """Read the whole lines from byte `start` on; return their events and where to go on from.
+        """Read the complete lines from byte `start` on; return their events and the `start` of the next call.
 
         Raises:
-            RunError: A line that is not an event.
+            RunError: A line is not an event.
         """
         if not self.path.exists() or self.path.stat().st_size <= start:
             return [], start
         with self.path.open("rb") as file:
             file.seek(start)
-            lines = file.read()
-        whole = lines[: lines.rfind(b"\n") + 1]
+            content = file.read()
+        complete = content[: content.rfind(b"\n") + 1]
         where = f"{self.path}, after byte {start:,}"
-        return [_event(line, where) for line in whole.splitlines()], start + len(whole)
+        return [_event(line, where) for line in complete.splitlines()], start + len(complete)
 
 
-def _write_whole(file: Any, line: bytes) -> None:
-    """Append a line, or nothing at all where the disk is full."""
+def _write_line(file: Any, line: bytes) -> None:
+    """Append a line, or nothing if the disk is full."""
     before = os.fstat(file.fileno()).st_size
     try:
         if file.write(line) == len(line):
@@ -90,12 +91,12 @@ def _write_whole(file: Any, line: bytes) -> None:
     except OSError as error:
         os.ftruncate(file.fileno(), before)
         raise RunError(
-            f"{file.name} can't be written: {error.strerror}", hint="free some space; run.resume() then goes on"
+            f"{file.name} can't be written: {error.strerror}", hint="free some space, then call run.resume()"
         ) from error
 
 
-def _cut_half_line(path: Path) -> None:
-    """Take away a last line that a crash or a full disk cut off, so that what comes next has its own line."""
+def _remove_partial_line(path: Path) -> None:
+    """Remove an incomplete last line, left by a crash or a full disk, so that the next event gets its own line."""
     if not path.exists():
         return
     with path.open("rb+") as file:

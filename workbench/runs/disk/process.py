@@ -1,7 +1,6 @@
 """The process that carries a run out, as `worker.json` of its folder names it: whether it lives, what memory it takes.
 
-A process is known by its number and by when it began, since numbers are used again. On systems without /proc only the
-number is looked at, and memory is not known.
+A process is known by its number and by when it began, since numbers are used again.
 """
 
 import json
@@ -10,11 +9,12 @@ import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from workbench.untrusted import read_text
 
 FILE = "worker.json"
-_PROCESSES = Path("/proc")
-_STATE, _BEGAN = 0, 19  # place of the fields in /proc/<pid>/stat, counted from behind the name
+_TOLERANCE = 200  # hundredths of a second: the start of the system is known to a second, and moves with the clock
 
 
 @dataclass(frozen=True)
@@ -22,35 +22,41 @@ class Process:
     """A process that carries a run out, or did."""
 
     pid: int
-    began: int | None  # clock ticks after the start of the system
+    began: int | None  # hundredths of a second after the start of the system; None if it was gone by then
     host: str
 
     @property
     def is_living(self) -> bool:
         """Whether it is there, on this machine; one that is stopped is, one that waits to be buried is not."""
-        if self.host != platform.node():
-            return False
-        if not _PROCESSES.is_dir():
-            return _answers(self.pid)
-        fields = _fields(self.pid)
-        return bool(fields) and fields[_STATE] not in "ZX" and int(fields[_BEGAN]) == self.began
+        return self._found() is not None
 
     @property
     def memory_bytes(self) -> int | None:
         """What it holds in memory now; None if that can't be known."""
-        if not self.is_living:
+        try:
+            found = self._found()
+            return found.memory_info().rss if found else None
+        except psutil.Error:
+            return None
+
+    def _found(self) -> psutil.Process | None:
+        if self.host != platform.node():
             return None
         try:
-            resident = int((_PROCESSES / str(self.pid) / "statm").read_text().split()[1])
-        except (OSError, ValueError, IndexError):
+            found = psutil.Process(self.pid)
+            is_it = self.began is not None and abs(_began(found) - self.began) <= _TOLERANCE
+            return found if is_it and found.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) else None
+        except (psutil.Error, ValueError):  # there is none, or there can be none of that number
             return None
-        return resident * os.sysconf("SC_PAGE_SIZE")
 
 
 def note(folder: Path, pid: int) -> Process:
     """Write down that this process carries out the run in `folder`."""
-    fields = _fields(pid)
-    process = Process(pid, int(fields[_BEGAN]) if fields else None, platform.node())
+    try:
+        began = _began(psutil.Process(pid))
+    except psutil.Error:
+        began = None
+    process = Process(pid, began, platform.node())
     partial = folder / f".{FILE}-{os.getpid()}"
     partial.write_text(json.dumps(asdict(process)), encoding="utf-8")
     partial.replace(folder / FILE)
@@ -67,20 +73,9 @@ def noted(folder: Path) -> Process | None:
         return None
 
 
-def _fields(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat behind the name, which may hold anything; empty if there are none."""
-    try:
-        text = (_PROCESSES / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
+def _began(process: psutil.Process) -> int:
+    """Return when a process began, in hundredths of a second after the start of the system.
 
-
-def _answers(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
+    Linux counts so itself, and run folders of 0.1.0 hold its count. The time of day would move when the clock is set.
+    """
+    return round(100 * (process.create_time() - psutil.boot_time()))

@@ -1,1 +1,1 @@
-"""Runs in processes of their own: start a worker, follow its log, and say how it ended."""
+"""Worker processes: start one for a run, follow its log, and report how it ended."""

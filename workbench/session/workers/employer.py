@@ -1,6 +1,6 @@
-"""Starts worker processes, keeps one warm, and gives it a run: the kernel's end of the pipe to worker.py.
+"""Starts worker processes, keeps one ready, and gives it a run. This is the kernel's end of the pipe to worker.py.
 
-Nothing here waits for a worker: what is sent to it is written by a thread, and what it does is read in the run folder.
+Nothing here waits for a worker: a thread writes the messages to it, and its progress is read from the run folder.
 """
 
 import atexit
@@ -20,98 +20,98 @@ from typing import IO, Any
 import torch
 
 from workbench.errors import RunError
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.disk import process
-from workbench.runs.disk.control import wishes_size
+from workbench.runs.disk.control import requests_size
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.session.workers.post_mortem import words_file
 
-_CHILDREN: list["subprocess.Popen[bytes]"] = []  # workers may outlive the sessions that started them
+_CHILDREN: list["subprocess.Popen[bytes]"] = []  # global, because workers outlive the sessions that started them
 
 
 @atexit.register
-def _let_go() -> None:
-    """Say nothing of workers that are still there when this process ends: that is what they are for."""
+def _suppress_warnings() -> None:
+    """Suppress warnings about workers that still run at exit; they are meant to outlive this process."""
     for child in _CHILDREN:
         child.returncode = 0 if child.returncode is None else child.returncode
 
 
 class Worker:
-    """The kernel's end: a process that warms up for one run."""
+    """A worker process, which prepares for a run and then executes it, as seen from the kernel."""
 
     def __init__(self) -> None:
         _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - what it says until it has a run folder
-        weakref.finalize(self, self._words.close)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - its output until it has a run folder
+        weakref.finalize(self, self._output.close)
         self._folder: Path | None = None
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "workbench.session.workers.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=self._words,
+            stderr=self._output,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": path},
         )
         _CHILDREN.append(self._process)
-        self.mail: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        threading.Thread(target=_deliver, args=(self.mail, self._process.stdin), daemon=True).start()
+        self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=_write_messages, args=(self._messages, self._process.stdin), daemon=True).start()
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The id of the process."""
         return self._process.pid
 
     @property
     def is_living(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process exists."""
         return self._process.poll() is None
 
-    def bring(self, objects: Mapping[str, bytes]) -> None:
-        """Hand over what was given as objects, each pickled."""
-        for name, pickled in objects.items():
-            self._send(pickled, do="bring", name=name)
+    def send_objects(self, objects: Mapping[str, bytes]) -> None:
+        """Send the objects that the user gave, such as a table; each is pickled."""
+        for name, content in objects.items():
+            self._send(content, do="object", name=name)
 
     def prepare(self, plan: Plan) -> None:
-        """Have it load what this plan names."""
+        """Let the worker load what this plan names."""
         self._send(do="prepare", plan=plan.to_json())
 
     def start(self, folder: RunFolder) -> None:
-        """Give it the run to carry out; from then on it is on its own."""
+        """Give the worker its run; from then on it needs nothing more from the kernel."""
         self._folder = path = folder.path.resolve()
         process.note(path, self.pid)
-        self._send(do="start", folder=str(path), wishes=wishes_size(path))
+        self._send(do="start", folder=str(path), requests=requests_size(path))
         self.dismiss()
 
     def dismiss(self) -> None:
-        """Close the pipe: without a run to carry out, the process ends."""
-        self.mail.put(None)
+        """Close the pipe; a worker without a run then ends."""
+        self._messages.put(None)
 
     def exit_code(self) -> int | None:
-        """Return how the process ended, minus the signal if one ended it; None if it has not.
+        """Return the exit code of the process, negative if a signal ended it; None if it has not ended.
 
-        What it said before it could write into the folder of its run is put there.
+        Its output from before it had a run folder is appended to the log file there.
         """
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
             return None
-        self._words.seek(0)
-        if self._folder is not None and (said := self._words.read()):
+        self._output.seek(0)
+        if self._folder is not None and (output := self._output.read()):
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             with contextlib.suppress(OSError), open(words_file(self._folder, flags), "ab") as file:
-                file.write(said)
+                file.write(output)
         return code
 
     def _send(self, content: bytes = b"", **message: Any) -> None:
         line = json.dumps({**message, "threads": torch.get_num_threads(), "bytes": len(content)})
-        self.mail.put(line.encode() + b"\n" + content)
+        self._messages.put(line.encode() + b"\n" + content)
 
 
-def _deliver(mail: "queue.SimpleQueue[bytes | None]", pipe: IO[bytes]) -> None:
-    """Write each message, so that nobody waits for a worker that reads slowly; then close the pipe."""
-    with contextlib.suppress(OSError):  # it died: whoever follows its run will tell
-        while (message := mail.get()) is not None:
+def _write_messages(messages: "queue.SimpleQueue[bytes | None]", pipe: IO[bytes]) -> None:
+    """Write the messages to the pipe, then close it. This is a thread, because a worker may read slowly."""
+    with contextlib.suppress(OSError):  # the worker died; whoever follows its run reports that
+        while (message := messages.get()) is not None:
             pipe.write(message)
             pipe.flush()
     with contextlib.suppress(OSError):
@@ -119,10 +119,10 @@ def _deliver(mail: "queue.SimpleQueue[bytes | None]", pipe: IO[bytes]) -> None:
 
 
 def pickled(objects: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return each object as bytes, to be sent to a worker.
+    """Pickle the objects, to send them to a worker.
 
     Raises:
-        RunError: One can't be pickled; says which, and what to do instead.
+        RunError: An object can't be pickled; the message gives its name and an alternative.
     """
     import cloudpickle
 
@@ -131,63 +131,65 @@ def pickled(objects: Mapping[str, Any]) -> dict[str, bytes]:
         try:
             found[name] = cloudpickle.dumps(value)
         except Exception as error:
-            instead = {"table": "a file as source=", "model": "a folder written by save_pretrained as backbone="}
+            instead = {"table": "a file as source=", "model": "a folder from save_pretrained as backbone="}
             raise RunError(
-                f"{name} ({type(value).__name__}) can't be handed to another process: {type(error).__name__}: {error}",
-                hint=f"where='kernel', or {instead.get(name, 'one without open files, locks and the like')}",
+                f"{name} ({type(value).__name__}) can't be sent to another process: {type(error).__name__}: {error}",
+                hint=f"use where='kernel', or {instead.get(name, 'an object without open files, locks and the like')}",
             ) from error
     return found
 
 
 class Employer:
-    """Keeps at most one worker warm."""
+    """Keeps at most one worker ready that has no run yet."""
 
     def __init__(self) -> None:
         self._idle: Worker | None = None
-        self._brought: dict[str, Any] = {}  # the objects that the idle worker was handed
+        self._sent: dict[str, Any] = {}  # the objects that were sent to the idle worker
         self._lock = threading.RLock()
 
     def warm(self, wanted: Callable[[], tuple[Plan, Mapping[str, Any]]]) -> None:
-        """Have a worker load what the plan wanted by now names; objects that can't be sent are told of at the start."""
+        """Let a worker load what the current plan names; an object that can't be sent is reported when a run starts."""
         with self._lock, contextlib.suppress(RunError):
             plan, objects = wanted()
             self.ready(objects).prepare(plan)
 
     def ready(self, objects: Mapping[str, Any]) -> Worker:
-        """Return a living worker that was handed these objects, warm or just begun.
+        """Return a living worker that has these objects, the idle one or a new one.
 
         Raises:
-            RunError: One of the objects can't be handed to another process.
+            RunError: One of the objects can't be sent to another process.
         """
         with self._lock:
-            if self._idle is None or not self._idle.is_living or not _are_same(self._brought, objects):
-                parcels = pickled(objects)
+            if self._idle is None or not self._idle.is_living or not _are_same(self._sent, objects):
+                contents = pickled(objects)
                 self.dismiss()
-                self._idle, self._brought = Worker(), dict(objects)
-                self._idle.bring(parcels)
+                self._idle, self._sent = Worker(), dict(objects)
+                self._idle.send_objects(contents)
             return self._idle
 
-    def employ(self, folder: RunFolder, objects: Mapping[str, Any]) -> Callable[[], int | None]:
-        """Have a worker carry out the run in `folder`; return what tells how its process ended.
+    def execute(self, folder: RunFolder, objects: Mapping[str, Any]) -> Callable[[], int | None]:
+        """Let a worker execute the run in `folder`; return a function that returns its exit code.
 
         Raises:
-            RunError: One of the objects can't be handed to another process, or the folder can't be written.
+            RunError: One of the objects can't be sent to another process, or the folder can't be written.
         """
         with self._lock:
             worker = self.ready(objects)
             try:
                 worker.start(folder)
             except OSError as error:
-                raise RunError(f"{folder.path} can't be written: {error.strerror}", hint="ask its owner") from error
+                raise RunError(
+                    f"{folder.path} can't be written: {error.strerror}", hint="ask the owner of the folder"
+                ) from error
             self._idle = None
         return worker.exit_code
 
     def dismiss(self) -> None:
-        """Let the idle worker go."""
+        """End the idle worker."""
         with self._lock:
             if self._idle is not None:
                 self._idle.dismiss()
-            self._idle, self._brought = None, {}
+            self._idle, self._sent = None, {}
 
 
 def _are_same(these: Mapping[str, Any], those: Mapping[str, Any]) -> bool:

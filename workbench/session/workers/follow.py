@@ -1,8 +1,9 @@
-"""Follows a run that another process carries out: its events as they reach the log, and its end.
+"""Follows a run that another process executes: yields its events as they reach the log, until it ends.
 
-Whoever follows reads whole lines from the beginning, so nothing is missed and nothing comes twice. That the process
-died is told by its lock, which the system frees, and never by how long nothing happened: a slow or stopped process
-holds on to it. The first to see it free takes it and writes one RunFailed; all others read that.
+A follower reads complete lines from the start of the log, so it misses no event and gets none twice. It recognizes a
+dead process by the lock of the run, which the system releases, never by the time without events: a slow or stopped
+process still holds the lock. The first follower to see the lock free takes it and logs one RunFailed; the others read
+that.
 """
 
 import time
@@ -15,24 +16,24 @@ from workbench.runs.disk.run_folder import RunFolder
 from workbench.session.workers import post_mortem
 from workbench.session.workers.post_mortem import Watch
 
-LOOK = 0.05  # seconds between two looks at the log
+POLL_SECONDS = 0.05  # between two reads of a log without new events
 
 
 class LogReader:
-    """Reads the log of a run from its beginning, a piece at a time.
+    """Reads the log of a run from its start, in pieces.
 
     Attributes:
-        folder: Of the run.
-        state: What the log says so far.
+        folder: The run folder.
+        state: The state of the run after the events that were read.
     """
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.state = RunState()
-        self._read = 0  # bytes of the log
+        self._read = 0  # bytes of the log that were read
 
     def read(self) -> list[Event]:
-        """Return what is new in the log. Raises RunError for a line that is no event."""
+        """Return the new events in the log. Raises RunError if a line is not an event."""
         events, self._read = self.folder.events_since(self._read)
         for event in events:
             self.state.note(event)
@@ -40,39 +41,39 @@ class LogReader:
 
 
 def follow(log: LogReader, exit_code: Callable[[], int | None] = lambda: None) -> Iterator[Event]:
-    """Yield each event once it is in the log, until the run is over and its process has let go of it.
+    """Yield the events that reach the log, until the run has ended and its process has released the lock.
 
     Args:
-        log: Where to continue reading.
-        exit_code: Tells how the process ended, where that is this one's child.
+        log: The log, which may have been read in part.
+        exit_code: Returns the exit code of the process, if it is a child of this one.
 
     Raises:
-        RunError: What broke the run off, once that was yielded; or a log that can't be read.
+        RunError: The run failed (after the event that says so), or its log can't be read.
     """
     watch, is_idle = Watch(log.folder.path), False
     while True:
-        is_gone = is_idle and not log.folder.is_executed  # asked before reading: it has written all it ever will
+        is_gone = is_idle and not log.folder.is_executed  # checked before reading: it writes nothing more
         events = log.read()
         yield from events
         is_idle = not events
         if is_gone and is_idle:
             if log.state.is_over:
                 break
-            if log.folder.was_begun:
-                yield from _settled(log, watch, exit_code)
+            if log.folder.was_started:
+                yield from _log_death(log, watch, exit_code)
                 is_idle = False
         watch.look()
-        time.sleep(LOOK if is_idle else LOOK / 5)
+        time.sleep(POLL_SECONDS if is_idle else POLL_SECONDS / 5)
     exit_code()
     if (failure := log.state.failure) is not None:
         raise RunError(failure.what, hint=failure.hint)
 
 
-def _settled(log: LogReader, watch: Watch, exit_code: Callable[[], int | None]) -> list[Event]:
-    """Write into the log that the run's process died, unless somebody else just did; return what is new there."""
+def _log_death(log: LogReader, watch: Watch, exit_code: Callable[[], int | None]) -> list[Event]:
+    """Log that the process of the run died, unless another follower just did; return the new events."""
     folder = log.folder
     try:
-        with folder.held():
+        with folder.locked():
             events = log.read()
             if not log.state.is_over:
                 folder.append(post_mortem.tell(folder.path, log.state.step, watch, exit_code))
@@ -81,11 +82,10 @@ def _settled(log: LogReader, watch: Watch, exit_code: Callable[[], int | None]) 
             return events
     except RunError as error:
         if not isinstance(error.__cause__, OSError):
-            return []  # somebody else is at it, or took the run up again
+            return []  # another follower holds the lock, or somebody has resumed the run
     except OSError:
         pass
-    failed = post_mortem.tell(
-        folder.path, log.state.step, watch, exit_code
-    )  # a folder that can only be read, a full disk
+    # the log can't be written: the folder is read-only, or the disk is full
+    failed = post_mortem.tell(folder.path, log.state.step, watch, exit_code)
     log.state.note(failed)
     return [failed]

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from workbench.events import RunFailed
 from workbench.runs.disk import process
 
@@ -18,7 +20,6 @@ _INTERVAL = 1.0  # seconds between two looks
 _SCARCE = 0.05  # of all memory: with less to be had, the system begins to kill
 _LINES = 20
 _CGROUP = Path("/sys/fs/cgroup/memory.events")
-_MEMINFO = Path("/proc/meminfo")
 
 
 class Watch:
@@ -38,7 +39,8 @@ class Watch:
         self._looked = time.monotonic()
         worker = process.noted(self._folder)
         self.memory_bytes = (worker.memory_bytes if worker else None) or self.memory_bytes
-        self._was_scarce = _free_share() < _SCARCE
+        memory = psutil.virtual_memory()
+        self._was_scarce = memory.available < _SCARCE * memory.total
 
     @property
     def is_out_of_memory(self) -> bool:
@@ -68,13 +70,13 @@ def words_file(folder: Path, flags: int) -> int:
     return os.open(folder / WORDS, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
-def last_lines(folder: Path, count: int = _LINES) -> str:
+def last_lines(folder: Path) -> str:
     """Return the last lines that the process of this run wrote, none if it wrote nothing."""
     try:
         with open(words_file(folder, os.O_RDONLY), "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 200 * count))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+            file.seek(max(0, size - 200 * _LINES))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-_LINES:])
     except OSError:
         return ""
 
@@ -98,12 +100,3 @@ def _killed_for_memory() -> int:
         return int(counts.get("oom_kill", 0))
     except (OSError, ValueError):
         return 0
-
-
-def _free_share() -> float:
-    """Return how much of this machine's memory can be had; 1 if the system does not say."""
-    try:
-        sizes = {line.split()[0]: int(line.split()[1]) for line in _MEMINFO.read_text().splitlines() if line}
-        return sizes["MemAvailable:"] / sizes["MemTotal:"]
-    except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError):
-        return 1.0

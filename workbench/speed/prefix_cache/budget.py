@@ -6,6 +6,8 @@ import shutil
 import time
 from pathlib import Path
 
+import psutil
+
 from workbench.packs import cache_folder
 
 PARTIAL = ".partial-"
@@ -25,21 +27,8 @@ def budget(asked_mb: int | None) -> int:
     """Return the memory budget in bytes: the given limit, or a quarter of the free memory if it is None."""
     if asked_mb is not None:
         return asked_mb * 10**6
-    return int(MEMORY_SHARE * _free_memory())
-
-
-def _free_memory() -> int:
-    found = [room for look in (_free_here, _free_in_container) if (room := look()) is not None]
-    return min(found, default=4 * 10**9)
-
-
-def _free_here() -> int | None:
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # not Linux: assume that half of the memory is free
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return None
+    free, in_container = psutil.virtual_memory().available, _free_in_container()
+    return int(MEMORY_SHARE * (free if in_container is None else min(free, in_container)))
 
 
 def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:

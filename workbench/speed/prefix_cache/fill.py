@@ -1,11 +1,13 @@
-"""Runs the frozen blocks once over every example and keeps what they give.
+"""Runs the frozen blocks once over every example and stores the activations at the cut.
 
-Each row is computed in a batch of its like that is a function of the lengths alone, so that its last bits don't hang
-on when it was computed, by whom, or what else was asked for. Left out: where a model is cut, and whether it pays
-(prefix.py).
+Activations are cached in batches of similar length, because their last bits depend on the sequence length. These
+batches depend on nothing but the lengths of the examples, so every run computes the same bits.
+
+Left out: where a model is cut (find_cut.py), and whether it is worth it (cache.py).
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -14,115 +16,136 @@ import torch
 from torch import Tensor
 
 from workbench.events import CacheProgressed
-from workbench.speed.first_token import FirstToken
-from workbench.speed.prefix_cache import store
+from workbench.speed.narrowing import narrowed
 from workbench.speed.prefix_cache.cut import Cut
-from workbench.speed.prefix_cache.patch import giving, patched, reached, watched
-from workbench.speed.prefix_cache.rows import Rows, crossing, extent, taken
+from workbench.speed.prefix_cache.patch import activations_at_cut, capture_at_cut, patched, replace_activations
+from workbench.speed.prefix_cache.rows import CachedRows, join_rows, rows_and_time, split_rows
+from workbench.speed.prefix_cache.store import StoredActivations
+from workbench.speed.prefix_cache.writer import MemoryWriter, Writer
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.learner import Learner
 
-TOKENS, TEXTS, IMAGES = 2048, 64, 16  # at most, in a batch that is only computed to be kept
-ENOUGH, PADDING = 512, 0.02  # tokens from which on a batch is closed rather than padded by more than this share
-TELL, REPORTS = 0.25, 100  # seconds between two reports of progress, at least; how many there are, at most
+MAX_TOKENS, MAX_TEXTS, MAX_IMAGES = 2048, 64, 16  # in one batch
+FULL_TOKENS, MAX_PADDING = 512, 0.02  # a batch of so many tokens takes no text that raises padding above this share
+REPORT_SECONDS, MAX_REPORTS = 0.25, 100  # shortest time between two reports of progress, and how many there can be
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where fill batches start from: the inputs, or what was kept at a lower boundary."""
+class FillStart:
+    """Where the batches start: at the inputs, or at a lower cut whose activations are cached."""
 
     cut: Cut | None = None
-    rows: Rows | None = None
+    rows: CachedRows | None = None
 
 
 @dataclass(frozen=True)
-class Filling:
-    """Computing what crosses the cut for all examples."""
+class Fill:
+    """Computes the activations at the cut for all examples of a split.
+
+    Attributes:
+        learner: The learner; its model is in eval mode.
+        cut: The cut.
+        split: "train" or "validation", for the events.
+        examples: The examples.
+        start: Where the batches start.
+        padding_side: "left" or "right" if padding on this side is cached too; "" if padding is not cached.
+        narrowed_paths: Paths of the modules that compute only the first position (narrowing.py).
+    """
 
     learner: Learner
     cut: Cut
     split: str
     examples: Examples
-    source: Source
-    padding: str  # side of padding that is kept as well
-    first_token: FirstToken
+    start: FillStart
+    padding_side: str
+    narrowed_paths: tuple[str, ...]
 
-    def carried_out(self, writer: store.Writer | store.Loose) -> Generator[CacheProgressed, None, store.Kept]:
-        """Write it down, telling now and then how far it is; return it."""
-        began = told = time.perf_counter()
+    def run(self, writer: Writer | MemoryWriter) -> Generator[CacheProgressed, None, StoredActivations]:
+        """Write the activations, report progress, and return what was stored, in the order of `fill_batches`."""
+        began = reported = time.perf_counter()
         nats, targets = 0.0, 0
-        parts = portions(self.examples)
-        costs = [sum(self.examples.lengths[index] for index in part) for part in parts]
+        tokens_done, tokens = 0, sum(self.examples.lengths)
         counts: list[int] = []
-        total, done = sum(costs), 0
         with writer:
-            for number, part in enumerate(parts, start=1):
-                places, found, answered = self._computed(part)
-                writer.add(places)
+            for indices in fill_batches(self.examples):
+                positions, found, (batch_nats, batch_targets) = self._compute(indices)
+                writer.add(positions)
                 counts += found
-                nats, targets = nats + answered[0], targets + answered[1]
-                done += costs[number - 1]
+                nats, targets = nats + batch_nats, targets + batch_targets
+                tokens_done += sum(self.examples.lengths[index] for index in indices)
                 now = time.perf_counter()
-                left = (now - began) * (total - done) / done
-                if now - told > max(TELL, (now - began + left) / REPORTS):
-                    told = now
-                    yield self._progress(len(counts), left, nats / targets if targets else None)
+                left = (now - began) * (tokens - tokens_done) / tokens_done
+                if now - reported > max(REPORT_SECONDS, (now - began + left) / MAX_REPORTS):
+                    reported = now
+                    yield CacheProgressed(
+                        step=self.learner.step,
+                        split=self.split,
+                        rows_done=len(counts),
+                        rows=len(self.examples),
+                        seconds_left=left,
+                        loss=nats / targets if targets else None,
+                    )
             return writer.finish(counts)
 
     def is_exact(self) -> bool:
-        """Whether running on from the source gives the bits of the inputs, on the first rows: padding may count."""
-        plain = replace(self, source=Source())
-        part = portions(self.examples)[0]
-        return torch.equal(self._computed(part)[0], plain._computed(part)[0])
+        """Whether the first batch has the same bits from the lower cut as from the inputs; padding can change them."""
+        indices = fill_batches(self.examples)[0]
+        from_inputs = replace(self, start=FillStart())
+        return torch.equal(self._compute(indices)[0], from_inputs._compute(indices)[0])
 
-    def _progress(self, done: int, seconds_left: float, loss: float | None) -> CacheProgressed:
-        step, rows = self.learner.step, len(self.examples)
-        return CacheProgressed(
-            step=step, split=self.split, rows_done=done, rows=rows, seconds_left=seconds_left, loss=loss
-        )
+    def _compute(self, indices: list[int]) -> tuple[Tensor, list[int], tuple[float, int]]:
+        """Return the activations of these examples, the positions of each, and the loss.
 
-    def _computed(self, part: list[int]) -> tuple[Tensor, list[int], tuple[float, int]]:
-        """Return what crosses the cut for these examples, the places of each, and nats and targets if it was looked."""
-        learner = self.learner
-        indices = part
-        if self.padding:  # let there be as much of it as there can be
-            indices = [*part, max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])]
-        batch = learner.settings.moved(self.examples.padded(indices), learner.device)
-        narrowing = self.first_token.narrowing if self.cut.first_of is not None else None
-        narrowed = narrowing.applied(learner.model) if narrowing else contextlib.nullcontext()
-        with torch.no_grad(), learner.settings.autocast(learner.device), self._below(indices, batch), narrowed:
-            found, answer = self._crossed(batch)
-        places, counts = taken(found, self.cut, batch, with_padding=self.padding)
-        kept = sum(counts[: len(part)])
-        return places[:kept], counts[: len(part)], answer
+        Returns:
+            The activations (positions, features), the number of positions of each example, and, if the loss was
+            computed, the summed loss in nats and the target count; otherwise zeros.
+        """
+        learner, count = self.learner, len(indices)
+        if self.padding_side:  # next to the longest example, each row has as much padding as it can ever have
+            longest = max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])
+            indices = [*indices, longest]
+        batch = learner.settings.to_device(self.examples.padded(indices), learner.device)
+        paths = self.narrowed_paths if self.cut.first_of is not None else ()
+        with (
+            torch.no_grad(),
+            learner.settings.autocast(learner.device),
+            self._started(indices, batch),
+            narrowed(learner.model, paths),
+        ):
+            activations, loss = self._run_model(batch)
+        positions, counts = split_rows(activations, self.cut, batch, with_padding=bool(self.padding_side))
+        return positions[: sum(counts[:count])], counts[:count], loss
 
-    def _below(self, indices: list[int], batch: Batch) -> contextlib.AbstractContextManager[None]:
-        """Return the context in which the blocks below the source's boundary do not run."""
-        model, source = self.learner.model, self.source
-        if source.cut is None or source.rows is None:
+    def _started(self, indices: list[int], batch: Batch) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the model starts at `start`."""
+        cut, rows = self.start.cut, self.start.rows
+        if cut is None or rows is None:
             return contextlib.nullcontext()
-        value = crossing(source.rows, source.cut, indices, batch).to(self.learner.device)
-        return patched(model, source.cut, *extent(batch), hand_over=giving(source.cut, value))
+        value = join_rows(rows, cut, indices, batch).to(self.learner.device)
+        return patched(self.learner.model, cut, *rows_and_time(batch), replace_activations(cut, value))
 
-    def _crossed(self, batch: Batch) -> tuple[Tensor, tuple[float, int]]:
-        """Return what crosses the cut, and the nats and targets of the batch where people wait to see a loss."""
-        learner = self.learner
-        if self.split != "validation" or self.padding:
-            return reached(learner.model, self.cut, lambda: learner.task.nats(learner.model, batch)), (0.0, 0)
-        found: list[Tensor] = []
-        with watched(learner.model, self.cut, found.append):
-            nats, targets = learner.task.nats(learner.model, batch)
+    def _run_model(self, batch: Batch) -> tuple[Tensor, tuple[float, int]]:
+        """Return the activations at the cut; for the validation split, run to the end and return the loss too.
+
+        Users wait for this loss: it is the first number that a run shows.
+        """
+        model = self.learner.model
+        run = functools.partial(self.learner.task.nats, model, batch)
+        if self.split != "validation" or self.padding_side:
+            return activations_at_cut(model, self.cut, run), (0.0, 0)
+        with capture_at_cut(model, self.cut) as found:
+            nats, targets = run()
         return found[0], (nats.item(), targets)
 
 
-def portions(examples: Examples) -> list[list[int]]:
-    """Return the batches that are computed together: of like length, and a function of the lengths alone."""
+def fill_batches(examples: Examples) -> list[list[int]]:
+    """Return the batches that are computed together. They have similar lengths and depend on the lengths alone."""
     is_text = "input_ids" in examples.padded([0])
     found: list[list[int]] = [[]]
     tokens = 0
     for index in sorted(range(len(examples)), key=lambda index: (examples.lengths[index], index)):
         rows, length = len(found[-1]), examples.lengths[index]
-        if rows and (_is_full(rows, tokens, length) if is_text else rows >= IMAGES):
+        if rows and (_is_full(rows, tokens, length) if is_text else rows >= MAX_IMAGES):
             found.append([])
             tokens = 0
         found[-1].append(index)
@@ -131,14 +154,14 @@ def portions(examples: Examples) -> list[list[int]]:
 
 
 def _is_full(rows: int, tokens: int, length: int) -> bool:
-    """Whether a batch of so many texts and tokens should not take in another text, at least as long as they are."""
+    """Whether a batch of so many texts and tokens should not take another text of at least their length."""
     padded, real = (rows + 1) * length, tokens + length
-    return rows >= TEXTS or padded > TOKENS or (tokens >= ENOUGH and padded > (1 + PADDING) * real)
+    return rows >= MAX_TEXTS or padded > MAX_TOKENS or (tokens >= FULL_TOKENS and padded > (1 + MAX_PADDING) * real)
 
 
-def by_example(kept: store.Kept, examples: Examples, padding: str) -> Rows:
-    """Return what was kept in the order of `portions` by the number of the example."""
-    order = torch.tensor([index for part in portions(examples) for index in part])
+def cached_rows(stored: StoredActivations, examples: Examples, padding_side: str) -> CachedRows:
+    """Return the activations that a Fill of these examples has stored, by the index of the example."""
+    order = torch.tensor([index for indices in fill_batches(examples) for index in indices])
     starts, counts = torch.empty_like(order), torch.empty_like(order)
-    starts[order], counts[order] = kept.starts, kept.counts
-    return Rows(kept, starts, counts, padding)
+    starts[order], counts[order] = stored.starts, stored.counts
+    return CachedRows(examples, stored, starts, counts, padding_side)

@@ -21,36 +21,35 @@ from torch.utils._pytree import tree_flatten
 
 from workbench.models.blocks import Block
 from workbench.speed.prefix_cache.cut import ROWS, TIME, Cut, Shape, Size, StandIn, UncuttableError
-from workbench.speed.prefix_cache.prove_cut import Prover
-from workbench.speed.prefix_cache.prove_cut import Trial as Trial
-from workbench.speed.prefix_cache.record_calls import Calls, Recording, record
+from workbench.speed.prefix_cache.prove_cut import ProbeBatches, Prover
+from workbench.speed.prefix_cache.record_calls import Recording, record
 
 # These modules have no weights and no randomness, so their outputs can be cached as well as their inputs.
 _PLAIN = (nn.Identity, nn.Flatten, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d)
 
 
-def find(model: nn.Module, blocks: Sequence[Block], first: int, trials: tuple[Trial, Trial]) -> Cut:
+def find(model: nn.Module, blocks: Sequence[Block], first: int, batches: ProbeBatches) -> Cut:
     """Return the cut below block `first`.
 
     Args:
         model: The model in eval mode. It is not changed.
         blocks: Its blocks.
         first: Index of the lowest block above the cut.
-        trials: Two batches that differ in the number of rows and, if rows can differ in length, in sequence length.
+        batches: Two batches that differ in the number of rows and, if rows can differ in length, in sequence length.
 
     Raises:
         UncuttableError: The model can't be cut here; for example, a module above the cut reads a value from below the
             cut that does not pass through the entry.
     """
-    small = record(model, trials[0].run)
+    small = record(model, batches[0].run)
     entry = _entry(model, blocks, first, small)
-    large = record(model, trials[1].run, watched=model.get_submodule(entry))
+    large = record(model, batches[1].run, watched=model.get_submodule(entry))
     paths = _finished_before(model, entry, large)
-    found = {path: _stand_in(model.get_submodule(path), (small, large), trials) for path in paths}
+    found = {path: _stand_in(model.get_submodule(path), (small, large), batches) for path in paths}
     skipped = {path: stand_in for path, stand_in in found.items() if stand_in is not None}
-    prover = Prover(model, trials[1], large, Cut(blocks[first].name, entry, (), skipped, Shape((), torch.float32)))
+    prover = Prover(model, batches[1], large, Cut(blocks[first].name, entry, (), skipped, Shape((), torch.float32)))
     cut = prover.skip_most({path for path in skipped if _holds_block(path, blocks[:first])})
-    shape = _shape(small.calls[model.get_submodule(entry)].leaves[cut.slots[0]], large.inputs[cut.slots[0]], trials)
+    shape = _shape(small.calls[model.get_submodule(entry)].leaves[cut.slots[0]], large.inputs[cut.slots[0]], batches)
     if shape is None or shape.axis(ROWS) is None:
         raise UncuttableError(f"the input of {cut.boundary} has no dimension for the rows of the batch")
     cut = prover.narrow_to_first(replace(cut, shape=shape))
@@ -68,16 +67,13 @@ def _tail(model: nn.Module, entry: str, recording: Recording) -> tuple[str, ...]
     while len(calls[module].arguments) == 1 and calls[module].is_single:
         if (value := calls[module].output) is logits:
             return tuple(found)
-        readers = [m for m, call in calls.items() if call.first > calls[module].first and _reads(call, value)]
+        later = {m: call for m, call in calls.items() if call.first > calls[module].first}
+        readers = [m for m, call in later.items() if call.arguments and call.arguments[0] is value]
         if not isinstance(value, Tensor) or not readers:
             break
         module = min(readers, key=lambda reader: calls[reader].first)
         found.append(paths[module])
     return ()
-
-
-def _reads(call: Calls, value: Any) -> bool:
-    return bool(call.arguments) and call.arguments[0] is value
 
 
 def _entry(model: nn.Module, blocks: Sequence[Block], first: int, recording: Recording) -> str:
@@ -141,26 +137,26 @@ def _holds_block(path: str, blocks: Sequence[Block]) -> bool:
     return any(f"{a}.".startswith(f"{b}.") for one in inner for a, b in ((one, path), (path, one)))
 
 
-def _stand_in(module: nn.Module, recordings: Sequence[Recording], trials: tuple[Trial, Trial]) -> StandIn | None:
+def _stand_in(module: nn.Module, recordings: Sequence[Recording], batches: ProbeBatches) -> StandIn | None:
     """Return a stand-in for the output of a module; None if its shape depends on more than the sizes of the batch."""
     if any(module not in recording.calls or not recording.calls[module].is_single for recording in recordings):
         return None
     (small, spec), (large, other) = (tree_flatten(recording.calls[module].output) for recording in recordings)
-    pairs = [_leaf(one, two, trials) for one, two in zip(small, large, strict=False)]
+    pairs = [_leaf(one, two, batches) for one, two in zip(small, large, strict=False)]
     return StandIn(tuple(leaf for leaf, _ in pairs), spec) if spec == other and all(ok for _, ok in pairs) else None
 
 
-def _leaf(one: Any, two: Any, trials: tuple[Trial, Trial]) -> tuple[Any, bool]:
+def _leaf(one: Any, two: Any, batches: ProbeBatches) -> tuple[Any, bool]:
     """Return the stand-in for one leaf of an output, and whether there is one."""
     if isinstance(one, Tensor) and isinstance(two, Tensor):
-        shape = _shape(one, two, trials)
+        shape = _shape(one, two, batches)
         return shape, shape is not None
     return one, isinstance(one, int | float | str | bool | None) and one == two
 
 
-def _shape(one: Tensor, two: Tensor, trials: tuple[Trial, Trial]) -> Shape | None:
+def _shape(one: Tensor, two: Tensor, batches: ProbeBatches) -> Shape | None:
     """Return the shape of a tensor from its shapes in two batches; None if they do not determine it."""
-    rows, time = tuple(trial.rows for trial in trials), tuple(trial.time for trial in trials)
+    rows, time = tuple(batch.rows for batch in batches), tuple(batch.time for batch in batches)
     sizes: list[Size] = []
     for pair in zip(one.shape, two.shape, strict=False):
         if pair == rows and ROWS not in sizes:

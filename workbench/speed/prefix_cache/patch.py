@@ -1,8 +1,8 @@
-"""Runs a model from a cut on, or up to a cut to get the activations there.
+"""Runs a model from a cut on, or from its inputs to get the activations at the cut.
 
-Within a `with` block, and only for the calling thread, the skipped modules return stand-ins and the entry receives the
-cached activations. The rest is the model's own forward, with its masks and positions. The model is restored at the end
-of the block, also after an error.
+To run from the cut, the skipped modules return stand-ins and the entry receives the cached activations. The rest is the
+model's own forward, with its masks and positions. A model is changed only within a `with` block, and only for the
+calling thread; it is restored at the end of the block, also after an error.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from workbench.speed.prefix_cache.cut import Cut
 
 _NONE = object()
-HandOver = Callable[[list[Any]], list[Any]]  # leaves of the entry's arguments -> leaves that replace them
+ReplaceArguments = Callable[[list[Any]], list[Any]]  # leaves of the entry's arguments -> leaves that replace them
 
 
 class _ReachedError(BaseException):
@@ -30,7 +30,7 @@ class _ReachedError(BaseException):
 
 @contextlib.contextmanager
 def patched(
-    model: nn.Module, cut: Cut, rows: int, time: int, *, hand_over: HandOver, fill: float = 0.0
+    model: nn.Module, cut: Cut, rows: int, time: int, replace_arguments: ReplaceArguments, *, fill: float = 0.0
 ) -> Iterator[None]:
     """Let the model run from the cut on within the block.
 
@@ -39,7 +39,7 @@ def patched(
         cut: The cut.
         rows: Number of rows in the batch that will run.
         time: Positions per row; 0 if rows are not sequences.
-        hand_over: Replaces the arguments of the entry's first call.
+        replace_arguments: Replaces the arguments of the entry's first call.
         fill: Number that the stand-ins are filled with.
     """
     with contextlib.ExitStack() as changes:
@@ -47,7 +47,7 @@ def patched(
         for path, stand_in in cut.skipped.items():
             output = stand_in.build(rows, time, fill, device)
             changes.enter_context(_replaced_forward(model.get_submodule(path), lambda *_, output=output, **__: output))
-        changes.enter_context(_replaced_arguments(model, model.get_submodule(cut.entry), hand_over))
+        changes.enter_context(_replaced_arguments(model, model.get_submodule(cut.entry), replace_arguments))
         yield
 
 
@@ -72,7 +72,7 @@ def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterato
 
 
 @contextlib.contextmanager
-def _replaced_arguments(model: nn.Module, entry: nn.Module, hand_over: HandOver) -> Iterator[None]:
+def _replaced_arguments(model: nn.Module, entry: nn.Module, replace_arguments: ReplaceArguments) -> Iterator[None]:
     """Replace the arguments of the entry's first call in each run of the model within the block, for this thread."""
     thread, is_first = threading.get_ident(), [True]
 
@@ -84,7 +84,7 @@ def _replaced_arguments(model: nn.Module, entry: nn.Module, hand_over: HandOver)
             return None
         is_first[0] = False
         leaves, spec = tree_flatten((args, kwargs))
-        return tree_unflatten(hand_over(leaves), spec)
+        return tree_unflatten(replace_arguments(leaves), spec)
 
     hooks = [model.register_forward_pre_hook(begin), entry.register_forward_pre_hook(enter, with_kwargs=True)]
     try:
@@ -94,19 +94,19 @@ def _replaced_arguments(model: nn.Module, entry: nn.Module, hand_over: HandOver)
             hook.remove()
 
 
-def giving(cut: Cut, value: Tensor) -> HandOver:
+def replace_activations(cut: Cut, value: Tensor) -> ReplaceArguments:
     """Return a function that puts this value in place of the activations among the entry's arguments."""
     return lambda leaves: [value if index in cut.slots else leaf for index, leaf in enumerate(leaves)]
 
 
 @contextlib.contextmanager
-def begun(model: nn.Module, cut: Cut, value: Tensor, *, rows: int, time: int) -> Iterator[None]:
+def start_at_cut(model: nn.Module, cut: Cut, value: Tensor, *, rows: int, time: int) -> Iterator[None]:
     """Let the model start at the cut with these activations within the block.
 
     If the upper part is a chain of modules (`cut.tail`), only these modules run.
     """
     if not cut.tail:
-        with patched(model, cut, rows, time, hand_over=giving(cut, value)):
+        with patched(model, cut, rows, time, replace_activations(cut, value)):
             yield
         return
     chain = [model.get_submodule(path) for path in cut.tail]
@@ -121,8 +121,12 @@ def begun(model: nn.Module, cut: Cut, value: Tensor, *, rows: int, time: int) ->
         yield
 
 
-def reached(model: nn.Module, cut: Cut, run: Callable[[], Any]) -> Tensor:
-    """Return the activations at the cut in a run from the inputs; the run stops there."""
+def activations_at_cut(model: nn.Module, cut: Cut, run: Callable[[], Any]) -> Tensor:
+    """Return the activations at the cut. `run` runs the model from its inputs and is stopped at the cut.
+
+    Raises:
+        RuntimeError: `run` did not call the entry.
+    """
 
     def take(leaves: list[Any]) -> list[Any]:
         raise _ReachedError(leaves[cut.slots[0]])
@@ -136,12 +140,13 @@ def reached(model: nn.Module, cut: Cut, run: Callable[[], Any]) -> Tensor:
 
 
 @contextlib.contextmanager
-def watched(model: nn.Module, cut: Cut, take: Callable[[Tensor], Any]) -> Iterator[None]:
-    """Pass the activations at the cut to `take` within the block, while the model runs to its end."""
+def capture_at_cut(model: nn.Module, cut: Cut) -> Iterator[list[Tensor]]:
+    """Yield a list to which each run within the block appends the activations at the cut; the model runs to its end."""
+    found: list[Tensor] = []
 
-    def pass_on(leaves: list[Any]) -> list[Any]:
-        take(leaves[cut.slots[0]].clone())  # the upper part may change it in place
+    def capture(leaves: list[Any]) -> list[Any]:
+        found.append(leaves[cut.slots[0]].clone())  # the upper part may change it in place
         return leaves
 
-    with _replaced_arguments(model, model.get_submodule(cut.entry), pass_on):
-        yield
+    with _replaced_arguments(model, model.get_submodule(cut.entry), capture):
+        yield found

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from workbench.speed.prefix_cache.cut import ROWS, TIME, Cut, UncuttableError
-from workbench.speed.prefix_cache.patch import begun, giving, patched
+from workbench.speed.prefix_cache.patch import ReplaceArguments, patched, replace_activations, start_at_cut
 from workbench.speed.prefix_cache.record_calls import Recording
 
 CLOSE = 1e-5  # tolerance for rounding, relative to the largest logit
 
 
 @dataclass(frozen=True)
-class Trial:
+class ProbeBatch:
     """A real batch, and a function that runs the model on it.
 
     Attributes:
@@ -32,19 +32,22 @@ class Trial:
     time: int
 
 
+ProbeBatches = tuple[ProbeBatch, ProbeBatch]  # they differ in rows and, if rows can differ in length, in time
+
+
 @dataclass(frozen=True)
 class Prover:
     """Tests cuts of a model on one batch.
 
     Attributes:
         model: The model.
-        trial: The batch.
+        batch: The batch.
         recording: What happened when the whole model ran the batch.
         cut: The cut that skips as many modules as possible.
     """
 
     model: nn.Module
-    trial: Trial
+    batch: ProbeBatch
     recording: Recording
     cut: Cut
 
@@ -89,12 +92,12 @@ class Prover:
         """
         true, found = self.recording.inputs, list[int]()
 
-        def hand_over(leaves: list[Any]) -> list[Any]:
+        def replace_arguments(leaves: list[Any]) -> list[Any]:
             found.extend(index for index, leaf in enumerate(leaves) if _has_nan(leaf))
             return [true[index] if index in found else leaf for index, leaf in enumerate(leaves)]
 
         try:
-            logits = self._logits(cut, hand_over, fill=torch.nan)
+            logits = self._logits(cut, replace_arguments, fill=torch.nan)
         except Exception as error:  # a forward may raise anything at NaN
             raise UncuttableError(f"{cut.boundary} can't start from cached activations: {error}") from None
         if not found:
@@ -107,10 +110,10 @@ class Prover:
             raise UncuttableError(f"{cut.boundary} reads {len(found)} different values from the frozen blocks")
         return replace(cut, slots=tuple(found))
 
-    def _logits(self, cut: Cut, hand_over: Callable[[list[Any]], list[Any]], fill: float = 0.0) -> Tensor:
-        rows, time = self.trial.rows, self.trial.time
-        with torch.no_grad(), patched(self.model, cut, rows, time, hand_over=hand_over, fill=fill):
-            return self.trial.run()
+    def _logits(self, cut: Cut, replace_arguments: ReplaceArguments, fill: float = 0.0) -> Tensor:
+        rows, time = self.batch.rows, self.batch.time
+        with torch.no_grad(), patched(self.model, cut, rows, time, replace_arguments, fill=fill):
+            return self.batch.run()
 
     def narrow_to_first(self, cut: Cut) -> Cut:
         """Return the cut with only the first position of each row cached, if the upper part reads no other."""
@@ -122,9 +125,10 @@ class Prover:
         narrow = replace(cut, shape=replace(cut.shape, sizes=sizes), first_of=axis)
         first = self.recording.inputs[cut.slots[0]].narrow(axis, 0, 1)
         try:
-            return narrow if is_close(self._logits(narrow, giving(cut, first)), self.recording.logits) else cut
+            logits = self._logits(narrow, replace_activations(cut, first))
         except Exception:  # its forward needs every position
             return cut
+        return narrow if is_close(logits, self.recording.logits) else cut
 
     def check_above(self, cut: Cut) -> None:
         """Compare the logits and the gradients of trainable parameters between the whole model and a start at the cut.
@@ -136,10 +140,10 @@ class Prover:
         value = self.recording.inputs[cut.slots[0]]
         value = value if cut.first_of is None else value.narrow(cut.first_of, 0, 1)
         with torch.enable_grad():
-            whole = slopes(self.trial.run(), trainable)
-            with begun(self.model, cut, value, rows=self.trial.rows, time=self.trial.time):
-                logits = self.trial.run()
-                above = slopes(logits, trainable)
+            whole = gradients(self.batch.run(), trainable)
+            with start_at_cut(self.model, cut, value, rows=self.batch.rows, time=self.batch.time):
+                logits = self.batch.run()
+                above = gradients(logits, trainable)
         if not is_close(logits.detach(), self.recording.logits):
             raise UncuttableError(f"the logits differ if the model starts at {cut.boundary}")
         for one, other in zip(whole, above, strict=True):
@@ -150,16 +154,14 @@ class Prover:
     def _reads_beyond_first(self, cut: Cut, axis: int) -> bool:
         """Whether any logit has a gradient at a position other than the first."""
         probe = self.recording.inputs[cut.slots[0]].clone().requires_grad_(True)
-        with (
-            torch.enable_grad(),
-            patched(self.model, cut, self.trial.rows, self.trial.time, hand_over=giving(cut, probe)),
-        ):
-            logits = self.trial.run()
-        gradient = slopes(logits, [probe])[0]
+        rows, time = self.batch.rows, self.batch.time
+        with torch.enable_grad(), patched(self.model, cut, rows, time, replace_activations(cut, probe)):
+            logits = self.batch.run()
+        gradient = gradients(logits, [probe])[0]
         return gradient is None or bool(gradient.narrow(axis, 1, gradient.shape[axis] - 1).any())
 
 
-def slopes(logits: Tensor, by: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+def gradients(logits: Tensor, by: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     """Return the gradients of a randomly weighted sum of the logits with respect to each of the tensors."""
     if logits.grad_fn is None or not by:
         return (None,) * len(by)

@@ -1,7 +1,7 @@
-"""What was measured on this machine, so that the same plan gets the same settings again without measuring.
+"""Settings that were measured on this machine before, so that the same plan gets the same ones without new trials.
 
-One small JSON file for each machine, model, batch and version, in the user's cache folder, or where
-FINETUNE_WORKBENCH_MEMORY says. A file that is broken or can't be written is as good as none.
+There is one small JSON file for each machine, model, batch and version, in the user's cache folder or in the folder
+that FINETUNE_WORKBENCH_MEMORY names. A broken file counts as missing; if none can be written, nothing is remembered.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ from workbench.untrusted import read_text
 
 
 def memory_folder() -> Path:
-    """Return where it is kept: FINETUNE_WORKBENCH_MEMORY if that is set, else a folder beside the packs."""
+    """Return the folder of the files: FINETUNE_WORKBENCH_MEMORY if that is set, else a folder beside the packs."""
     if chosen := os.environ.get("FINETUNE_WORKBENCH_MEMORY"):
         return Path(chosen).expanduser().absolute()
     return packs.cache_folder() / "settings"
 
 
 def key_of(facts: Mapping[str, Any], device: torch.device) -> str:
-    """Return the name under which settings for these facts are kept on this machine with this version of torch."""
+    """Return the file name for these facts, this machine and this version of torch, without its ending."""
     machine = [processor(device), os.cpu_count(), torch.get_num_threads(), torch.__version__]
     text = json.dumps([machine, dict(facts)], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def processor(device: torch.device) -> str:
-    """Return the model of what computes."""
+    """Return the name of the processor or the GPU, with what it can do."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     named = ""
@@ -46,21 +46,21 @@ def processor(device: torch.device) -> str:
 
 
 def recalled(key: str) -> Settings | None:
-    """Return the settings kept under this key, if there are any that can be read."""
+    """Return the settings saved under this key; None if there are none that can be read."""
     try:
-        return Settings.read(json.loads(read_text(memory_folder() / f"{key}.json")))
+        return Settings.from_dict(json.loads(read_text(memory_folder() / f"{key}.json")))
     except (OSError, ValueError, RecursionError):
         return None
 
 
 def kept(key: str, settings: Settings) -> Settings:
-    """Keep settings under this key and return them; where another run was first, return what that one kept."""
+    """Save settings under this key and return them; if another run was faster, return what that run saved."""
     if (earlier := recalled(key)) is not None:
         return earlier
     folder = memory_folder()
     partial = folder / f".{key}-{os.getpid()}"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(settings.noted(), ensure_ascii=False), encoding="utf-8")
+        partial.write_text(json.dumps(settings.to_dict(), ensure_ascii=False), encoding="utf-8")
         partial.replace(folder / f"{key}.json")
     return settings

@@ -1,4 +1,4 @@
-"""Times ways of doing the same thing: in turn, a warm-up each, medians. What each way does is said elsewhere."""
+"""Times several ways of computing the same result: in turn, after a warm-up each, and compares medians."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ ROUNDS, MOST_ROUNDS, BUDGET_SECONDS = 3, 7, 0.4
 
 
 def alternated(ways: Sequence[Any], seconds: Callable[[Any], float]) -> dict[Any, float]:
-    """Return the median seconds of each way, taken in turn after a warm-up each."""
+    """Return the median time of each way in seconds; infinity for a way that fails its warm-up."""
     taken: dict[Any, list[float]] = {way: [] for way in ways if math.isfinite(seconds(way))}
     begun, rounds = time.perf_counter(), 0
     while rounds < ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - begun < BUDGET_SECONDS):
@@ -23,14 +23,14 @@ def alternated(ways: Sequence[Any], seconds: Callable[[Any], float]) -> dict[Any
 
 
 def seconds_of(act: Callable[[], Any], device: torch.device) -> float:
-    """Return how long it takes; infinite if it fails, out of memory or for want of a kernel."""
+    """Return the time of one call in seconds; infinity if it raises an error, such as a lack of memory or a kernel."""
     try:
         _await(device)
         begun = time.perf_counter()
         act()
         _await(device)
         return time.perf_counter() - begun
-    except Exception:  # whatever a model raises; if no way is left, the run itself will say so
+    except Exception:  # a model may raise anything; if every way fails, the run will raise the error again
         return math.inf
 
 

@@ -1,22 +1,21 @@
-"""Chooses how a run computes by taking its own training step each way: the real model on real rows, a second in all.
+"""Chooses how a run computes by timing its training step in each way: the real model on real rows, a second in all.
 
-It is the step from the inputs; one that starts from what was kept of the frozen blocks is a part of it, the same way.
+The whole step is timed. A step that starts from cached activations is a part of it and computes in the same way.
 
-Candidates take turns and medians are compared; one that is not at least 10 % faster than the simpler way is not taken.
-Weights, gradients, norm statistics, modes and generators are afterwards as they were, to the bit.
+The ways take turns, and their medians are compared. A faster way is used only if it saves at least 10 % of the time of
+the simpler way. Afterwards, weights, gradients, norm statistics, modes and generators have the same bits as before.
 
-Left out: `torch.compile` (minutes for a few per cent), and the number of threads (settings.py tells why).
+Left out: `torch.compile` (minutes of compilation for a few per cent), and the number of threads (settings.py says why).
 """
 
 import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import AdamW
 
@@ -25,68 +24,22 @@ from workbench.seeding import seeded
 from workbench.speed.settings.attention_trial import times_of_attention
 from workbench.speed.settings.remembered import kept, key_of, recalled
 from workbench.speed.settings.timing import alternated, seconds_of
+from workbench.speed.settings.trial import Batch, Trial
+from workbench.speed.settings.trial_notes import TrialNotes
 from workbench.training.device import has_bf16
-from workbench.training.settings import Settings, attend, attention_of, convolved
+from workbench.training.settings import Settings, attention_of, conv_weights, set_attention
 
-GAIN = 1.1  # times as fast as the simpler way, at least
-WORTH = 1e-4  # seconds a step that a faster way must save, at least: less is noise
-STEP_SECONDS = 0.15  # as many rows are tried as take about that long
-MOST_ROWS = 8
-LARGEST = 1 << 22  # scalars that the optimizer is tried on
+GAIN = 1.1  # a way must be this many times as fast as the simpler way to be used
+WORTH = 1e-4  # seconds that it must save in each step: less is noise
+STEP_SECONDS = 0.15  # time of one tried step, about; it determines the number of rows
+LARGEST = 1 << 22  # number of weights that the optimizer is tried on
 
-Batch = dict[str, Tensor]
-Way = tuple[str, bool]  # precision, and whether channels are last
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The training step of a run, to be taken in one way or another.
-
-    Attributes:
-        model: The model that will learn; in place, frozen and adapted, its gradients empty or not.
-        device: Where the run computes.
-        lengths: What each row costs; rows of middling length are tried.
-        batch: Makes a batch of the rows of these numbers.
-        batch_size: Rows of a batch of the run; no more are tried.
-        nats: Runs the model in training mode with these settings and returns its summed loss, in nats.
-        batch_tokens: Rows × longest of a batch of the run, at most, where that and not `batch_size` cuts batches.
-        facts: What else the outcome can depend on, such as the task.
-    """
-
-    model: nn.Module
-    device: torch.device
-    lengths: Sequence[int]
-    batch: Callable[[Sequence[int]], Batch]
-    batch_size: int
-    nats: Callable[[Settings, Batch], Tensor]
-    batch_tokens: int | None = None
-    facts: tuple[Any, ...] = ()
-
-    @property
-    def rows(self) -> int:
-        """How many rows are tried at most."""
-        return min(MOST_ROWS, self.batch_size, len(self.lengths))
-
-    @property
-    def longest(self) -> int:
-        """The longest row, rounded up to a power of two: what is chosen for one holds for all up to there."""
-        return 1 << (max(self.lengths) - 1).bit_length()
-
-    @property
-    def rows_of_longest(self) -> int:
-        """How many of the longest rows a batch can have."""
-        return self.batch_size if self.batch_tokens is None else max(1, self.batch_tokens // self.longest)
-
-    def middling(self, rows: int) -> list[int]:
-        """Return the numbers of so many rows of middling length, the longest last."""
-        order = sorted(range(len(self.lengths)), key=lambda row: (self.lengths[row], row))
-        first = (len(order) - rows) // 2
-        return order[first : first + rows]
+Way = tuple[str, bool]  # precision, and whether the memory format is channels_last
 
 
 def choose_settings(trial: Trial, choice: Tuning) -> Settings:
-    """Return how the run should compute on this machine: as measured before, or measured now."""
-    key = key_of(_facts(trial, choice), trial.device)
+    """Return the fastest settings for a run on this machine, measured before or now."""
+    key = _key(trial, choice)
     if (known := recalled(key)) is not None:
         return known
     found = measured(trial, choice)
@@ -94,13 +47,14 @@ def choose_settings(trial: Trial, choice: Tuning) -> Settings:
 
 
 def measured(trial: Trial, choice: Tuning) -> Settings:
-    """Return how the run should compute, measured now; plain settings without a word where no step can be taken."""
+    """Measure and return the fastest settings; the plain ones, without reasons, if no step succeeds."""
     threads = torch.get_num_threads()
     plain = Settings(precision="fp32" if choice.precision == "auto" else choice.precision, threads=threads)
+    notes = TrialNotes(_key(trial, choice))
     with seeded(0, trial.device), _untouched(trial.model):
-        attention, said_of_it = _best_attention(trial, choice)
-        steps = _steps_each_way(trial, choice, attention)
-        moves = _moves_each_way(trial.model)
+        attention, said_of_it = _best_attention(trial, choice, notes)
+        steps = _steps_each_way(trial, choice, attention, notes)
+        moves = _moves_each_way(trial.model, notes)
     if math.isinf(min(steps.values())):
         return plain
     chosen, said = _best_step(steps, choice)
@@ -108,7 +62,12 @@ def measured(trial: Trial, choice: Tuning) -> Settings:
     if chosen[0] != "bf16":
         attention, said_of_it = "own", ()
     counted = f"{threads} thread{'s' * (threads != 1)}, as torch has them"
-    return Settings(*chosen, attention, fused, threads, (*said, *said_of_it, why, counted))
+    told = notes.corrected((*said, *said_of_it, why))
+    return Settings(*chosen, attention, fused, threads, (*told, counted))
+
+
+def _key(trial: Trial, choice: Tuning) -> str:
+    return key_of(_facts(trial, choice), trial.device)
 
 
 def _facts(trial: Trial, choice: Tuning) -> dict[str, Any]:
@@ -122,17 +81,18 @@ def _facts(trial: Trial, choice: Tuning) -> dict[str, Any]:
         "longest": trial.longest,
         "batch_tokens": trial.batch_tokens,
         "precision": choice.precision,
+        "layouts": _layouts(trial),
         "others": list(trial.facts),
     }
 
 
 @contextlib.contextmanager
 def _untouched(model: nn.Module) -> Iterator[None]:
-    """Leave the model as it was: modes, gradients, buffers, and how its convolutions lie in memory."""
+    """Restore modes, gradients, buffers, attention and the memory format of convolutions at the end of the block."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    weights = [(weight, weight.data) for weight in convolved(model)]
+    weights = [(weight, weight.data) for weight in conv_weights(model)]
     attention = attention_of(model)
     try:
         yield
@@ -143,7 +103,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
         for weight, data in weights:
             weight.data = data
-        attend(model, attention)
+        set_attention(model, attention)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
@@ -155,39 +115,47 @@ def _precisions(trial: Trial, choice: Tuning) -> list[str]:
     return ["fp32", "bf16"] if has_bf16(trial.device) else ["fp32"]
 
 
-def _best_attention(trial: Trial, choice: Tuning) -> tuple[str, tuple[str, ...]]:
-    """Return how the model should attend in bf16, and why; as it does where there is nothing to choose."""
-    taken = times_of_attention(trial) if "bf16" in _precisions(trial, choice) else {}
-    if not taken:
+def _layouts(trial: Trial) -> list[bool]:
+    """Return the memory layouts that are tried: whether the channels of convolutions lie last."""
+    if not conv_weights(trial.model):
+        return [False]
+    # On a CPU, torch (2.13) ends the process in native_group_norm_backward if the input lies channels last and needs
+    # no gradient: it writes that gradient all the same. Any freezing, also one during the run, can lead there.
+    has_group_norm = any(isinstance(module, nn.GroupNorm) for module in trial.model.modules())
+    return [False] if trial.device.type == "cpu" and has_group_norm else [False, True]
+
+
+def _best_attention(trial: Trial, choice: Tuning, notes: TrialNotes) -> tuple[str, tuple[str, ...]]:
+    """Return the fastest attention in bf16, with the reason; the model's own if there is nothing to choose."""
+    taken = times_of_attention(trial, notes) if "bf16" in _precisions(trial, choice) else {}
+    if not taken or math.isinf(min(taken.values())):
         return "own", ()
     is_eager = taken["own"] >= GAIN * taken["eager"]
     why = _told("eager attention", taken["own"] / taken["eager"], "torch's own", is_eager)
     return "eager" if is_eager else "own", (why,)
 
 
-def _steps_each_way(trial: Trial, choice: Tuning, attention: str) -> dict[Way, float]:
-    """Return how long each way takes forward and backward, in seconds; infinite where it can't be."""
-    precisions = _precisions(trial, choice)
-    layouts = [False, True] if convolved(trial.model) else [False]
-    ways = [(precision, last) for precision in precisions for last in layouts]
+def _steps_each_way(trial: Trial, choice: Tuning, attention: str, notes: TrialNotes) -> dict[Way, float]:
+    """Return the seconds of a forward and backward pass in each way; infinity for a way that fails."""
+    ways = [(precision, last) for precision in _precisions(trial, choice) for last in _layouts(trial)]
     if len(ways) == 1:
         return {ways[0]: 0.0}  # nothing to choose
-    step = _Step(trial, attention)
+    step = _Step(trial, attention, ways[0], notes)
     sizes = _sizes(trial, lambda rows: step.seconds((ways[0], rows)))
     taken = alternated([(way, rows) for way in ways for rows in sizes], step.seconds)
     return {way: _whole([taken[way, rows] for rows in sizes], sizes, trial.batch_size) for way in ways}
 
 
 def _sizes(trial: Trial, seconds: Callable[[int], float]) -> list[int]:
-    """Return with how many rows to try: a batch, or else two sizes that tell what a batch would take."""
+    """Return the numbers of rows to try: a whole batch, or two smaller sizes to extrapolate from."""
     least = min(trial.rows, 2 if any(isinstance(module, _NormBase) for module in trial.model.modules()) else 1)
-    seconds(least)  # the first one in a process takes longer
+    seconds(least)  # warm-up: the first step of a process takes longer
     rows = max(least, int(min(trial.rows, least * STEP_SECONDS / seconds(least))))
     return [rows] if rows == trial.batch_size or rows == least else [max(least, rows // 4), rows]
 
 
 def _whole(taken: Sequence[float], sizes: Sequence[int], batch_size: int) -> float:
-    """Return what a whole batch would take, on the line through two sizes: to cast weights costs the same for all."""
+    """Return the seconds of a whole batch, on the line through two sizes: casting weights costs all sizes the same."""
     if len(sizes) == 1 or math.inf in taken:
         return max(taken)
     few, many = taken
@@ -197,22 +165,23 @@ def _whole(taken: Sequence[float], sizes: Sequence[int], batch_size: int) -> flo
 class _Step:
     """One forward and backward pass at a time."""
 
-    def __init__(self, trial: Trial, attention: str) -> None:
-        self.trial, self.attention = trial, attention
+    def __init__(self, trial: Trial, attention: str, plain: Way, notes: TrialNotes) -> None:
+        self.trial, self.attention, self.plain, self.notes = trial, attention, plain, notes
         self.middling = functools.cache(lambda rows: trial.batch(trial.middling(rows)))
-        self.plainly = [(weight, weight.data) for weight in convolved(trial.model)]
+        self.plainly = [(weight, weight.data) for weight in conv_weights(trial.model)]
         self.own_attention = attention_of(trial.model)
 
     def seconds(self, sized: tuple[Way, int]) -> float:
-        """Return the time that so many rows take this way; infinite if it fails."""
+        """Return the seconds of a step with this number of rows in this way; infinity if it fails."""
         ((precision, channels_last), rows), trial = sized, self.trial
         attention = self.attention if precision == "bf16" else "own"
         settings, batch = Settings(precision, channels_last, attention), self.middling(rows)
-        attend(trial.model, self.own_attention)
+        set_attention(trial.model, self.own_attention)
         for weight, data in self.plainly:
             weight.data = data
-        settings.lay_out(trial.model)
-        return seconds_of(lambda: self._taken(settings, batch), trial.device)
+        settings.apply_to(trial.model)
+        names = (*[precision] * (precision != self.plain[0]), *["channels last"] * channels_last)
+        return self.notes.seconds(names, lambda: seconds_of(lambda: self._taken(settings, batch), trial.device))
 
     def _taken(self, settings: Settings, batch: Batch) -> None:
         for parameter in self.trial.model.parameters():
@@ -220,8 +189,8 @@ class _Step:
         self.trial.nats(settings, batch).backward()
 
 
-def _moves_each_way(model: nn.Module) -> dict[bool, float]:
-    """Return fused or not -> seconds of an optimizer step, on copies of some of what learns."""
+def _moves_each_way(model: nn.Module, notes: TrialNotes) -> dict[bool, float]:
+    """Return fused or not -> seconds of an optimizer step, on copies of some trainable weights."""
     copies: list[nn.Parameter] = []
     for parameter in model.parameters():
         if parameter.requires_grad and sum(copy.numel() for copy in copies) < LARGEST:
@@ -231,7 +200,10 @@ def _moves_each_way(model: nn.Module) -> dict[bool, float]:
     optimizers: dict[bool, AdamW] = {}
 
     def move(fused: bool) -> float:
-        return seconds_of(lambda: optimizers.setdefault(fused, AdamW(copies, lr=0.0, fused=fused)).step(), device)
+        def step() -> None:
+            optimizers.setdefault(fused, AdamW(copies, lr=0.0, fused=fused)).step()
+
+        return notes.seconds(("fused AdamW",) * fused, lambda: seconds_of(step, device))
 
     device = copies[0].device
     return alternated([True, False], move)
@@ -242,7 +214,7 @@ def _pays(ours: float, plain: float) -> bool:
 
 
 def _best_step(steps: dict[Way, float], choice: Tuning) -> tuple[Way, tuple[str, ...]]:
-    """Return the (precision, channels last) to take, and why."""
+    """Return the fastest way, and the reasons."""
     last = {way: _pays(steps[way, True], steps[way, False]) for way, is_last in steps if is_last}
     best = {precision: (precision, last.get(precision, False)) for precision, _ in steps}
     chosen, said = best.get("fp32", next(iter(best.values()))), []
@@ -261,9 +233,9 @@ def _best_step(steps: dict[Way, float], choice: Tuning) -> tuple[Way, tuple[str,
 
 
 def _best_move(moves: dict[bool, float]) -> tuple[bool, str]:
-    """Return whether AdamW should be fused, the rule, and why."""
+    """Return whether to use fused AdamW, which is the default, and the reason."""
     if not math.isfinite(moves[True]):
-        return False, "plain AdamW: there is no fused one here"
+        return False, "fused AdamW does not run here: not taken"
     is_fused = not _pays(moves[False], moves[True])
     return is_fused, _told("fused AdamW", moves[False] / moves[True], "the plain one", is_fused)
 

@@ -1,9 +1,9 @@
-"""Early stopping: end the run when the validation rows have shown no improvement for a while (Prechelt 1998).
+"""Early stopping: end the run when the validation metric has not improved for a while (Prechelt 1998).
 
-The rule is that of EarlyStopping in Keras and in Lightning. Each evaluation that does not beat the best value by more
-than `stop_min_delta` is counted; an improvement sets the count to zero; the run ends when the count has reached
-`stop_patience`. A value that is not finite ends the run at once. The weights of the best evaluation are
-`run.model("best")`.
+The rule is that of EarlyStopping in Keras and Lightning. Every evaluation that does not improve on the best value by
+more than `stop_min_delta` is counted; an improvement resets the count to zero; the run ends when the count reaches
+`stop_patience`. A value that is not finite ends the run at once. `run.model("best")` has the weights of the best
+evaluation.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import PlanError, nearest
 from workbench.events import EvaluationEnded, Event
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.training.progress import Goal
 from workbench.training.tactics.tactic import Tactic
 
@@ -24,7 +24,7 @@ class EarlyStopping(Tactic):
     """Ends a run that no longer improves.
 
     Attributes:
-        waited: Evaluations since the last improvement.
+        waited: Number of evaluations since the last improvement.
         value: The metric at the last evaluation; None before the first one.
     """
 
@@ -35,22 +35,24 @@ class EarlyStopping(Tactic):
         self.value: float | None = None
 
     def check(self, learner: "Learner", plan: Plan) -> None:
-        """Check that the metric of the plan is one that this run measures, and that low or high is known to be good."""
+        """Check that this run computes the metric of the plan, and that the plan says which values are good."""
         metric, known = plan.monitoring.stop_metric or "loss", learner.metric_names
-        if metric not in known and not learner.metrics:  # names of a user's metrics are known once they are computed
+        if (
+            metric not in known and not learner.metrics
+        ):  # the names of a user's metrics are unknown until the first evaluation
             raise PlanError(
-                f"stop_metric is {metric!r}; this run measures {', '.join(known)}", hint=nearest(metric, known)
+                f"stop_metric is {metric!r}; expected one of {', '.join(known)}", hint=nearest(metric, known)
             )
         Goal.of(plan.monitoring)
 
-    def hear(self, learner: "Learner", event: Event) -> None:
-        """Count the evaluations of the validation rows that were no improvement."""
+    def on_event(self, learner: "Learner", event: Event) -> None:
+        """Count the evaluations of the validation rows without improvement."""
         if isinstance(event, EvaluationEnded) and event.split == "validation":
             self.waited = 0 if event.best else self.waited + 1
             self.value = event.metrics.get(Goal.of(learner.plan.monitoring).metric, math.nan)
 
     def stop_reason(self, learner: "Learner") -> str | None:
-        """Return why the run should end, in words; a fork with more patience continues."""
+        """Return why the run should end; a fork with more patience can continue from there."""
         choice = learner.plan.monitoring
         if choice.stop_patience is None or self.value is None:
             return None
@@ -69,6 +71,6 @@ class EarlyStopping(Tactic):
         return {"waited": self.waited, "value": self.value}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue to count where a checkpoint was saved."""
+        """Restore the count and the last value."""
         value = state.get("value")
         self.waited, self.value = int(state.get("waited", 0)), None if value is None else float(value)

@@ -1,4 +1,4 @@
-"""Backbones and rows made here, in place of loaded ones, to be encoded and carried out as any others."""
+"""Rows, tokenizers and image processors that are made up instead of loaded; runs treat them like any others."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from workbench.data import Split
 from workbench.models import Backbone
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
-ROWS = {  # task -> the column that is learnt from
+ROWS = {  # task -> (column of the inputs, its type)
     "text-classification": ("text", datasets.Value("string")),
     "language-modeling": ("text", datasets.Value("string")),
     "image-classification": ("image", datasets.Image()),
@@ -23,15 +23,15 @@ ROWS = {  # task -> the column that is learnt from
 Rows = Mapping[str, Sequence[Any]]  # column -> values
 
 
-class Given(Preparation):
-    """One backbone and its rows, whatever the plan says.
+class Synthetic(Preparation):
+    """Prepares a fixed backbone and fixed rows, whatever the plan says.
 
     Args:
         backbone: The backbone.
-        train: The rows to learn from; classes are drawn at random where the task has any.
-        validation: The rows to measure on.
-        name: What the rows are known by.
-        classes: How many there are.
+        train: The training rows; a classification task gets random labels.
+        validation: The validation rows.
+        name: The fingerprint of the rows.
+        classes: The number of classes.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Given(Preparation):
         self._split = Split(*parts, backbone.task, labels, {}, "table", (), name)
 
     def split(self, plan: Plan) -> Split:
-        """Return the split of these rows; its fingerprint is their name."""
+        """Return the split of these rows."""
         return self._split
 
     def backbone(self, plan: Plan) -> Backbone:
@@ -62,32 +62,32 @@ def _dataset(task: str, contents: Sequence[Any], labels: Sequence[str]) -> datas
 
 
 def tokenizer(words: int, *, padding: int) -> Any:
-    """Return a tokenizer of the words w0, w1 and so on, each a token of that id; the one of id `padding` fills up."""
+    """Return a tokenizer for the words w0, w1 and so on: the number is the token id; `padding` is the padding id."""
     core = Tokenizer(models.WordLevel({f"w{index}": index for index in range(words)}, unk_token="w3"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tf.PreTrainedTokenizerFast(tokenizer_object=core, pad_token=f"w{padding}", unk_token="w3")
 
 
 def texts(lengths: Sequence[int], *, words: tuple[int, int], last: int | None = None) -> list[str]:
-    """Return texts of random words, each of so many tokens.
+    """Return texts of random words.
 
     Args:
-        lengths: Tokens of each.
-        words: The lowest token id to draw, and the one after the highest.
-        last: The token that each text ends with, if any.
+        lengths: The number of tokens of each text.
+        words: The range of token ids to draw from; the second one is excluded.
+        last: The id of the token at the end of each text, if there is to be one.
     """
-    draw = np.random.default_rng(0)
-    rows = [draw.integers(*words, size=length).tolist() for length in lengths]
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(*words, size=length).tolist() for length in lengths]
     ended = [ids if last is None else [*ids[:-1], last] for ids in rows]
     return [" ".join(f"w{index}" for index in ids) for ids in ended]
 
 
 def images(count: int, *, side: int) -> list[Image.Image]:
-    """Return images of random pixels."""
-    draw = np.random.default_rng(0)
-    return [Image.fromarray(draw.integers(0, 255, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
+    """Return images of random pixels, `side` × `side`."""
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
 
 
 def image_processor(side: int) -> Any:
-    """Return what makes pixels of images of that size."""
+    """Return an image processor for images of this size."""
     return ViTImageProcessorPil(size={"height": side, "width": side})

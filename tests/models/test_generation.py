@@ -1,0 +1,20 @@
+import pytest
+import tiny
+
+from workbench.errors import RunError
+from workbench.models.generation import complete
+
+
+def test_a_continuation_ends_at_the_last_position_of_the_model():
+    backbone = tiny.backbone("llama")
+    assert len(complete(backbone, "good film", tokens=5).split()) <= 5
+    with pytest.raises(RunError, match="63 tokens after a prompt of 2; this model has 64 positions"):
+        complete(backbone, "good film", tokens=63)
+    with pytest.raises(RunError, match="tokens is 0"):
+        complete(backbone, "good film", tokens=0)
+
+
+def test_a_model_without_a_longest_input_takes_any():
+    backbone = tiny.backbone("llama")
+    backbone.model.config.max_position_embeddings = -1
+    assert complete(backbone, "good film", tokens=5)

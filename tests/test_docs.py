@@ -1,0 +1,14 @@
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NAMED = re.compile(r"`((?:tests|benchmarks|workbench|widgets|docs)/[\w./]+|[a-z_]+/[\w/]+\.py)`")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/decisions.md"])
+def test_every_path_that_a_page_names_exists(page):
+    paths = NAMED.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert paths
+    assert not [path for path in paths if not ((ROOT / path).exists() or (ROOT / "workbench" / path).exists())]
