@@ -170,7 +170,8 @@ class RunPanel(Panel):
     @property
     def _wish(self) -> str | None:
         """A request that the run has not fulfilled yet: "pausing", "stopping" or None."""
-        return self.session.run.pending_request if self.session.run is not None and self._phase in UNFINISHED else None
+        run = self.session.run
+        return run.pending_request if run is not None and self._phase in UNFINISHED else None
 
     def _silence(self) -> str:
         """Return for how long a busy run has sent no event, in words; "" if that is not long."""

@@ -78,7 +78,7 @@ def test_a_value_that_can_not_be_is_told_at_its_field(opened, press, backbone):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trainable": "all", "unfreeze_to": "all"}, "expected more blocks than those of"),
+        ({"trainable": "all", "unfreeze_to": "all"}, "expected more blocks than those of trainable"),
         ({"trainable": "last 2", "unfreeze_to": "last 1"}, "lacks block 1"),
         ({"unfreeze_to": "last 9"}, "asks for 9 blocks; this backbone has 2"),
         ({"unfreeze_to": ("block 7",)}, "no block 'block 7'"),
