@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.optim import AdamW
 
 from workbench.plan.choices import Tuning
 from workbench.seeding import seeded
@@ -32,7 +31,6 @@ from workbench.training.settings import Settings, attention_of, conv_weights, se
 GAIN = 1.1  # a way must be this many times as fast as the simpler way to be used
 WORTH = 1e-4  # seconds that it must save in each step: less is noise
 STEP_SECONDS = 0.15  # time of one tried step, about; it determines the number of rows
-LARGEST = 1 << 22  # number of weights that the optimizer is tried on
 
 Way = tuple[str, bool]  # precision, and whether the memory format is channels_last
 
@@ -54,16 +52,14 @@ def measured(trial: Trial, choice: Tuning) -> Settings:
     with seeded(0, trial.device), _untouched(trial.model):
         attention, said_of_it = _best_attention(trial, choice, notes)
         steps = _steps_each_way(trial, choice, attention, notes)
-        moves = _moves_each_way(trial.model, notes)
     if math.isinf(min(steps.values())):
         return plain
     chosen, said = _best_step(steps, choice)
-    fused, why = _best_move(moves)
     if chosen[0] != "bf16":
         attention, said_of_it = "own", ()
     counted = f"{threads} thread{'s' * (threads != 1)}, as torch has them"
-    told = notes.corrected((*said, *said_of_it, why))
-    return Settings(*chosen, attention, fused, threads, (*told, counted))
+    told = notes.corrected((*said, *said_of_it))
+    return Settings(*chosen, attention, True, threads, (*told, counted))
 
 
 def _key(trial: Trial, choice: Tuning) -> str:
@@ -189,26 +185,6 @@ class _Step:
         self.trial.nats(settings, batch).backward()
 
 
-def _moves_each_way(model: nn.Module, notes: TrialNotes) -> dict[bool, float]:
-    """Return fused or not -> seconds of an optimizer step, on copies of some trainable weights."""
-    copies: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        if parameter.requires_grad and sum(copy.numel() for copy in copies) < LARGEST:
-            copies.append(nn.Parameter(parameter.detach().clone()))
-    for copy in copies:
-        copy.grad = torch.ones_like(copy)
-    optimizers: dict[bool, AdamW] = {}
-
-    def move(fused: bool) -> float:
-        def step() -> None:
-            optimizers.setdefault(fused, AdamW(copies, lr=0.0, fused=fused)).step()
-
-        return notes.seconds(("fused AdamW",) * fused, lambda: seconds_of(step, device))
-
-    device = copies[0].device
-    return alternated([True, False], move)
-
-
 def _pays(ours: float, plain: float) -> bool:
     return plain >= GAIN * ours and plain - ours >= WORTH
 
@@ -230,14 +206,6 @@ def _best_step(steps: dict[Way, float], choice: Tuning) -> tuple[Way, tuple[str,
         ratio = steps[chosen[0], False] / steps[chosen[0], True]
         said.append(_told("channels last", ratio, "channels first", chosen[1]))
     return chosen, tuple(said)
-
-
-def _best_move(moves: dict[bool, float]) -> tuple[bool, str]:
-    """Return whether to use fused AdamW, which is the default, and the reason."""
-    if not math.isfinite(moves[True]):
-        return False, "fused AdamW does not run here: not taken"
-    is_fused = not _pays(moves[False], moves[True])
-    return is_fused, _told("fused AdamW", moves[False] / moves[True], "the plain one", is_fused)
 
 
 def _told(way: str, ratio: float, other: str, is_taken: bool) -> str:
