@@ -20,9 +20,10 @@ from workbench import packs  # noqa: E402
 
 CELL = """from workbench import Plan
 from widgets import Workbench
-panel = Workbench(plan=Plan().change(trainable="last 2", learning_rate=1e-4, max_rows=3000, max_length=64, epochs=1))
+plan = Plan().change(trainable="head", unfreeze_to="last 4", learning_rate=3e-4, stop_patience=3)
+panel = Workbench(plan=plan.change(max_rows=3000, max_length=64, epochs=1))
 panel"""
-PROGRESS = "() => parseInt(document.querySelector('.fw-run-percent').textContent) >= 70"
+PROGRESS = "() => parseInt(document.querySelector('.fw-run-percent').textContent) >= 60"
 LIMIT_KB = 300
 
 

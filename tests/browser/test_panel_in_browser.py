@@ -113,6 +113,15 @@ def test_sliders_and_blocks_reach_the_plan(resting):
     page.wait_for_selector("[role=switch][aria-label^='block 6, frozen']")
 
 
+def test_more_settings_show_after_a_click(resting):
+    page = resting.page
+    assert page.get_by_label("warm-up", exact=True).is_hidden()
+    page.get_by_role("button", name="more", exact=True).click()
+    assert page.get_by_label("warm-up", exact=True).is_visible()
+    page.get_by_role("button", name="less", exact=True).click()
+    assert page.get_by_label("warm-up", exact=True).is_hidden()
+
+
 def test_keys_pressed_in_the_panel_do_not_reach_the_notebook(resting):
     page = resting.page
     cells = page.locator(".jp-Notebook .jp-Cell").count()
