@@ -7,12 +7,16 @@
 PYTHON ?= python3
 LAB_ARGS ?=
 TEST_ARGS ?=
+SEED ?= $(shell date +%s)
 
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 NEEDS := pyproject.toml constraints.txt
+
+# Two processes share the tests; what is timed comes last and alone (tests/timed_last.py).
+PYTEST := $(PY) -m pytest -n 2
 
 # A .venv that does not run, lacks pip or was installed from another folder (a moved clone) counts as not installed.
 RUNS := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
@@ -21,24 +25,27 @@ $(shell rm -f $(INSTALLED) $(INSTALLED_TEST))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check fetch chromium constraints clean
+.PHONY: help lab test test-deep check fetch chromium constraints clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo '  PYTHON=python3.12, LAB_ARGS="--no-browser --port 8899" and TEST_ARGS="-k packs" are passed on.'
 
 lab: $(INSTALLED) ## set up, fetch the packs, open JupyterLab
 	@$(PY) -m workbench lab $(LAB_ARGS)
 
-test: $(INSTALLED_TEST) chromium fetch ## set up, fetch the packs, run every test
-	@$(PY) -m pytest $(TEST_ARGS)
+test: $(INSTALLED_TEST) chromium fetch ## set up, fetch the packs, run the tests: 15 minutes at most
+	@$(PYTEST) --durations 20 $(TEST_ARGS)
+
+test-deep: $(INSTALLED_TEST) chromium fetch ## the tests with many more random cases, whole benchmarks: a night
+	@$(PY) -m pytest --deep $(SEED) --timeout 3600 --durations 40 $(TEST_ARGS)
 
 check: $(INSTALLED_TEST) ## lint, types, import contracts, fast tests: under a minute
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-cache
-	$(PY) -m pytest -q -m 'not slow'
+	$(PYTEST) -q -m 'not slow'
 
 fetch: $(INSTALLED) ## fetch the packs that are missing
 	@$(PY) -m workbench fetch

@@ -25,7 +25,8 @@ import architectures as tiny  # tests/architectures.py; this script itself is __
 
 from workbench.events import CacheRefused
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Plan, TaskName
+from workbench.plan.choices import TaskName
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
 ROWS = 12

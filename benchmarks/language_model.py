@@ -27,7 +27,7 @@ import ours
 import trainers
 from ours import Result
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
 REPETITIONS, TIMED_STEPS = 5, 3

@@ -24,7 +24,7 @@ import torch
 from workbench import run
 from workbench.events import CacheReady, Event, RunStarted, StepEnded
 from workbench.models import Backbone
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.checkpoints import newest_valid, put_into
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation

@@ -24,7 +24,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from workbench import run
 from workbench.events import CheckpointSaved, RunEnded, RunResumed
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
 

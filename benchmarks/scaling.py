@@ -22,7 +22,7 @@ from ours import Result
 from synthetic import Synthetic
 
 from workbench.models import Backbone
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
 REPETITIONS, LENGTH, ROWS = 5, 32, 128

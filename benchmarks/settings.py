@@ -17,7 +17,7 @@ import time
 import form
 import torch
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner, trial_of
 from workbench.runs.preparation import Preparation
 from workbench.speed.settings.trials import choose_settings

@@ -13,13 +13,14 @@ from accelerate import Accelerator
 from torch.nn import functional as F
 
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner
 from workbench.tasks.examples import Examples
 from workbench.training import engine
 from workbench.training.learner import Learner
 from workbench.training.optimizer import build_optimizer
 from workbench.training.schedule import learning_rate
+from workbench.training.step import planned_batches
 
 PLAN = Plan().change(trainable="all", batch_size=8, precision="fp32", device="cpu", dropout=0.0, schedule="constant")
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -57,7 +58,7 @@ def accelerated(steps: int) -> tuple[float, float]:
     start = 0.0
     for number in range(steps):
         start = time.perf_counter() if number == 1 else start  # the first step is the warm-up
-        examples, indices = engine.planned_batches(made)[0]
+        examples, indices = planned_batches(made)[0]
         batch = examples.batch(indices)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(number, steps, made.plan.tuning)

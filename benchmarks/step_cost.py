@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from workbench.events import StepEnded
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner
 from workbench.runs.preparation import Preparation
 from workbench.runs.run import run

@@ -12,7 +12,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from workbench.data import Split
 from workbench.models import Backbone
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
 ROWS = {  # task -> (column of the inputs, its type)

@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from workbench.models import Backbone, freezing
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 from workbench.tasks import cross_entropy
 from workbench.tasks.examples import IGNORED, Examples

@@ -17,7 +17,7 @@ import ours
 from races import Race
 
 from workbench.models import Backbone
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
 SEEDS, REPETITIONS = 3, 5

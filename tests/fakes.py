@@ -24,7 +24,7 @@ from workbench.events import (
     StepEnded,
 )
 from workbench.events.bus import Bus
-from workbench.plan.choices import LIVE_FIELDS, Plan
+from workbench.plan.plan import LIVE_FIELDS, Plan
 
 
 def evaluation(step, loss, *, split="validation", best=False, task="text-classification"):
@@ -170,7 +170,7 @@ class FakeRun:
         if isinstance(event, PlanAdjusted):
             self.plan = self.plan.change(**event.after)
         if isinstance(event, RunEnded):
-            self.state = "completed" if event.reason == "completed" else "stopped"
+            self.state = "stopped" if event.reason == "stopped by the user" else "completed"
         self._session.bus.publish(event)
 
     def play(self):

@@ -17,7 +17,8 @@ from rounding import same_loss
 from torch.nn import functional as F
 
 from workbench import models, packs
-from workbench.plan.choices import Data, Plan
+from workbench.plan.choices import Data
+from workbench.plan.plan import Plan
 from workbench.runs import build
 from workbench.seeding import seeded
 from workbench.tasks import TABLE, cross_entropy

@@ -16,8 +16,8 @@ import pytest
 from sample_events import STARTED, STEP
 
 from workbench.errors import BackboneError, PlanError, RunError
-from workbench.plan.choices import Plan
-from workbench.runs.disk import run_folder
+from workbench.plan.plan import Plan
+from workbench.runs.disk import run_list
 from workbench.runs.disk.control import request
 from workbench.runs.disk.run_folder import RunFolder
 
@@ -308,9 +308,9 @@ def snapshot(folder):
 
 def test_a_strangers_run_is_listed_and_read_and_nothing_is_written(hostile, tmp_path):
     before = snapshot(tmp_path)
-    (summary,) = run_folder.list_runs(hostile.path.parent)
+    (summary,) = run_list.list_runs(hostile.path.parent)
     assert (summary.state, summary.step) == ("running", STEP.step)
-    folder = run_folder.find(hostile.name, hostile.path.parent)
+    folder = run_list.find(hostile.name, hostile.path.parent)
     assert list(folder.events()) == [STARTED, STEP]
     assert folder.plan() == Plan()
     assert folder.environment() == {}
@@ -392,8 +392,8 @@ def _has_modes(root, file, folder):
 @pytest.mark.slow
 def test_nothing_in_a_light_look_at_a_strangers_run_imports_what_could_run_code(hostile):
     code = (
-        "import sys\nfrom workbench.runs.disk import run_folder\n"
-        f"run_folder.list_runs({str(hostile.path.parent)!r})\n"
+        "import sys\nfrom workbench.runs.disk import run_list\n"
+        f"run_list.list_runs({str(hostile.path.parent)!r})\n"
         "print({'pickle', 'torch', 'transformers', 'cloudpickle'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

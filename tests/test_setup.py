@@ -144,7 +144,15 @@ def test_a_clone_that_was_moved_is_installed_again(clone, tmp_path_factory):
 def test_make_test_adds_what_tests_need(clone):
     code, _, asked = make(clone, "test", "TEST_ARGS=-k packs")
     assert code == 0
-    assert asked == [VENV, INSTALL, INSTALL + "[test]", "-m workbench fetch", "-m pytest -k packs"]
+    assert asked[:-1] == [VENV, INSTALL, INSTALL + "[test]", "-m workbench fetch"]
+    assert asked[-1] == "-m pytest -n 2 --durations 20 -k packs"
+
+
+def test_make_test_deep_takes_a_seed_or_the_time(clone):
+    make(clone, "lab")
+    seeds = [make(clone, "test-deep", *seed)[2][-1].split()[3] for seed in ((), ("SEED=7",))]
+    assert int(seeds[0]) > 10**9
+    assert seeds[1] == "7"
 
 
 def test_a_python_that_is_too_old_is_named(clone):

@@ -2,7 +2,8 @@
 
 import tiny
 
-from workbench.plan.choices import Data, Plan
+from workbench.plan.choices import Data
+from workbench.plan.plan import Plan
 from workbench.runs import build
 from workbench.tasks import TABLE
 

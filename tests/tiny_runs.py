@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from workbench import models, run
 from workbench.events import PlanAdjusted, StepEnded
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.checkpoints import all_in
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder

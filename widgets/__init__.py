@@ -4,16 +4,7 @@ Names are imported on first use, so that importing one panel does not import all
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from widgets.backbone_panel import BackbonePanel as BackbonePanel
-    from widgets.curves_panel import CurvesPanel as CurvesPanel
-    from widgets.data_panel import DataPanel as DataPanel
-    from widgets.freeze_panel import FreezePanel as FreezePanel
-    from widgets.hyperparameter_panel import HyperparameterPanel as HyperparameterPanel
-    from widgets.run_panel import RunPanel as RunPanel
-    from widgets.workbench_panel import Workbench as Workbench
+from typing import Any
 
 _HOME = {  # public name -> its module
     "BackbonePanel": "widgets.backbone_panel",
@@ -21,7 +12,9 @@ _HOME = {  # public name -> its module
     "DataPanel": "widgets.data_panel",
     "FreezePanel": "widgets.freeze_panel",
     "HyperparameterPanel": "widgets.hyperparameter_panel",
+    "KeepPanel": "widgets.keep_panel",
     "RunPanel": "widgets.run_panel",
+    "StopPanel": "widgets.stop_panel",
     "Workbench": "widgets.workbench_panel",
 }
 __all__ = sorted(_HOME)

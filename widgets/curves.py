@@ -4,12 +4,11 @@ Every number was measured by the run. This module does not depend on widgets.
 """
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from widgets import wording
+from widgets import unfreezing, wording
+from widgets.ancestors import events_with_ancestors
 from widgets.series import Series
-from workbench.errors import RunError
 from workbench.events import (
     CacheProgressed,
     EvaluationEnded,
@@ -25,6 +24,7 @@ from workbench.events import (
     StageStarted,
     StepEnded,
 )
+from workbench.events.run_state import RunState
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
@@ -34,7 +34,7 @@ KINDS: frozenset[type[Event]] = frozenset(
     | {EvaluationEnded, RunEnded, RunFailed}
     | {RunForked, RunResumed, PlanAdjusted}
 )
-METRICS = {"perplexity": "perplexity", "accuracy": "accuracy", "macro_f1": "F1 (macro)"}
+METRICS = ("perplexity", "accuracy", "macro_f1")  # of the task, as far as they are drawn
 UNDRAWN = {"loss", "weighted_f1", *METRICS}
 EXTRAS = 3  # maximum number of user metrics that are drawn
 
@@ -47,36 +47,38 @@ class Curves:
         validation: Loss of each evaluation, in nats per target.
         rate: Learning rate of each step.
         metrics: Values of each metric that is drawn, at each evaluation.
-        forked: The fork from its parent; None if the run is not a fork.
         adjusted: The changes of its plan during the run.
     """
 
     def __init__(self) -> None:
-        self._is_over = True  # the next run starts with empty curves
         self._clear()
 
     def _clear(self) -> None:
         self.training, self.validation, self.rate = Series(), Series(), Series()
         self.metrics: dict[str, Series] = {}
-        self.forked: RunForked | None = None
         self.adjusted: list[PlanAdjusted] = []
+        self._run = RunState()
         self._provisional: EvaluationProgressed | CacheProgressed | None = None
         self._started: RunStarted | None = None
         self._test: EvaluationEnded | None = None
-        self._best: dict[str, float] | None = None
-        self._since_best = 0  # evaluations without a new best
-        self._last_step = 0
+
+    @property
+    def forked(self) -> RunForked | None:
+        """The fork from its parent; None if the run is not a fork."""
+        return self._run.parent
 
     def note(self, event: Event) -> None:
-        """Add an event to the curves."""
+        """Add an event to the curves. A new run begins with empty curves; a resumed run continues its curves."""
+        is_next = self._run.is_over and isinstance(event, RunForked | StageStarted | RunStarted)
+        if isinstance(event, RunChosen) or is_next:
+            self._clear()
+        if not isinstance(event, RunChosen):
+            self._run.note(event)
         match event:
             case StepEnded(step=step, loss=loss, learning_rate=rate):
                 self.training.add(step, loss)
                 self.rate.add(step, rate)
-                self._last_step = step
-            case EvaluationProgressed(split="validation"):
-                self._provisional = event
-            case CacheProgressed(split="validation", step=0, loss=float()):
+            case EvaluationProgressed(split="validation") | CacheProgressed(split="validation", step=0, loss=float()):
                 self._provisional = event
             case EvaluationEnded(split="validation"):
                 self._evaluated(event)
@@ -84,33 +86,33 @@ class Curves:
                 self._test = event
             case PlanAdjusted():
                 self.adjusted.append(event)
+            case RunStarted():
+                self._started = event
             case RunEnded() | RunFailed():
-                self._is_over, self._provisional = True, None
-            case _:
-                self._begin(event)
+                self._provisional = None
 
-    def _begin(self, event: Event) -> None:
-        """Clear the curves for a new run; a resumed run continues its curves."""
-        if isinstance(event, RunChosen) or (self._is_over and not isinstance(event, RunResumed)):
-            self._clear()
-        self._is_over = isinstance(event, RunChosen)
-        if isinstance(event, RunStarted):
-            self._started = event
-        elif isinstance(event, RunForked):
-            self.forked = event
+    def picture(self, goal: str = "loss", patience: int | None = None) -> dict[str, Any]:
+        """Return the downsampled curves with marks and words about them.
 
-    def picture(self) -> dict[str, Any]:
-        """Return the downsampled curves with marks and words about them."""
+        Args:
+            goal: Name of the metric by which the best step is chosen.
+            patience: Evaluations without improvement that end the run; None if it does not stop early.
+        """
+        is_over = self._run.is_over or self._started is None
         return {
-            "steps": self._last_step if self._is_over or self._started is None else self._started.steps,
-            "last_step": self._last_step,
+            "steps": self._run.step if is_over else self._run.steps,
+            "last_step": self._run.step,
             **self.lines(),
             "baseline": self._baseline().get("loss"),
             "baseline_name": self._started.baseline_name if self._started else "",
             "provisional": self._provisional_point(),
-            "best": self._best,
-            "marks": [{"step": mark.step, "words": _marked(mark)} for mark in self.adjusted if mark.after],
-            "verdict": self.verdict(),
+            "best": self._best_point(goal),
+            "marks": [
+                {"step": mark.step, "words": _marked(mark), "is_unfreezing": mark.by == unfreezing.NAME}
+                for mark in self.adjusted
+                if mark.after
+            ],
+            "verdict": self.verdict(goal, patience),
         }
 
     def lines(self) -> dict[str, Any]:
@@ -121,7 +123,7 @@ class Curves:
             "metrics": [
                 {
                     "name": name,
-                    "title": METRICS.get(name, name.replace("_", " ")),
+                    "title": wording.metric(name),
                     "is_extra": name not in METRICS,
                     "baseline": self._baseline().get(name),
                     **series.picture(),
@@ -139,30 +141,31 @@ class Curves:
             said.append(f"validation loss {held[1]:.4g}{_at_step(held[0], step)}")
             for name, series in self.metrics.items():
                 if (value := series.at(step)) is not None:
-                    said.append(f"{METRICS.get(name, name.replace('_', ' '))} {value[1]:.4g}{_at_step(value[0], step)}")
+                    said.append(f"{wording.metric(name)} {value[1]:.4g}{_at_step(value[0], step)}")
         if (rate := self.rate.at(step)) is not None:
             said.append(f"learning rate {rate[1]:.3g}")
         return said
 
-    def verdict(self) -> str:
-        """Return a judgement of the run in words."""
-        bad = self.training.first_bad
+    def verdict(self, goal: str = "loss", patience: int | None = None) -> str:
+        """Return a judgement of the run in words; the arguments are those of `picture`."""
+        bad, best = self.training.first_bad, self._run.best
         if bad is not None:
             return f"the training loss is not a number since step {bad:,}: try a lower learning rate"
-        if self._best is None:
+        if best is None:
             return ""
-        best = f"best validation loss {self._best['loss']:.4g} at step {self._best['step']:,.0f}"
+        value = f"validation {wording.metric(goal)} {best.metrics.get(goal, math.nan):.4g}"
+        if len(self.validation) == 1 and best.step == 0:
+            return f"before training: {value}"
+        said = f"best {value} at step {best.step:,}"
         if self._test is not None:
-            return f"{best} · {_measured(self._test)}"
-        if len(self.validation) == 1 and self._best["step"] == 0:
-            return f"before training: validation loss {self._best['loss']:.4g}"
-        if self._best["step"] == 0:
-            return f"no better than before training · {best}"
-        if self._is_over:
-            return best
-        if self._since_best == 0:
-            return f"still improving · {best}"
-        return f"no better for {wording.plural(self._since_best, 'evaluation')} · {best}"
+            return f"{said} · {_measured(self._test)}"
+        than = "than before training" if best.step == 0 else ""
+        if self._run.is_over:
+            return f"no better {than} · {said}" if than else said
+        if self._run.waited == 0:
+            return f"still improving · {said}"
+        waited = _waited(self._run.waited, None if self.forked else patience)
+        return f"no better {than}{' ' if than else ''}for {waited} · {said}"
 
     def _evaluated(self, event: EvaluationEnded) -> None:
         self._provisional = None
@@ -171,12 +174,17 @@ class Curves:
         extras = [name for name in event.metrics if name not in UNDRAWN][:EXTRAS]
         for name in [name for name in METRICS if name in event.metrics] + extras:
             self.metrics.setdefault(name, Series()).add(event.step, event.metrics[name])
-        self._since_best = 0 if event.best else self._since_best + 1
-        if event.best:
-            self._best = {"step": event.step, "loss": loss}
 
     def _baseline(self) -> dict[str, float]:
         return dict(self._started.baseline) if self._started else {}
+
+    def _best_point(self, goal: str) -> dict[str, Any] | None:
+        """Return where the best step is marked: on the loss, and on the metric by which it was chosen."""
+        best = self._run.best
+        if best is None:
+            return None
+        loss, value = (_finite(best.metrics.get(name)) for name in ("loss", goal))
+        return {"step": best.step, "loss": loss, "metric": goal, "value": value, "title": wording.metric(goal)}
 
     def _provisional_point(self) -> dict[str, float] | None:
         point = self._provisional
@@ -190,30 +198,26 @@ def of_parent(forked: RunForked, session: "Session") -> Curves:
         WorkbenchError: Its folder no longer exists.
     """
     curves = Curves()
-    for event in _events_with_ancestors(forked.parent, session):
+    for event in events_with_ancestors(forked.parent, session):
         if isinstance(event, StepEnded | EvaluationEnded):
             curves.note(event)
     return curves
 
 
-def _events_with_ancestors(name: str, session: "Session", *, generations: int = 20) -> list[Event]:
-    """Return the events of a run, preceded by those of the runs that it was forked from."""
-    from workbench.runs.disk import run_folder
-
-    if Path(name).name != name:  # a log from an unknown source must not name other folders
-        raise RunError(f"{name!r} is not the name of a run")
-    known = [run for run in session.runs if run.name == name]
-    root = session.run.folder.parent if session.run is not None else "runs"
-    events = list(known[0].events) if known else list(run_folder.find(name, root).events())
-    forked = next((event for event in events[:1] if isinstance(event, RunForked)), None)
-    if forked is None or generations == 0:
-        return events
-    before = _events_with_ancestors(forked.parent, session, generations=generations - 1)
-    return [event for event in before if getattr(event, "step", 0) <= forked.step] + events
-
-
 def _marked(mark: PlanAdjusted) -> str:
+    if mark.by == unfreezing.NAME:
+        return f"from step {mark.step + 1:,}: {' and '.join(unfreezing.unfrozen(mark))} unfrozen"
     return f"from step {mark.step + 1:,}: {wording.change(mark.before, mark.after)}"
+
+
+def _waited(evaluations: int, patience: int | None) -> str:
+    if patience is None:
+        return wording.plural(evaluations, "evaluation")
+    return f"{evaluations} of {wording.plural(max(1, patience), 'evaluation')}"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None  # JSON has no nan
 
 
 def _at_step(at: float, step: int) -> str:
@@ -221,6 +225,6 @@ def _at_step(at: float, step: int) -> str:
 
 
 def _measured(event: EvaluationEnded) -> str:
-    names = {"loss": "loss", **METRICS}
-    parts = [f"{names[name].split(' (')[0]} {event.metrics[name]:.3g}" for name in names if name in event.metrics]
+    names = [name for name in ("loss", *METRICS) if name in event.metrics]
+    parts = [f"{wording.metric(name).split(' (')[0]} {event.metrics[name]:.3g}" for name in names]
     return f"on {event.rows:,} {event.split} rows: {', '.join(parts)}"

@@ -89,8 +89,9 @@ class CurvesPanel(Panel):
 
     def picture(self) -> dict[str, Any]:
         """Return the curves, those of the parent, the difference between both plans, and the selected point."""
+        choice = (self.session.run or self.session).plan.monitoring
         return {
-            **self._curves.picture(),
+            **self._curves.picture(choice.stop_metric or "loss", choice.stop_patience),
             "parent": self._parent.lines() if self._parent else None,
             "fork": self._difference(),
             "point": self._point.picture(self._curves) if self._point else None,

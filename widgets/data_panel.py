@@ -12,7 +12,7 @@ from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
     from workbench.data import Split
-    from workbench.plan.choices import Plan
+    from workbench.plan.plan import Plan
     from workbench.session.session import Session
 
 PAGE_ROWS = 5
@@ -114,7 +114,7 @@ def _summary(split: "Split") -> dict[str, Any]:
     facts += [f"{name} {size:,}" for name, size in parts.items()]
     return {
         "facts": " · ".join(facts),
-        "task": split.task.replace("-", " ").replace("modeling", "modelling"),
+        "task": wording.task(split.task),
         "columns": _columns(split),
         "classes": _classes(split),
         "notes": list(split.notes),

@@ -4,15 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from widgets import live, wording
+from widgets import live, unfreezing, wording
+from widgets.ancestors import events_with_ancestors
 from widgets.cached import KINDS as CACHED
 from widgets.cached import Cached
 from widgets.panel import Panel, page, prepare, problem, style
 from widgets.proof import KINDS as PROOFS
 from widgets.proof import Proof
 from workbench.errors import PlanError
-from workbench.events import ChangeRefused, Event, PlanChanged, PreparationEnded
+from workbench.events import ChangeRefused, Event, PlanAdjusted, PlanChanged, PreparationEnded, RunChosen, RunForked
 from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.models import Block
@@ -27,16 +29,20 @@ PRESETS: dict[str, dict[str, Any]] = {  # preset -> its changes of the plan
 
 
 class FreezePanel(Panel):
-    """The trainable blocks, and the number of trainable parameters."""
+    """The trainable blocks, when further ones are unfrozen, and the number of trainable parameters.
+
+    It shows the plan; while a run unfreezes one block after another, it shows the blocks that are trainable now.
+    """
 
     _esm = page("fields.js", "freeze.js")
     _css = style("freeze.css")
-    kinds = live.KINDS | PROOFS | CACHED | {PlanChanged, PreparationEnded}
+    kinds = live.KINDS | PROOFS | CACHED | {PlanChanged, PreparationEnded, RunForked}
 
     def __init__(self, session: "Session") -> None:
         self._effects = live.Effects()
         self._proof, self._cached = Proof(), Cached()
         self._last_n = 2  # number in the stepper while another preset is chosen
+        self._inherited: list[PlanAdjusted] | None = []  # what the ancestors of a fork changed before; None: not known
         super().__init__(session)
         prepare(session)
 
@@ -51,24 +57,70 @@ class FreezePanel(Panel):
         self._effects.note(event)
         self._proof.note(event)
         self._cached.note(event)
-        if isinstance(event, PlanChanged):
-            self.calm()
+        match event:
+            case PlanChanged():
+                self.calm()
+            case RunChosen():
+                self._inherited = []
+            case RunForked() if event.step:
+                self._read_ancestors(event)
+
+    def _read_ancestors(self, forked: RunForked) -> None:
+        """Read in the background what was unfrozen before the fork, and when."""
+        run, self._inherited = self.session.run, None
+
+        def found(events: list[Event]) -> None:
+            if self.session.run is run:
+                self._inherited = [e for e in events if isinstance(e, PlanAdjusted) and e.step < forked.step]
+                for event in self._inherited:
+                    self._effects.inherit(event)
+
+        self.background(lambda: events_with_ancestors(forked.parent, self.session), then=found, failed=lambda _: None)
 
     def picture(self) -> dict[str, Any]:
         """Return the blocks with their state, the presets, and the numbers of parameters."""
-        choice = self.session.plan.transfer
-        preset = _preset(choice)
+        choice = self._choice()
+        preset, number = _preset(choice), self._last_n
         if preset == "last" and isinstance(choice.trainable, str):
-            self._last_n = int(choice.trainable.split()[1])
-        presets = {"preset": preset, "last_n": self._last_n, "lora_rank": choice.lora_rank}
+            number = int(choice.trainable.split()[1])
+        if choice is self.session.plan.transfer:
+            self._last_n = number
         return {
-            **presets,
+            "preset": preset,
+            "last_n": number,
+            "lora_rank": choice.lora_rank,
             "mode": wording.mode(choice),
             "effect": self._effect(),
             **self._proof.picture(),
             **self._cached.picture(),
             **self._network(choice),
         }
+
+    def _running(self) -> Plan | None:
+        """Return the plan of the run under way as it is now, if it trains the network of the picture."""
+        run, plan = self.session.run, self.session.plan
+        if run is None or not self._effects.is_live or not live.is_applicable("trainable", run.plan, plan):
+            return None
+        return run.plan
+
+    def _choice(self) -> Transfer:
+        """Return the choice of the plan; while a run unfreezes its blocks, with those that are trainable now."""
+        choice, running, backbone = self.session.plan.transfer, self._running(), self.session.backbone
+        if running is None or running.retention.unfreeze_to is None or backbone is None:
+            return choice
+        if "trainable" in self._effects.asked or isinstance(running.transfer.trainable, str):
+            return choice
+        every = [block.name for block in backbone.blocks]
+        return replace(choice, trainable=unfreezing.shortest(running.transfer.trainable, every))
+
+    def _schedule(self, blocks: "tuple[Block, ...]") -> unfreezing.Schedule:
+        running, run = self._running(), self.session.run
+        if running is None or run is None:
+            return unfreezing.schedule(blocks, self.session.plan)
+        if self._inherited is None:
+            return unfreezing.Schedule()
+        own = [event for event in run.events if isinstance(event, PlanAdjusted)]
+        return unfreezing.schedule(blocks, running, [*self._inherited, *own], steps=run.steps)
 
     def _effect(self) -> str:
         """Return when the choices in the picture take effect in the current run."""
@@ -80,19 +132,26 @@ class FreezePanel(Panel):
 
         backbone = self.session.backbone
         if backbone is None:
-            return {"backbone": self.session.plan.baseline.backbone, "blocks": [], "counts": "", "notes": []}
+            name = self.session.plan.baseline.backbone
+            return {"backbone": name, "blocks": [], "counts": "", "notes": [], "schedule": ""}
         try:
             trainable = set(freezing.resolve(backbone.blocks, choice))
             counts = freezing.count(backbone.model, backbone.blocks, choice)
         except PlanError as error:  # the plan does not fit this backbone: show the error and all blocks
             self.alarm(error)
-            blocks = [self._block(block, choice, is_trainable=False) for block in backbone.blocks]
-            return {"backbone": backbone.name, "blocks": blocks, "counts": "none", "notes": []}
+            trainable, share, notes = set(), "none", []
+        else:
+            share, notes = _share(counts.trainable, counts.total), list(counts.notes)
+        schedule = self._schedule(backbone.blocks)
         return {
             "backbone": backbone.name,
-            "blocks": [self._block(block, choice, is_trainable=block.name in trainable) for block in backbone.blocks],
-            "counts": _share(counts.trainable, counts.total),
-            "notes": list(counts.notes),
+            "blocks": [
+                {**self._block(block, choice, is_trainable=block.name in trainable), "turn": schedule.of(block.name)}
+                for block in backbone.blocks
+            ],
+            "counts": share,
+            "notes": notes,
+            "schedule": schedule.line(),
         }
 
     def _block(self, block: "Block", choice: Transfer, *, is_trainable: bool) -> dict[str, Any]:
@@ -109,7 +168,7 @@ class FreezePanel(Panel):
         }
 
     def _toggle(self, name: str) -> None:
-        backbone, choice = self.session.backbone, self.session.plan.transfer
+        backbone, choice = self.session.backbone, self._choice()
         if backbone is None:
             return
         every = [block.name for block in backbone.blocks]
@@ -117,7 +176,7 @@ class FreezePanel(Panel):
         names = tuple(block for block in every if block in wanted)
         if not names:
             raise PlanError("with every block frozen nothing would learn", hint="leave at least one block trainable")
-        trainable = _shortest(names, every)
+        trainable = unfreezing.shortest(names, every)
         if name in names and name not in self._trainable(replace(choice, trainable=trainable), is_strict=True):
             raise PlanError(
                 f"{name} can't learn beside adapters", hint="choose 'full' or 'last' to train its own weights"
@@ -125,7 +184,7 @@ class FreezePanel(Panel):
         self._effects.change(self.session, trainable=trainable)
 
     def _choose(self, name: str, *, number: Any = None) -> None:
-        choice = self.session.plan.transfer
+        choice = self._choice()
         changes = dict(PRESETS[name])
         if name == "last":
             changes["trainable"] = f"last {self._last_n if number is None else number}"
@@ -161,12 +220,3 @@ def _preset(choice: Transfer) -> str:
     if not isinstance(choice.trainable, str):
         return ""
     return {"head": "head", "all": "full"}.get(choice.trainable, "last")
-
-
-def _shortest(names: tuple[str, ...], every: list[str]) -> str | tuple[str, ...]:
-    """Return the names as a preset ("head", "last 2", "all") if there is one for them."""
-    if len(names) == len(every):
-        return "all"
-    if list(names) != every[-len(names) :]:
-        return names
-    return "head" if len(names) == 1 else f"last {len(names) - 1}"

@@ -1,34 +1,19 @@
-"""HyperparameterPanel: the settings of the optimizer and the training loop, with units and when they take effect.
+"""HyperparameterPanel: the settings of the optimizer and the training loop.
 
-Ranges and units come from `workbench.plan.choices`. This file adds the descriptions and the ranges of the sliders.
+This file has the descriptions and the ranges of the sliders. The rest is in settings.py.
 """
 
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from widgets import live
-from widgets.panel import Panel, page, style
-from workbench.errors import PlanError, WorkbenchError
-from workbench.events import ChangeRefused, Event, PlanChanged, RunChosen, RunStarted
-from workbench.plan.choices import FIELDS, LIVE_FIELDS, Batching, Precision, SaveModel, Schedule, Switch
+from widgets.panel import page, style
+from widgets.settings import Control, SettingsPanel
+from workbench.events import Event, RunChosen, RunStarted
+from workbench.plan.choices import Batching, Precision, SaveModel, Schedule, Switch
+from workbench.plan.plan import FIELDS
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
-
-
-@dataclass(frozen=True)
-class Control:
-    """A field of the plan as the panel shows it."""
-
-    name: str  # field of the plan
-    title: str
-    tip: str  # description
-    none: str = ""  # meaning of an empty field
-    slider: tuple[str, tuple[float, ...]] | None = None  # ("log" | "linear", (low, high)) or ("list", values)
-    options: tuple[str, ...] = ()
-
 
 POWERS = tuple(float(2**power) for power in range(10))
 FIRST = (
@@ -113,70 +98,45 @@ MORE = (
 )
 
 
-class HyperparameterPanel(Panel):
+def _described_by_the_plan() -> tuple[Control, ...]:
+    """Return the fields of the plan that bring a sentence of their own, so that this file need not list them."""
+    return tuple(
+        Control(
+            name,
+            name.replace("_", " "),
+            entry.metadata["help"],
+            options=typing.get_args(entry.type) if typing.get_origin(entry.type) is typing.Literal else (),
+        )
+        for name, entry in FIELDS.items()
+        if entry.metadata.get("help")
+    )
+
+
+class HyperparameterPanel(SettingsPanel):
     """The hyperparameters of the session's plan."""
 
-    _esm = page("hyperparameter.js")
-    _css = style("hyperparameter.css")
-    kinds = live.KINDS | {PlanChanged}
+    _esm = page("fields.js", "settings.js", "hyperparameter.js")
+    _css = style("settings.css", "hyperparameter.css")
+    controls = (*FIRST, *MORE, *_described_by_the_plan())
 
     def __init__(self, session: "Session") -> None:
-        self._errors: dict[str, str] = {}  # field -> error in the value that was typed
-        self._refusals = 0  # a new count makes the page restore the value of the plan
-        self._effects = live.Effects()
         self._machine = ""  # settings of the computation, and the timings that led to them
         super().__init__(session)
 
-    def actions(self) -> Mapping[str, Callable[..., None]]:
-        """Return the action of the fields."""
-        return {"change": self._change}
-
     def note(self, event: Event) -> None:
-        """Update since when changes are in effect; clear the error of a field that has a new value."""
-        if isinstance(event, ChangeRefused):
-            self._errors |= dict.fromkeys(self._effects.asked, event.what)
-        self._effects.note(event)
+        """Remember what the run found out about the machine."""
+        super().note(event)
         if isinstance(event, RunStarted):
             self._machine = " · ".join(event.settings)
         if isinstance(event, RunChosen):
             self._machine = ""
-        if isinstance(event, PlanChanged):
-            self._errors = {name: error for name, error in self._errors.items() if name not in event.fields}
 
     def picture(self) -> dict[str, Any]:
         """Return every field with its value, unit, range and error."""
         return {
-            "first": [self._field(control) for control in FIRST],
-            "more": [self._field(control) for control in MORE],
+            "first": [self.field(control) for control in FIRST],
+            "more": [self.field(control) for control in self.controls[len(FIRST) :]],
             "refusals": self._refusals,
             "is_running": self._effects.is_live,
             "machine": self._machine,
         }
-
-    def _field(self, control: Control) -> dict[str, Any]:
-        about = FIELDS[control.name].metadata
-        effect = about.get("takes_effect", "at the next run")
-        return {
-            "name": control.name,
-            "title": control.title,
-            "value": self.session.plan.flat()[control.name],
-            "unit": about.get("unit", ""),
-            "tip": f"{control.tip} Takes effect {effect}.",
-            "none": control.none,
-            "slider": control.slider,
-            "options": control.options,
-            "is_live": control.name in LIVE_FIELDS,
-            "effect": self._effects.of(control.name, self.session),
-            "error": self._errors.get(control.name, ""),
-        }
-
-    def _change(self, name: str, value: Any) -> None:
-        """Change one field of the plan. An invalid value shows an error at the field, and the plan is not changed."""
-        if name not in {control.name for control in (*FIRST, *MORE)}:
-            raise PlanError(f"the panel has no field {name!r}")
-        self._errors.pop(name, None)
-        try:
-            self._effects.change(self.session, **{name: value})
-        except WorkbenchError as error:
-            self._errors[name] = error.what
-            self._refusals += 1

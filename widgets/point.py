@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from widgets import cells, wording
 from widgets.panel import problem
+from widgets.unfreezing import shortest
 from workbench.errors import PlanError, WorkbenchError
-from workbench.plan.choices import Plan, Transfer
+from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from widgets.curves import Curves
+    from workbench.models import Backbone
     from workbench.session.session import Session
 
 SAMPLES = 6  # number of sample rows
@@ -97,19 +100,20 @@ class Point:
 
 def point_at(step: int, curves: "Curves", session: "Session") -> Point:
     """Return the point at a step of the session's run, with the values of the plan at that step."""
-    run = session.run
+    run, backbone = session.run, session.backbone
     plan = run.plan if run is not None else session.plan
     choices = {name: plan.flat()[name] for name in ("learning_rate", "trainable")}
     for mark in reversed(curves.adjusted):  # undo later changes, which the plan of the run includes
         if mark.step > step:
             choices |= {name: value for name, value in mark.before.items() if name in choices}
-    return Point(step, choices, _layers(choices["trainable"], session))
+    if backbone is not None and not isinstance(choices["trainable"], str):
+        choices["trainable"] = shortest(choices["trainable"], [block.name for block in backbone.blocks])
+    return Point(step, choices, _layers(choices["trainable"], backbone))
 
 
-def _layers(present: Any, session: "Session") -> dict[str, Any]:
+def _layers(present: Any, backbone: "Backbone | None") -> dict[str, Any]:
     """Return the choices of trainable blocks in words: the presets for this network, and the current choice."""
-    backbone = session.backbone
     blocks = sum(block.kind == "block" for block in backbone.blocks) if backbone is not None else 4
     values = ["head", *(f"last {number}" for number in range(1, blocks)), "all"]
     known = {wording.mode(Transfer(trainable=value)): value for value in values}
-    return known if present in known.values() else {wording.mode(Transfer(trainable=present)): present, **known}
+    return known if present in known.values() else {wording.value_of("trainable", present): present, **known}

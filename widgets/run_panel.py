@@ -26,11 +26,12 @@ from workbench.events import (
     StageStarted,
     StepEnded,
 )
+from workbench.events.run_state import UNFINISHED, RunState
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
 
-LIVE = ("preparing", "training", "paused")
+TURNS = (StageStarted, RunStarted, RunPaused, RunResumed, RunEnded, RunFailed)  # they change the phase of a run
 SILENT = 5.0  # seconds without an event after which the panel says so
 PLACES = {"kernel": "this notebook", "process": "its own process", "elsewhere": "another notebook"}
 PLACE_TIP = (
@@ -62,12 +63,11 @@ class RunPanel(Panel):
 
     def _reset(self) -> None:
         """Forget the run that was shown."""
-        self._phase = "ready"  # ready | preparing | training | paused | ended | failed
-        self._step = self._steps = 0
+        self._run = RunState()
+        self._stage = ""  # what it prepares, in words
         self._measuring = ""  # progress of an evaluation or of filling the cache, in words
         self._has_stopped = False  # it has stopped training and is saving its model
         self._pending = ""  # a request without an answer yet: "starting", "resuming"
-        self._words = "ready to start"
         self._left, self._estimated_at = "", -math.inf  # time left in words, and when it was estimated, in seconds
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
@@ -76,17 +76,19 @@ class RunPanel(Panel):
         return {**buttons, "place": self._choose_place, "watch": self._watch, "seen": self._open}
 
     def note(self, event: Event) -> None:
-        """Update the phase, the progress and the words from an event."""
+        """Update the state, the progress and the words from an event."""
         self._saved.note(event)
+        if not isinstance(event, RunChosen | PlanChanged):
+            self._run.note(event)
+        if isinstance(event, TURNS):
+            self._pending, self._measuring, self._has_stopped = "", "", False
         match event:
-            case StepEnded(step=step):
-                self._step, self._measuring = step, ""
             case EvaluationProgressed(split=split, rows_done=done, rows=rows):
                 self._measuring = f"evaluating {done:,} of {rows:,} {split} rows"
             case CacheProgressed(rows_done=done, rows=rows, seconds_left=seconds):
                 left = "" if seconds is None else f" · {wording.duration(seconds)} left"
                 self._measuring = f"computing the frozen blocks once, {done:,} of {rows:,} rows{left}"
-            case EvaluationEnded() | CacheReady() | CacheRefused():
+            case StepEnded() | EvaluationEnded() | CacheReady() | CacheRefused():
                 self._measuring = ""
             case CheckpointSaved():
                 self._has_stopped = self._wish == "stopping"
@@ -94,57 +96,55 @@ class RunPanel(Panel):
                 self._reset()
                 self._problem = None
             case StageStarted(stage=stage):
-                if self._phase not in LIVE:
-                    self._reset()
-                self._enter("preparing", f"preparing · {stage}")
-                self._problem = None
-            case RunStarted(steps=steps, first_step=first):
-                self._steps, self._step = steps, first
-                self._enter("training", "")
+                self._stage, self._problem = stage, None
             case RunResumed():
-                self._enter("training", "")
                 self._problem = None
-            case RunPaused(step=step):
-                self._enter("paused", f"paused at step {step:,}")
-            case RunEnded():
-                self._enter("ended", _ending(event))
-            case RunFailed(step=step):
-                self._enter("failed", f"failed at step {step:,}")
+            case RunFailed():
                 self._problem = _failure(event)
         if isinstance(event, RunEnded | RunFailed | RunChosen):
             self._find_unfinished()
 
     @property
+    def _phase(self) -> str:
+        """The phase of the run; "ready" if there is none."""
+        return "ready" if self._run.began is None else self._run.phase
+
+    @property
     def words(self) -> str:
         """The state of the run in words."""
+        step, ending = f"step {self._run.step:,}", self._run.ending
         if self._pending:
             return f"{self._pending} …"
         if self._wish:
             is_saving = self._has_stopped and self._wish == "stopping"
-            return f"stopped by you at step {self._step:,} · saving the model …" if is_saving else f"{self._wish} …"
-        silence = self._silence()
-        if self._phase != "training":
-            return f"{self._words}{f' · {silence}' if silence else ''}"
-        if self._is_over:  # the log has no end, because the process of the run was killed
-            return f"failed at step {self._step:,}"
-        doing = silence or self._measuring or self._time_left()
-        return " · ".join(part for part in ("training", f"step {self._step:,} of {self._steps:,}", doing) if part)
+            return f"stopped by you at {step} · saving the model …" if is_saving else f"{self._wish} …"
+        if isinstance(ending, RunEnded):
+            return wording.ending(ending)
+        is_killed = self._phase == "running" and self._is_over  # its log has no end
+        if is_killed or self._phase in ("paused", "failed"):
+            return f"{'failed' if is_killed else self._phase} at {step}"
+        if self._phase == "preparing":
+            return wording.joined("preparing", self._stage, self._silence())
+        if self._phase == "running":
+            doing = self._silence() or self._measuring or self._time_left()
+            return wording.joined("training", f"{step} of {self._run.steps:,}", doing)
+        return "ready to start"
 
     @property
     def is_ticking(self) -> bool:
         """Whether the words change with the clock alone."""
-        return self._phase in ("preparing", "training")
+        return self._phase in ("preparing", "running")
 
     def picture(self) -> dict[str, Any]:
         """Return which buttons are enabled, the progress, the words, and the files on disk."""
-        is_live, wish = self._phase in LIVE and not self._is_over, self._wish
+        is_live, wish = self._phase in UNFINISHED and not self._is_over, self._wish
         is_idle = not is_live and not self._pending
         run = self.session.run
         return {
             "title": wording.title(self.session.plan),
             "words": self.words,
-            "phase": self._phase if is_live or self._phase not in LIVE else "failed",
-            "percent": round(100 * self._step / self._steps, 1) if self._steps else 0,
+            "phase": self._phase if is_live or self._phase not in UNFINISHED else "failed",
+            "percent": round(100 * self._run.step / self._run.steps, 1) if self._run.steps else 0,
             "can_start": is_idle,
             "can_pause": is_live and not wish,
             "can_stop": is_live and wish != "stopping",
@@ -162,9 +162,6 @@ class RunPanel(Panel):
         choices = [{"value": place, "title": PLACES[place]} for place in options]
         return {"value": value, "options": choices, "tip": PLACE_TIP, "can_change": not is_live}
 
-    def _enter(self, phase: str, words: str) -> None:
-        self._phase, self._words, self._pending, self._measuring, self._has_stopped = phase, words, "", "", False
-
     @property
     def _is_over(self) -> bool:
         """Whether the run has ended, even if its log has no end."""
@@ -173,12 +170,13 @@ class RunPanel(Panel):
     @property
     def _wish(self) -> str | None:
         """A request that the run has not fulfilled yet: "pausing", "stopping" or None."""
-        return self.session.run.pending_request if self.session.run is not None and self._phase in LIVE else None
+        run = self.session.run
+        return run.pending_request if run is not None and self._phase in UNFINISHED else None
 
     def _silence(self) -> str:
         """Return for how long a busy run has sent no event, in words; "" if that is not long."""
         run = self.session.run
-        if run is None or run.is_over or self._phase not in ("preparing", "training") or run.seconds_silent < SILENT:
+        if run is None or run.is_over or self._phase not in ("preparing", "running") or run.seconds_silent < SILENT:
             return ""
         return f"no news for {wording.duration(run.seconds_silent)}{', still alive' if run.is_alive else ''}"
 
@@ -247,9 +245,3 @@ def _failure(event: RunFailed) -> dict[str, str]:
     rows = ", ".join(map(str, event.rows[:8])) + (" …" if len(event.rows) > 8 else "")
     batch = f"training examples of the batch: {rows}\n" if rows else ""
     return problem(event.what, hint=event.hint, details=batch + event.traceback)
-
-
-def _ending(event: RunEnded) -> str:
-    best = f" · best model at step {event.best_step:,}" if event.best_step is not None else ""
-    reason = "stopped by you" if event.reason == "stopped by the user" else event.reason
-    return f"{reason} at step {event.step:,}{best}"

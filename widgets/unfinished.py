@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from workbench.events.run_state import UNFINISHED
-from workbench.runs.disk.run_folder import Summary
+from workbench.runs.disk.run_list import Summary
 
 if TYPE_CHECKING:
     from workbench.session.session import Session

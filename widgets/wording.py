@@ -3,9 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.plan.choices import Plan, Transfer
+from workbench.events import RunEnded
+from workbench.events.run_state import STOPPED_BY_USER
+from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
+EMPTY = {"unfreeze_to": "off", "unfreeze_every": "evenly", "stop_patience": "off", "stop_metric": "loss"}  # else "auto"
+METRICS = {"macro_f1": "F1 (macro)", "weighted_f1": "F1 (weighted)"}  # else as in the log, without underscores
 
 
 def count(number: int) -> str:
@@ -90,12 +95,46 @@ def value_of(name: str, value: Any) -> str:
     Examples:
         >>> value_of("learning_rate", 3e-5), value_of("trainable", ["block 1"]), value_of("evaluate_every", None)
         ('3e-05', '1 chosen block', 'auto')
+        >>> value_of("unfreeze_to", "all"), value_of("unfreeze_to", None)
+        ('full', 'off')
     """
-    if name == "trainable":
-        return mode(Transfer(trainable=value if isinstance(value, str) else tuple(value)))
     if value is None:
-        return "auto"
+        return EMPTY.get(name, "auto")
+    if name in ("trainable", "unfreeze_to"):
+        return mode(Transfer(trainable=value if isinstance(value, str) else tuple(value)))
     return f"{value:g}" if isinstance(value, float) else f"{value}"
+
+
+def metric(name: str) -> str:
+    """Return the name of a metric as panels show it.
+
+    Examples:
+        >>> metric("loss"), metric("macro_f1"), metric("my_score")
+        ('loss', 'F1 (macro)', 'my score')
+    """
+    return METRICS.get(name, name.replace("_", " "))
+
+
+def task(name: str) -> str:
+    """Return the name of a task as panels show it.
+
+    Examples:
+        >>> task("text-classification"), task("language-modeling")
+        ('text classification', 'language modelling')
+    """
+    return name.replace("-", " ").replace("modeling", "modelling")
+
+
+def ordinal(number: int) -> str:
+    """Return the place in an order.
+
+    Examples:
+        >>> ordinal(1), ordinal(2), ordinal(3), ordinal(4), ordinal(12), ordinal(23)
+        ('1st', '2nd', '3rd', '4th', '12th', '23rd')
+    """
+    is_teen = number // 10 % 10 == 1
+    ending = "th" if is_teen else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def duration(seconds: float) -> str:
@@ -128,6 +167,31 @@ def mode(choice: Transfer) -> str:
     if choice.method == "weights":
         return where
     return f"LoRA rank {choice.lora_rank}" + ("" if choice.trainable == "all" else f", {where}")
+
+
+def ending(event: RunEnded) -> str:
+    """Return how a run ended.
+
+    Examples:
+        >>> ending(RunEnded(step=60, reason="completed", best_step=50))
+        'completed at step 60 · best model at step 50'
+        >>> ending(RunEnded(step=10, reason="stopped early: the loss has not improved, since step 0", best_step=0))
+        'stopped early at step 10: the loss has not improved · best model at step 0'
+    """
+    reason, _, why = ("stopped by you" if event.reason == STOPPED_BY_USER else event.reason).partition(": ")
+    why = why.removesuffix(f", since step {event.best_step}")  # said as that of the best model
+    best = f"best model at step {event.best_step:,}" if event.best_step is not None else ""
+    return joined(f"{reason} at step {event.step:,}{f': {why}' if why else ''}", best)
+
+
+def joined(*parts: str) -> str:
+    """Return the parts that are not empty with a dot between them.
+
+    Examples:
+        >>> joined("training", "", "step 3")
+        'training · step 3'
+    """
+    return " · ".join(part for part in parts if part)
 
 
 def base_name(path: str) -> str:

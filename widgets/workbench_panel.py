@@ -9,12 +9,17 @@ from widgets.curves_panel import CurvesPanel
 from widgets.data_panel import DataPanel
 from widgets.freeze_panel import FreezePanel
 from widgets.hyperparameter_panel import HyperparameterPanel
+from widgets.keep_panel import KeepPanel
 from widgets.panel import Panel
 from widgets.run_panel import RunPanel
-from workbench.plan.choices import Plan
+from widgets.stop_panel import StopPanel
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
+
+
+CHOICES = (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)  # in this order
 
 
 class Workbench(ipw.Box):  # type: ignore[misc]
@@ -42,7 +47,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
             session = Session(plan)
         self.session = session
         run, curves = RunPanel(session), CurvesPanel(session)
-        choices = [kind(session) for kind in (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel)]
+        choices = [kind(session) for kind in CHOICES]
         self.panels = {type(panel).__name__: panel for panel in (run, *choices, curves)}
         columns = ipw.Box([_box(choices, "fw-choices"), curves])
         columns.add_class("fw-columns-box")

@@ -22,7 +22,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from workbench.errors import WorkbenchError as WorkbenchError
-    from workbench.plan.choices import Plan as Plan
+    from workbench.plan.plan import Plan as Plan
     from workbench.practices.table import practices as practices
     from workbench.runs.run import run as run
     from workbench.session.attach import attach as attach
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workbench.session.session import Session as Session
 
 _HOME = {  # public name -> the module that defines it
-    "Plan": "workbench.plan.choices",
+    "Plan": "workbench.plan.plan",
     "Session": "workbench.session.session",
     "WorkbenchError": "workbench.errors",
     "attach": "workbench.session.attach",

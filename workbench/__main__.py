@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from workbench import __version__, packs
 from workbench.errors import PlanError, RunError, WorkbenchError
 from workbench.events.terminal import Line, RunLine
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.runs.disk.run_folder import RunFolder
@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     """Resume a run in this process; Ctrl-C works as in `run`."""
-    from workbench.runs.disk.run_folder import find
+    from workbench.runs.disk.run_list import find
     from workbench.runs.preparation import Preparation
 
     folder = find(options.run, options.runs)
@@ -171,7 +171,7 @@ def _interrupt(stop: Callable[[], None]) -> Iterator[None]:
 
 def runs(options: argparse.Namespace) -> int:
     """List runs."""
-    from workbench.runs.disk.run_folder import list_runs
+    from workbench.runs.disk.run_list import list_runs
 
     found = list_runs(options.folder)
     if not found:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -344,9 +344,6 @@ def test_empty_objects_are_refused():
             data.load(choices.Data(), table=table)
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
 def only_data_errors(path, content):
     path.write_bytes(content)
     for task in (None, "text-classification", "language-modeling"):
@@ -358,7 +355,6 @@ def only_data_errors(path, content):
             assert split.rows > 0
 
 
-@FUZZ
 @given(suffix=st.sampled_from(["csv", "tsv", "jsonl", "json", "txt"]), content=st.binary(max_size=200))
 def test_random_bytes_raise_nothing_else(tmp_path, suffix, content):
     only_data_errors(tmp_path / f"x.{suffix}", content)
@@ -367,7 +363,6 @@ def test_random_bytes_raise_nothing_else(tmp_path, suffix, content):
 ODD = st.text(alphabet=st.sampled_from('ab,;\t|"\n\r\x00\x1f\ufeff é\u2028{}[]:0.1'), max_size=300)
 
 
-@FUZZ
 @given(suffix=st.sampled_from(["csv", "tsv", "txt"]), header=st.sampled_from(["", "text,label\n", "a\n"]), body=ODD)
 def test_random_tables_raise_nothing_else(tmp_path, suffix, header, body):
     only_data_errors(tmp_path / f"x.{suffix}", (header + body).encode())
@@ -381,7 +376,6 @@ VALUE = st.recursive(
 
 
 @pytest.mark.slow
-@FUZZ
 @given(
     objects=st.lists(st.dictionaries(st.sampled_from(["text", "label", "x"]), VALUE, max_size=3), max_size=20),
     junk=st.sampled_from([b"", b"{", b"nul", b'{"text": "\\ud800"}', codecs.BOM_UTF8]),
@@ -392,7 +386,6 @@ def test_random_objects_raise_nothing_else(tmp_path, objects, junk):
 
 
 @pytest.mark.slow
-@FUZZ
 @given(
     rows=st.lists(
         st.tuples(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.text("ab", min_size=1, max_size=1)),

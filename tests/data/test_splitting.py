@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import data
@@ -33,7 +33,6 @@ def rows_of(split, column="row"):
 FRACTIONS = st.tuples(st.floats(0.01, 0.45), st.sampled_from([0.0]) | st.floats(0.01, 0.45))
 
 
-@settings(max_examples=60, deadline=None)
 @given(sizes=st.lists(st.integers(3, 60), min_size=2, max_size=6), fractions=FRACTIONS, seed=st.integers(0, 99))
 def test_plain_rows_are_split_in_proportion(sizes, fractions, seed):
     validation, test = fractions
@@ -49,7 +48,6 @@ def test_plain_rows_are_split_in_proportion(sizes, fractions, seed):
     assert (counts.sum(axis=1) > 0).tolist() == (shares > 0).tolist()
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     members=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=30, max_size=200),
     fractions=FRACTIONS,

@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+from fakes import evaluation, log
 from sample_events import STARTED, STEP
 
 from workbench.events import (
@@ -72,3 +73,18 @@ def test_where_it_came_from_what_it_saved_and_why_it_ended():
 def test_it_began_with_its_first_event():
     assert RunState().began is None
     assert RunState([dataclasses.replace(STARTED, time=5.0), dataclasses.replace(STEP, time=7.0)]).began == 5.0
+
+
+def test_a_whole_log_gives_its_end_and_its_best_step():
+    events = log(60)
+    state = RunState(events)
+    assert (state.phase, state.step, state.steps, state.is_over) == ("completed", 60, 60, True)
+    best = max((event for event in events if getattr(event, "best", False)), key=lambda event: event.step)
+    assert (state.best, state.best_step, state.best_loss) == (best, best.step, best.metrics["loss"])
+
+
+def test_evaluations_since_the_best_one_are_counted():
+    waited = RunState()
+    counts = [waited.note(evaluation(step, 0.5, best=step in (0, 30))).waited for step in (0, 10, 20, 30, 40)]
+    assert counts == [0, 1, 2, 0, 1]
+    assert waited.note(evaluation(50, 0.5, split="test")).waited == 1

@@ -1,8 +1,7 @@
-"""What every fuzz test shares: how deep it goes, the one property that it holds, and ways to do damage."""
+"""What every fuzz test shares: the property that it holds, and ways to do damage. How many cases: `conftest.py`."""
 
 import json
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from workbench.errors import WorkbenchError
@@ -17,12 +16,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
-
-
-def examples(count):
-    """Settings of a fuzz test: `count` examples, the same ones on every machine."""
-    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(derandomize=True, max_examples=count, deadline=None, database=None, suppress_health_check=checks)
 
 
 def outcome(work):

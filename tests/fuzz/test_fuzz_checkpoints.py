@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from fuzzing import JUNK, TEXTS, VALUES, as_json, contents, damaged, examples, outcome, said
+from fuzzing import JUNK, TEXTS, VALUES, as_json, contents, damaged, outcome, said
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -66,7 +66,6 @@ def again(folder, whole):
         (folder / name).write_bytes(content)
 
 
-@examples(30)
 @given(st.sampled_from(NAMES), st.data())
 def test_damage_to_any_file_is_refused_and_the_step_before_taken(learner, root, name, drawn):
     folder = root / "step-000002"
@@ -82,25 +81,20 @@ def test_damage_to_any_file_is_refused_and_the_step_before_taken(learner, root, 
         assert "step-000002" in refusals[0].what
 
 
-@pytest.mark.parametrize(
-    "field", ["step", "best_step", "best_loss", "measured_step", "adjusted", "plan", "learnt", "joined"]
-)
-def test_any_value_in_a_sealed_state(learner, root, field):
+FIELDS = ["step", "best_step", "best_loss", "measured_step", "adjusted", "plan", "learnt", "joined"]
+
+
+@given(st.sampled_from(FIELDS), VALUES)
+def test_any_value_in_a_sealed_state(learner, root, field, value):
     folder = root / "step-000002"
-    tree = json.loads((folder / "state.json").read_text())
-
-    @examples(6)
-    @given(VALUES)
-    def holds(value):
-        if (text := as_json({**tree, field: value})) is not None:
-            (folder / "state.json").write_text(text)
-            sealed(folder)
-            put_back(learner, root)
-
-    holds()
+    whole = contents(folder)
+    if (text := as_json({**json.loads(whole["state.json"]), field: value})) is not None:
+        (folder / "state.json").write_text(text)
+        sealed(folder)
+        put_back(learner, root)
+        again(folder, whole)
 
 
-@examples(25)
 @given(st.sampled_from(["state.json", "frozen.json"]), JUNK | VALUES.map(as_json).filter(bool).map(str.encode))
 def test_any_text_in_a_sealed_file(learner, root, name, content):
     folder = root / "step-000002"
@@ -151,7 +145,6 @@ def test_tensors_of_another_kind_are_refused_though_the_manifest_fits(learner, r
     assert "step-000002" in said(lambda: checkpoints.load(learner, checkpoints.at(root, 2)))
 
 
-@examples(30)
 @given(st.sampled_from(TENSORS), st.data())
 def test_sealed_bytes_that_are_no_tensors(learner, root, name, drawn):
     folder = root / "step-000002"
@@ -165,7 +158,6 @@ def test_sealed_bytes_that_are_no_tensors(learner, root, name, drawn):
     assert isinstance(found, RunError)
 
 
-@examples(25)
 @given(st.dictionaries(st.sampled_from([*NAMES, "../../x", "/etc/passwd"]) | TEXTS, VALUES, max_size=5) | VALUES)
 def test_any_manifest(learner, root, tree):
     text = as_json(tree)
@@ -206,19 +198,3 @@ def test_what_was_not_damaged_is_put_back_to_the_bit(written):
     checkpoints.load(fresh, checkpoints.at(written, 2))
     ends = weights(fresh.model), weights(steps.model)
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_damage_at_length(learner, root, name):
-    folder = root / "step-000002"
-    whole = contents(folder)
-
-    @examples(300)
-    @given(damaged(whole[name]))
-    def holds(content):
-        (folder / name).write_bytes(content)
-        put_back(learner, root)
-        again(folder, whole)
-
-    holds()

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fuzzing import contents, damaged, examples, outcome, said
+from fuzzing import contents, damaged, outcome, said
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -74,7 +74,6 @@ def works_or_says_why(folder):
     return found
 
 
-@examples(50)
 @given(st.data(), st.sampled_from(sorted(FORMATS)), st.sampled_from(sorted(FORMATS)))
 def test_a_damaged_image_in_any_format_under_any_ending(folder, drawn, form, suffix):
     path = folder / "cat" / f"odd.{suffix}"
@@ -200,17 +199,3 @@ def test_a_table_that_names_files_opens_no_device_and_no_address(tmp_path, monke
     rows = [{"image": {"bytes": None, "path": path}, "label": number % 2} for number in range(8)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     assert "row 0: the image can't be read" in said(lambda: load(tmp_path / "rows.parquet"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", sorted(FORMATS))
-def test_damaged_images_at_length(folder, form):
-    path = folder / "cat" / f"odd.{form}"
-
-    @examples(300)
-    @given(damaged(SOUND[form]))
-    def holds(content):
-        path.write_bytes(content)
-        works_or_says_why(folder)
-
-    holds()

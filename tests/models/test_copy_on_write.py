@@ -12,7 +12,7 @@ from torch import nn
 
 from workbench.models import copy_on_write as twins
 from workbench.models.fingerprints import hash_of
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner
 from workbench.runs.preparation import Preparation
 from workbench.tasks import TABLE

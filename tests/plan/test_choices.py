@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import PlanError
-from workbench.plan.choices import FIELDS, SECTION_OF, Plan
+from workbench.plan.plan import FIELDS, SECTION_OF, Plan
 
 
 def test_change_returns_a_new_plan_and_leaves_the_old():

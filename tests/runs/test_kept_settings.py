@@ -14,7 +14,7 @@ from tiny_runs import (
 )
 
 from workbench.events import RunStarted, StepEnded
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs import checkpoints
 from workbench.runs.build import make_learner
 from workbench.runs.disk.run_folder import RunFolder

@@ -5,7 +5,7 @@ import pytest
 import tiny
 
 from workbench import data
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.preparation import Preparation
 
 pytestmark = pytest.mark.slow  # the whole file takes some seconds

@@ -2,10 +2,10 @@
 
 import contextlib
 import errno
-import random
 import shutil
 import threading
 
+import deep
 import pytest
 import tiny
 from tiny_runs import ADJUSTMENTS, LONG, PLAN, a_tiny_backbone_by_that_name, assert_same, carried_out, gone_on  # noqa: F401
@@ -30,12 +30,16 @@ from workbench.runs.disk.control import Control, request
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.replay import REPEATED_EVENTS
 
+EACH = 10**6  # more events than any run here tells
+
 
 def snapshots(plan, tmp_path, count, **options):
     """Carry out a run and copy its folder, as a crash would leave it, at so many random events."""
+    draw = deep.draw()
+    plan = plan.change(seed=draw.randrange(2**31))
     whole = carried_out(plan, tmp_path / "whole", **options)
-    total = sum(1 for _ in whole.events())
-    chosen = sorted(random.Random(1).sample(range(2, total - 1), min(count, total - 3)))
+    places = range(2, sum(1 for _ in whole.events()) - 1)
+    chosen = draw.sample(places, min(count, len(places)))
     taken = []
 
     def copy(number, folder):
@@ -51,23 +55,21 @@ def snapshots(plan, tmp_path, count, **options):
 @pytest.mark.parametrize(
     ("task", "method", "count"),
     [
-        ("text-classification", "weights", 4),
-        pytest.param("text-classification", "weights", 50, marks=pytest.mark.slow),
-        pytest.param("language-modeling", "weights", 12, marks=pytest.mark.slow),
-        pytest.param("language-modeling", "lora", 12, marks=pytest.mark.slow),
+        ("text-classification", "weights", 20),
+        ("language-modeling", "weights", 5),
+        ("language-modeling", "lora", 5),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_weights_and_log(tmp_path, task, method, count):
     plan = LONG.change(method=method, trainable="all" if method == "lora" else "last 1")
-    whole, copies = snapshots(plan, tmp_path, count, task=task)
+    whole, copies = snapshots(plan, tmp_path, deep.cases(count, EACH), task=task)
     for folder in copies:
         assert_same(whole, gone_on(folder))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "count"), [("weights", 3), pytest.param("weights", 40, marks=pytest.mark.slow)])
-def test_changes_made_while_it_ran_are_made_again(tmp_path, method, count):
-    whole, copies = snapshots(LONG, tmp_path, count, adjustments=ADJUSTMENTS)
+def test_changes_made_while_it_ran_are_made_again(tmp_path):
+    whole, copies = snapshots(LONG, tmp_path, deep.cases(10, EACH), adjustments=ADJUSTMENTS)
     assert len([event for event in whole.events() if isinstance(event, PlanAdjusted)]) == len(ADJUSTMENTS)
     for folder in copies:
         assert_same(whole, gone_on(folder, ADJUSTMENTS))
@@ -178,8 +180,8 @@ def test_a_run_paused_at_every_event_is_an_unbroken_run(tmp_path):
 @pytest.mark.slow
 def test_a_log_that_fails_at_any_event_has_no_hole_afterwards(tmp_path, monkeypatch):
     whole = carried_out(LONG, tmp_path / "whole", adjustments=ADJUSTMENTS)
-    append, total = RunFolder.append, sum(1 for _ in whole.events())
-    for place in range(4, total - 3, 3):
+    append, places = RunFolder.append, range(4, sum(1 for _ in whole.events()) - 3)
+    for place in deep.draw().sample(places, deep.cases(8, len(places))):
         folder = RunFolder.create(LONG.change(source="table", task="text-classification"), tmp_path / str(place))
         count = []
 

@@ -9,7 +9,8 @@ from workbench import run
 from workbench.errors import DataError, RunError
 from workbench.events import CheckpointSaved, EvaluationEnded, RunEnded, RunFailed, StageStarted, StepEnded
 from workbench.runs import checkpoints
-from workbench.runs.disk.run_folder import RunFolder, list_runs
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.disk.run_list import list_runs
 from workbench.runs.run import Control
 from workbench.training import engine
 

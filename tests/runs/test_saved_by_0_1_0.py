@@ -10,7 +10,7 @@ import transformers as tf
 
 import workbench as wb
 from workbench.events import PlanAdjusted, ReplayDiverged, RunResumed, StepEnded
-from workbench.runs.disk.run_folder import list_runs
+from workbench.runs.disk.run_list import list_runs
 
 SAVED = Path(__file__).parent / "saved_by_0_1_0"
 

@@ -9,6 +9,7 @@ import torch
 from tiny_runs import LONG, a_tiny_backbone_by_that_name, assert_same, carried_out, facts, gone_on  # noqa: F401
 
 from workbench import run
+from workbench.errors import PlanError
 from workbench.events import PlanAdjusted, RunEnded, StepEnded
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
@@ -85,13 +86,19 @@ def test_any_step_can_be_gone_back_to(tmp_path, plan):
         assert states[0] == states[1]
 
 
-@pytest.mark.parametrize("step", [2, 5, 8, STOPPED_AT])
+@pytest.mark.parametrize("step", [2, 5, 8, STOPPED_AT - 1])
 def test_a_fork_without_a_change_ends_where_its_parent_did(tmp_path, plan, step):
     whole, preparation = carried_out(plan, tmp_path), Preparation(tiny.frame())
     twin = fork(whole, preparation, step, {})
     list(run(folder=twin, preparation=preparation))
     assert ended(twin) == ended(whole)
     assert [fact for fact in facts(twin) if fact.step > step] == [fact for fact in facts(whole) if fact.step > step]
+
+
+def test_a_fork_that_would_stop_at_once_is_refused(tmp_path):
+    whole, preparation = carried_out(SCHEDULES["steps"], tmp_path), Preparation(tiny.frame())
+    with pytest.raises(PlanError, match=r"would end at once: stopped early(.|\n)*higher stop_patience"):
+        fork(whole, preparation, STOPPED_AT, {"learning_rate": 0.1})
 
 
 def test_a_fork_with_more_patience_trains_on(tmp_path, plan):

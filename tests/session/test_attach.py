@@ -21,8 +21,8 @@ from waiting import until
 import workbench as wb
 from workbench.errors import RunError
 from workbench.events import RunChosen, RunEnded, RunFailed, StepEnded
-from workbench.plan.choices import Plan
-from workbench.runs.disk import control, process, run_folder
+from workbench.plan.plan import Plan
+from workbench.runs.disk import control, process, run_list
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.session.session import Session
 from workbench.session.workers import follow
@@ -117,7 +117,7 @@ def test_two_who_see_it_die_write_one_failure_and_both_tell_it(folder):
     carrier = Carrier(folder)
     carrier.tell(STARTED, step(1), step(2))
     runs = [attach(folder) for _ in range(4)]
-    assert run_folder.summarize(folder).state == "running"
+    assert run_list.summarize(folder).state == "running"
     carrier.die()
     for run in runs:
         with pytest.raises(RunError, match="after step 2"):
@@ -144,12 +144,12 @@ def test_a_run_that_died_unseen_is_listed_so_and_told_when_one_attaches(folder):
     carrier = Carrier(folder)
     carrier.tell(STARTED, step(1))
     carrier.die()
-    assert run_folder.summarize(folder).state == "died"
+    assert run_list.summarize(folder).state == "died"
     assert [row.state for row in Session(runs=folder.path.parent).unfinished()] == ["died"]
     run = attach(folder)
     with pytest.raises(RunError, match="notebook or program"):
         run.wait(20)
-    assert run_folder.summarize(folder).state == "failed"
+    assert run_list.summarize(folder).state == "failed"
 
 
 def test_a_folder_that_can_not_be_written_is_told_of_all_the_same(folder, monkeypatch):
@@ -171,7 +171,7 @@ def test_a_run_that_nobody_has_begun_yet_is_not_dead(folder):
     run = attach(folder)
     time.sleep(0.4)
     assert (run.state, run.is_over) == ("preparing", False)
-    assert run_folder.summarize(folder).state == "preparing"
+    assert run_list.summarize(folder).state == "preparing"
     carrier = Carrier(folder)
     carrier.tell(STARTED)
     until(lambda: run.state == "running")

@@ -11,9 +11,9 @@ from torch import nn
 
 from workbench.events import EvaluationEnded, StepEnded
 from workbench.models import blocks
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner
-from workbench.speed import first_token
+from workbench.speed import narrowing
 from workbench.speed.prefix_cache import store
 from workbench.tasks import TABLE
 from workbench.training import engine
@@ -35,7 +35,7 @@ CAUSAL = ("gpt2", "llama")
 
 def find(model, shapes=((2, 5), (1, 9))):
     made = [inputs(model, rows, time)[0] for rows, time in shapes]
-    return first_token.find(model, blocks.find(model), [lambda batch=batch: model(**batch).logits for batch in made])
+    return narrowing.find(model, blocks.find(model), [lambda batch=batch: model(**batch).logits for batch in made])
 
 
 def make(kind, plan=PLAN, **options):
@@ -67,7 +67,7 @@ def test_logits_and_gradients_are_the_same_for_each_architecture_that_reads_the_
     for rows, time in ((3, 4), (4, 11)) if found else ():
         batch, _ = inputs(model, rows, time, seed=1)
         whole = answered(model, batch)
-        with first_token.narrowed(model, found):
+        with narrowing.narrowed(model, found):
             assert_alike(whole, answered(model, batch))
 
 
@@ -112,7 +112,7 @@ def test_every_position_is_computed_for_another_thread():
     model, _ = architectures.make("bert")
     found, (batch, time) = find(model), inputs(model, 3, 7)
     seen = positions_seen(model.bert.encoder.layer[2].intermediate)
-    with first_token.narrowed(model, found), ThreadPoolExecutor(1) as pool:
+    with narrowing.narrowed(model, found), ThreadPoolExecutor(1) as pool:
         pool.submit(model, **batch).result()
         model(**batch)
     assert seen == [time, 1]
@@ -158,8 +158,8 @@ class ReadsMore(nn.Module):
 def test_a_model_that_reads_other_positions_in_long_rows_is_detected_with_a_long_row():
     model = ReadsMore(architectures.make("bert")[0].bert).eval()
     made = [torch.randint(3, 60, shape) for shape in ((2, 5), (1, 9))]
-    assert first_token.find(model, blocks.find(model), [lambda ids=ids: model(ids) for ids in made]) == ()
-    assert first_token.find(model, blocks.find(model), [lambda: model(made[0])])
+    assert narrowing.find(model, blocks.find(model), [lambda ids=ids: model(ids) for ids in made]) == ()
+    assert narrowing.find(model, blocks.find(model), [lambda: model(made[0])])
 
 
 def test_blocks_with_activation_checkpointing_are_not_changed():
@@ -182,4 +182,4 @@ def test_activation_checkpointing_is_detected_while_parameters_are_frozen(frozen
 def test_rows_of_one_position_have_nothing_to_leave_out():
     model, _ = architectures.make("bert")
     made = torch.full((2, 1), 5)
-    assert first_token.find(model, blocks.find(model), [lambda: model(input_ids=made).logits]) == ()
+    assert narrowing.find(model, blocks.find(model), [lambda: model(input_ids=made).logits]) == ()

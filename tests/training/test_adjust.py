@@ -9,7 +9,7 @@ from tiny_learner import PLAN, make, weights
 from workbench.errors import PlanError
 from workbench.events import PlanAdjusted, StepEnded, WeightsMoved
 from workbench.models import blocks
-from workbench.plan.choices import LIVE_FIELDS
+from workbench.plan.plan import LIVE_FIELDS
 from workbench.tasks import TABLE
 from workbench.training import engine
 from workbench.training.adjust import adjust

@@ -1,7 +1,7 @@
 import pytest
 
 from workbench.errors import PlanError
-from workbench.plan.choices import FIELDS, FORK_FIELDS, LIVE_FIELDS, Plan
+from workbench.plan.plan import FIELDS, FORK_FIELDS, LIVE_FIELDS, Plan
 from workbench.training.change import Change, check, ending_unfreezing
 
 PLAN = Plan().change(unfreeze_to="all")

@@ -9,7 +9,8 @@ from rounding import same_loss
 from sklearn.metrics import matthews_corrcoef
 
 from workbench.errors import RunError
-from workbench.plan.choices import Data, Plan
+from workbench.plan.choices import Data
+from workbench.plan.plan import Plan
 from workbench.runs import build
 from workbench.tasks import TABLE
 from workbench.tasks.user_metrics import resolve

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from workbench.errors import PlanError
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.training.progress import Goal, Progress
 
 

@@ -43,7 +43,7 @@ def test_a_run_reaches_the_panels_without_anybody_asking(opened):
     session = FakeSession(events=fakes.log(40), pace=0.001)
     panel = opened(RunPanel, session)
     session.start()
-    assert until(lambda: panel.state["phase"] == "ended")
+    assert until(lambda: panel.state["phase"] == "completed")
     assert panel.state["percent"] == 100
 
 
@@ -88,7 +88,7 @@ def test_an_error_in_a_callback_shows_in_the_panel_and_can_be_dismissed(opened, 
     session = FakeSession(events=fakes.log(500))
     panel = opened(RunPanel, session)
     session.start()
-    assert until(lambda: panel.state["phase"] == "training")
+    assert until(lambda: panel.state["phase"] == "running")
     problem = press(panel, "start")["problem"]
     assert problem["what"] == "fake is still running"
     assert problem["hint"] == "stop it first"

@@ -26,6 +26,7 @@ from workbench.events import (
     StageStarted,
     StepEnded,
 )
+from workbench.plan.plan import Plan
 
 
 def floats(data):
@@ -187,7 +188,45 @@ def test_the_users_own_metrics_are_drawn_by_their_name_three_at_most(opened):
 def test_a_change_while_running_is_a_mark_with_its_words(opened):
     change = PlanAdjusted(step=20, before={"learning_rate": 1e-3}, after={"learning_rate": 1e-4})
     marks = shown(opened(CurvesPanel), *fakes.log(60)[:40], change)["marks"]
-    assert marks == [{"step": 20, "words": "from step 21: learning rate 0.001 → 0.0001"}]
+    words = "from step 21: learning rate 0.001 → 0.0001"
+    assert marks == [{"step": 20, "words": words, "is_unfreezing": False}]
+
+
+def test_a_block_that_the_schedule_unfroze_is_a_mark_that_names_it(opened):
+    names = {"trainable": ["block 2", "head"]}
+    change = PlanAdjusted(step=20, before={"trainable": "head"}, after=names, by="unfreezing")
+    marks = shown(opened(CurvesPanel), *fakes.log(60)[:40], change)["marks"]
+    assert marks == [{"step": 20, "words": "from step 21: block 2 unfrozen", "is_unfreezing": True}]
+
+
+def test_the_best_step_is_that_of_the_metric_of_the_plan(opened):
+    session = FakeSession(Plan().change(stop_metric="accuracy"))
+    panel = opened(CurvesPanel, session)
+    first, worse = fakes.evaluation(0, 0.7, best=True), fakes.evaluation(10, 0.6)
+    best = dataclasses.replace(fakes.evaluation(20, 0.8, best=True), metrics={"loss": 0.8, "accuracy": 0.9})
+    session.shown(*fakes.log(60)[:3], first, worse, best)
+    assert until(lambda: panel.state["best"] is not None and panel.state["best"]["step"] == 20)
+    assert panel.state["best"] == {"step": 20, "loss": 0.8, "metric": "accuracy", "value": 0.9, "title": "accuracy"}
+    assert panel.state["verdict"] == "still improving · best validation accuracy 0.9 at step 20"
+
+
+def test_a_best_value_whose_loss_is_no_number_can_be_sent_to_the_page(opened):
+    event = dataclasses.replace(fakes.evaluation(0, 0.7, best=True), metrics={"loss": math.nan, "accuracy": 0.5})
+    assert shown(opened(CurvesPanel), fakes.log(60)[2], event)["best"]["loss"] is None
+
+
+def test_the_verdict_counts_towards_the_patience_of_the_run(opened):
+    session = FakeSession(Plan().change(stop_patience=3))
+    panel = opened(CurvesPanel, session)
+    log = fakes.log(60)
+    run = session.shown(log[2], fakes.evaluation(0, 0.7, best=True), fakes.evaluation(10, 0.8))
+    said = "no better than before training for {} of 3 evaluations · best validation loss 0.7 at step 0"
+    assert until(lambda: panel.state["verdict"] == said.format(1))
+    run.tell(fakes.evaluation(20, 0.8))
+    assert until(lambda: panel.state["verdict"] == said.format(2))
+    run.tell(RunEnded(step=20, reason="stopped early: the validation loss has not improved"))
+    assert until(lambda: "evaluations" not in panel.state["verdict"])
+    assert panel.state["verdict"] == "no better than before training · best validation loss 0.7 at step 0"
 
 
 def test_a_point_tells_what_was_measured_there_or_before(opened, press):
@@ -278,6 +317,21 @@ def test_a_fork_gets_what_differs_and_nothing_else(opened, press):
     press(panel, "fork", learning_rate=5e-4, layers="last 2 blocks")
     assert until(lambda: ("fork", {"step": 25, "trainable": "last 2"}) in session.calls)
     assert until(lambda: panel.state["point"] is None)
+
+
+def test_a_fork_between_two_unfreezings_gets_the_layers_of_that_step_as_a_preset(opened, press, backbone):
+    session = FakeSession(Plan().change(unfreeze_to="all"), backbone=backbone)
+    panel = opened(CurvesPanel, session)
+    first = PlanAdjusted(
+        step=10, before={"trainable": "head"}, after={"trainable": ("block 2", "head")}, by="unfreezing"
+    )
+    names = ("block 1", "block 2", "head")
+    second = PlanAdjusted(step=30, before=first.after, after={"trainable": names}, by="unfreezing")
+    session.shown(*fakes.log(60), first, second)
+    assert until(lambda: panel.state["last_step"] == 60)
+    assert press(panel, "point", step=25)["point"]["layer"] == "last block"
+    press(panel, "fork", learning_rate=5e-4, layers="last block")  # as it is, so that the schedule continues
+    assert until(lambda: ("fork", {"step": 25, "learning_rate": 5e-4}) in session.calls)
 
 
 def test_a_fork_lies_over_its_parent_and_says_what_differs(opened, press):

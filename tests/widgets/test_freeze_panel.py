@@ -6,7 +6,6 @@ import tiny
 from fakes import FakeSession, until
 
 from widgets import FreezePanel
-from widgets.freeze_panel import _shortest
 from workbench.errors import PlanError
 from workbench.events import (
     ChangeRefused,
@@ -15,9 +14,10 @@ from workbench.events import (
     PlanAdjusted,
     RunChosen,
     RunEnded,
+    RunForked,
     WeightsMoved,
 )
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 
 def states(state):
@@ -132,14 +132,6 @@ def test_a_click_is_answered_at_once(opened, press, backbone):
     for _ in range(10):
         press(panel, "toggle", name="block 1")
     assert (time.perf_counter() - begun) / 10 < 0.1  # seconds
-
-
-def test_names_are_said_as_a_preset_where_one_fits():
-    every = ["embeddings", "block 1", "block 2", "head"]
-    assert _shortest(("head",), every) == "head"
-    assert _shortest(("block 2", "head"), every) == "last 1"
-    assert _shortest(tuple(every), every) == "all"
-    assert _shortest(("block 1",), every) == ("block 1",)
 
 
 def asked(session):
@@ -259,3 +251,99 @@ def test_a_change_that_the_run_could_not_make_is_told_where_it_was_asked_for(ope
     assert until(lambda: panel.state["problem"] is not None)
     assert panel.state["problem"]["what"] == "block 2 can't learn"
     assert panel.state["effect"] == "at the next run"
+
+
+UNFREEZING = Plan().change(trainable="head", unfreeze_to="all")
+
+
+def unfreezes(step, before, *names):
+    return PlanAdjusted(step=step, before={"trainable": before}, after={"trainable": names}, by="unfreezing")
+
+
+def turns(state):
+    return {block["name"]: block["turn"] and block["turn"]["words"] for block in state["blocks"]}
+
+
+def test_the_schedule_of_the_plan_shows_on_each_block_and_in_a_sentence(opened, backbone):
+    session = FakeSession(UNFREEZING, backbone=backbone)
+    panel = opened(FreezePanel, session)
+    assert turns(panel.state) == {
+        "embeddings": "3rd to be unfrozen, after 67 % of the run",
+        "block 1": "2nd to be unfrozen, after 44 % of the run",
+        "block 2": "1st to be unfrozen, after 22 % of the run",
+        "head": None,
+    }
+    assert panel.state["schedule"] == "3 blocks to be unfrozen · first block 2, after 22 % of the run"
+    session.change(unfreeze_to=None)
+    assert until(lambda: panel.state["schedule"] == "")
+    assert set(turns(panel.state).values()) == {None}
+
+
+def test_while_a_run_unfreezes_the_picture_shows_what_is_trainable_now(opened, backbone):
+    session = FakeSession(UNFREEZING, backbone=backbone)
+    panel = opened(FreezePanel, session)
+    run = session.shown(*fakes.log(60)[:10])
+    assert until(lambda: turns(panel.state)["block 2"] == "1st to be unfrozen, after step 13")
+    run.tell(unfreezes(13, "head", "block 2", "head"))
+    assert until(lambda: states(panel.state)["block 2"])
+    assert (panel.state["preset"], panel.state["last_n"], panel.state["effect"]) == ("last", 1, "")
+    assert turns(panel.state)["block 2"] == "1st, unfrozen since step 14"
+    assert panel.state["schedule"] == "1 of 3 unfrozen · next block 1, after step 27"
+    assert session.plan.transfer.trainable == "head"  # the next run begins with it
+    run.tell(RunEnded(step=60, reason="completed"))
+    assert until(lambda: panel.state["preset"] == "head")
+    assert turns(panel.state)["block 2"] == "1st to be unfrozen, after 22 % of the run"
+
+
+def test_a_click_while_a_run_unfreezes_changes_what_is_shown_and_ends_the_schedule(opened, press, backbone):
+    session = FakeSession(UNFREEZING, backbone=backbone)
+    panel = opened(FreezePanel, session)
+    asked = lambda **changes: session.calls.append(("run.change", changes))  # noqa: E731
+    run = session.shown(*fakes.log(60)[:10], unfreezes(13, "head", "block 2", "head"), change=asked)
+    assert until(lambda: states(panel.state)["block 2"])
+    state = press(panel, "toggle", name="block 1")
+    assert session.calls[-1] == ("run.change", {"trainable": "last 2"})
+    assert states(state)["block 1"]
+    assert state["effect"] == "from the next step"
+    before = {"trainable": ("block 2", "head"), "unfreeze_to": "all"}
+    run.tell(PlanAdjusted(step=20, before=before, after={"trainable": "last 2", "unfreeze_to": None}))
+    said = "the unfreezing schedule ended at step 20: the layers were changed by hand"
+    assert until(lambda: panel.state["schedule"] == said)
+    assert panel.state["effect"] == "since step 21"
+    assert set(turns(panel.state).values()) == {None}
+
+
+def test_another_choice_for_the_next_run_is_told_while_a_run_unfreezes(opened, backbone):
+    session = FakeSession(UNFREEZING, backbone=backbone)
+    panel = opened(FreezePanel, session)
+    session.shown(*fakes.log(60)[:10], unfreezes(13, "head", "block 2", "head"))
+    assert until(lambda: panel.state["schedule"] != "")
+    session.change(trainable="last 1")
+    assert until(lambda: panel.state["effect"] == "at the next run")
+
+
+def test_a_fork_continues_the_schedule_of_its_parent(opened, backbone):
+    session = FakeSession(UNFREEZING, backbone=backbone)
+    panel = opened(FreezePanel, session)
+    parent = session.shown(*fakes.log(60)[:40], unfreezes(13, "head", "block 2", "head"))
+    parent.tell(unfreezes(27, ("block 2", "head"), "block 1", "block 2", "head"))
+    fork = parent.fork(20)
+    fork.plan = fork.plan.change(trainable=("block 2", "head"))  # as it was then
+    fork.tell(fakes.log(60)[2])
+    assert until(lambda: panel.state["schedule"] == "1 of 3 unfrozen · next block 1, after step 27")
+    assert panel.state["effect"] == ""  # the fork does as the plan says, though it began with another block
+    assert turns(panel.state)["block 2"] == "1st, unfrozen since step 14"
+
+
+def test_a_fork_whose_parent_is_gone_says_nothing_that_it_does_not_know(opened, backbone):
+    session = FakeSession(UNFREEZING, backbone=backbone)
+    panel = opened(FreezePanel, session)
+    session.shown(RunForked(parent="gone", step=3, changes={}), *fakes.log(60)[:10])
+    assert until(lambda: panel._effects.is_live and panel.state["schedule"] == "")
+    assert set(turns(panel.state).values()) == {None}
+
+
+def test_adapters_have_turns_too(opened):
+    plan = UNFREEZING.change(method="lora", trainable="last 1")
+    state = opened(FreezePanel, FakeSession(plan, backbone=tiny.backbone("llama"))).state
+    assert state["schedule"] == "1 block to be unfrozen · first block 1, after 67 % of the run"

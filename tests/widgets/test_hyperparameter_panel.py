@@ -7,7 +7,7 @@ from widgets import HyperparameterPanel
 from widgets.hyperparameter_panel import FIRST, MORE
 from workbench.errors import RunError
 from workbench.events import ChangeRefused, PlanAdjusted, RunStarted
-from workbench.plan.choices import FIELDS, LIVE_FIELDS
+from workbench.plan.plan import FIELDS, LIVE_FIELDS
 
 
 def field(state, name):
@@ -132,15 +132,26 @@ def test_fields_that_a_run_obeys_reach_the_plan_and_the_run(opened, press):
 def test_fields_that_a_run_does_not_obey_wait_for_the_next(opened, press):
     session, panel, _ = live(opened)
     state = press(panel, "change", name="batch_size", value=8)
-    assert field(state, "batch_size")["effect"] == "at the next run"
+    assert field(state, "batch_size")["effect"] == "at the next run or fork"
+    assert "A run under way keeps its value, but a fork of it can take another one" in field(state, "batch_size")["tip"]
+    assert field(press(panel, "change", name="seed", value=3), "seed")["effect"] == "at the next run"
     assert field(state, "epochs")["effect"] == ""
-    assert [name for name, _ in session.calls] == ["change"]
+    assert [name for name, _ in session.calls] == ["change", "change"]
 
 
 def test_a_change_from_elsewhere_shows_with_its_value(opened):
     _, panel, run = live(opened)
     run.tell(PlanAdjusted(step=20, before={"learning_rate": 1e-3}, after={"learning_rate": 5e-4}))
     assert until(lambda: field(panel.state, "learning_rate")["effect"] == "0.0005 since step 21")
+
+
+def test_what_a_tactic_changes_is_no_change_of_a_person(opened):
+    _, panel, run = live(opened)
+    by_tactic = PlanAdjusted(step=20, before={"learning_rate": 1e-3}, after={"learning_rate": 5e-4}, by="a tactic")
+    run.tell(by_tactic)
+    run.tell(PlanAdjusted(step=20, before={"dropout": None}, after={"dropout": 0.1}))
+    assert until(lambda: field(panel.state, "dropout")["effect"] == "0.1 since step 21")
+    assert field(panel.state, "learning_rate")["effect"] == ""  # the run does as the plan says
 
 
 def test_a_refusal_by_the_run_shows_at_the_field(opened, press):

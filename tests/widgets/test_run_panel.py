@@ -22,8 +22,9 @@ from workbench.events import (
     StageStarted,
     StepEnded,
 )
-from workbench.plan.choices import Plan
-from workbench.runs.disk.run_folder import RunFolder, find, summarize
+from workbench.plan.plan import Plan
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.disk.run_list import find, summarize
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +72,17 @@ def test_a_log_replays_to_its_end_in_words(opened):
     assert buttons(state) == ["start"]
 
 
+def test_a_run_that_stopped_early_says_why_and_is_completed(opened):
+    reason = "stopped early: the validation loss has not improved for 5 evaluations, since step 0"
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    session.shown(*fakes.log(60)[:16], RunEnded(step=10, reason=reason, best_step=0, best_loss=0.7))
+    why = "the validation loss has not improved for 5 evaluations"
+    assert until(lambda: panel.state["words"] == f"stopped early at step 10: {why} · best model at step 0")
+    assert panel.state["phase"] == "completed"
+    assert buttons(panel.state) == ["start"]  # it is over, so there is nothing to resume
+
+
 def test_progress_is_told_from_event_to_event(opened):
     panel = opened(RunPanel)
     log = fakes.log(60)
@@ -109,15 +121,15 @@ def test_the_buttons_start_pause_resume_and_stop_the_run(opened, press):
     session = FakeSession(events=fakes.log(2000), pace=0.005)
     panel = opened(RunPanel, session)
     press(panel, "start")
-    assert until(lambda: panel.state["phase"] == "training")
+    assert until(lambda: panel.state["phase"] == "running")
     assert until(lambda: "left" in panel.state["words"])
     press(panel, "pause")
     assert until(lambda: panel.state["phase"] == "paused")
     step = session.run.step
     press(panel, "resume")
-    assert until(lambda: panel.state["phase"] == "training" and session.run.step > step)
+    assert until(lambda: panel.state["phase"] == "running" and session.run.step > step)
     press(panel, "stop")
-    assert until(lambda: panel.state["phase"] == "ended")
+    assert until(lambda: panel.state["phase"] == "stopped")
     assert panel.state["words"].startswith("stopped by you at step ")
     assert buttons(panel.state) == ["start", "resume"]
 
@@ -167,7 +179,7 @@ def test_the_place_of_the_next_run_can_be_chosen_and_is_told_while_one_is_live(o
     assert session.where == "process"
     press(panel, "start")
     assert ("start", {"where": "process"}) in session.calls
-    assert until(lambda: panel.state["phase"] == "training")
+    assert until(lambda: panel.state["phase"] == "running")
     assert not panel.state["place"]["can_change"]
     session.run.stop()
     assert until(lambda: panel.state["place"]["can_change"])
@@ -180,7 +192,7 @@ def test_a_run_that_stopped_or_died_can_be_resumed(opened, press, ending):
     run = session.shown(*fakes.log(60)[:-1], ending)
     assert until(lambda: buttons(panel.state) == ["start", "resume"])
     press(panel, "resume")
-    assert until(lambda: panel.state["phase"] == "training")
+    assert until(lambda: panel.state["phase"] == "running")
     assert panel.state["problem"] is None
     assert panel.state["words"].startswith("training · step 60 of 60")
     assert session.calls == [("resume", {})]
@@ -214,7 +226,7 @@ def test_silence_is_told_after_five_seconds(opened, alive, words):
     session = FakeSession()
     panel = opened(RunPanel, session)
     run = session.shown(*fakes.log(60)[:12], seconds_silent=4.9, is_alive=alive)
-    assert until(lambda: panel.state["phase"] == "training")
+    assert until(lambda: panel.state["phase"] == "running")
     assert "no news" not in panel.state["words"]
     run.seconds_silent = 12.0
     panel.refresh()
@@ -236,7 +248,7 @@ def test_at_the_end_it_says_which_model_lies_where_and_how_to_load_it(opened):
     session = FakeSession()
     panel = opened(RunPanel, session)
     run = session.shown(*fakes.log(60)[:-1], saved(60), MODEL, STOPPED)
-    assert until(lambda: panel.state["phase"] == "ended")
+    assert until(lambda: panel.state["phase"] == "stopped")
     assert panel.state["kept"]["model"] == "best model (step 40) is in runs/fake/model"
     assert panel.state["kept"]["code"] == "AutoModel.from_pretrained('runs/fake/model')"
     run.tell(RunResumed(step=60))
@@ -277,7 +289,7 @@ def test_unfinished_runs_are_offered_until_one_is_under_way(opened, press, tmp_p
     assert len(panel.state["unfinished"]) == 1
     press(panel, "watch", name=broken.name)
     assert until(lambda: session.run is not None)
-    assert until(lambda: panel.state["phase"] == "training")
+    assert until(lambda: panel.state["phase"] == "running")
     assert panel.state["unfinished"] == []
     assert panel.state["place"]["value"] == "elsewhere"
 
@@ -297,7 +309,7 @@ def test_the_run_that_is_shown_is_not_offered_again(opened, tmp_path):
     panel = opened(RunPanel, session)
     assert until(lambda: panel.state["unfinished"] != [])
     session.shown(*fakes.log(60)[:-1], STOPPED, name=stopped.name)
-    assert until(lambda: panel.state["phase"] == "ended")
+    assert until(lambda: panel.state["phase"] == "stopped")
     assert until(lambda: panel.state["unfinished"] == [])
 
 

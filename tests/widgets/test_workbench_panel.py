@@ -4,7 +4,8 @@ from fakes import FakeSession, until
 
 import widgets
 from widgets import Workbench, wording
-from workbench.plan.choices import Plan, Transfer
+from workbench.plan.choices import Transfer
+from workbench.plan.plan import Plan
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def test_it_holds_every_panel_of_one_session(whole):
 
 def test_a_run_shows_in_all_its_panels(whole):
     whole.session.start()
-    assert until(lambda: whole.panels["RunPanel"].state["phase"] == "ended")
+    assert until(lambda: whole.panels["RunPanel"].state["phase"] == "completed")
     assert until(lambda: whole.panels["CurvesPanel"].state["last_step"] == 30)
 
 

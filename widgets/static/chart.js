@@ -92,6 +92,21 @@ class Chart {
     this.lines.append(s("path", { class: "fw-mark", d: `M${x - 4.5} ${y + 8}L${x + 4.5} ${y + 8}L${x} ${y}Z` }, s("title", {}, words)));
   }
 
+  // Draws a thin line over the whole height at a step at which something happened, with its words as a title.
+  event(step, words) {
+    const at = { x1: this.x(step), x2: this.x(step), y1: EDGE.top, y2: this.height - EDGE.bottom };
+    this.lines.append(s("line", { class: "fw-event", ...at }, s("title", {}, words)));
+  }
+
+  // Draws a ring around the best value, with its words as a title.
+  best(step, value, words) {
+    if (!Number.isFinite(value)) return;
+    const [x, y] = [this.x(step), this.y(value)];
+    const isLeft = x < EDGE.left + 20;
+    this.lines.append(s("circle", { class: "fw-best", cx: x, cy: y, r: 6 }, s("title", {}, words)),
+      s("text", { class: "fw-best-word", x: isLeft ? x + 8 : x, y: y - 10, "text-anchor": isLeft ? "start" : "middle" }, "best"));
+  }
+
   // Marks the step that the box shows.
   chosen(step) {
     this.lines.append(s("line", { class: "fw-chosen", x1: this.x(step), x2: this.x(step), y1: EDGE.top, y2: this.height - EDGE.bottom }));

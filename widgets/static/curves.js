@@ -103,10 +103,14 @@ export default panel("curves", "Curves", (body, { model, send }) => {
       loss.lines.append(s("circle", { class: "fw-provisional", cx: loss.x(provisional.step), cy: loss.y(provisional.loss), r: 4 },
         s("title", {}, "evaluation under way")));
     }
-    if (best) loss.lines.append(s("circle", { class: "fw-best", cx: loss.x(best.step), cy: loss.y(best.loss), r: 6 },
-      s("title", {}, `best: ${inWords(best.loss)} at step ${best.step}`)));
-    for (const { step, words } of data.marks) loss.mark(step, words);
+    if (best) loss.best(best.step, best.loss, bestWords(best));
+    for (const mark of data.marks) {
+      if (mark.is_unfreezing) loss.event(mark.step, mark.words);
+      loss.mark(mark.step, mark.words);
+    }
   }
+
+  const bestWords = ({ title, value, step }) => `best step: validation ${title} ${inWords(value)} at step ${inWords(step)}`;
 
   function drawMetrics(width) {
     const { metrics } = data;
@@ -125,6 +129,8 @@ export default panel("curves", "Curves", (body, { model, send }) => {
       metric.line(m.line, m.kind);
       metric.dots(m.line, m.kind, m.kind === "f1");
     });
+    if (metrics.some((m) => m.name === data.best?.metric)) metric.best(data.best.step, data.best.value, bestWords(data.best));
+    for (const { step, words } of data.marks.filter((mark) => mark.is_unfreezing)) metric.event(step, words);
   }
 
   // User metrics have a separate chart, because their range is unknown.
@@ -173,7 +179,8 @@ export default panel("curves", "Curves", (body, { model, send }) => {
       chart.cursor.setAttribute("visibility", "visible");
     }
     tip.replaceChildren(h("b", {}, `step ${inWords(step)}`), ...rows.map(([kind, words, [at, value]]) =>
-      h("div", {}, h("i", { class: `fw-key fw-${kind}` }), `${words} `, h("b", {}, inWords(value)), at === step ? "" : ` at ${inWords(at)}`)));
+      h("div", {}, h("i", { class: `fw-key fw-${kind}` }), `${words} `, h("b", {}, inWords(value)), at === step ? "" : ` at ${inWords(at)}`)),
+      ...data.marks.filter((mark) => mark.step === step).map(({ words }) => h("div", {}, words)));
     tip.hidden = false;
     const left = loss.x(step);
     const isRight = left > charts.clientWidth / 2;

@@ -8,19 +8,8 @@ export default panel("data", "Data", (body, { send }) => {
   const bars = h("div", { class: "fw-bars", role: "list", "aria-label": "rows of each class" });
   const notes = noteList();
   const rows = rowTable(send);
-  const rowsId = freshId();
-  const look = h("button", { type: "button", class: "fw-link-button", "aria-expanded": "false", "aria-controls": rowsId,
-    onclick: () => { isLooking = !isLooking; showRows(); } }, "look at rows");
-  rows.root.id = rowsId;
+  const look = fold(rows.root, "look at rows", "hide rows");
   body.append(h("div", { class: "fw-head" }, h("h3", {}, "Data"), field.root), facts, bars, columns, rows.root, notes.root);
-
-  let isLooking = false;
-  const showRows = () => {
-    rows.root.hidden = !isLooking;
-    setAttribute(look, "aria-expanded", String(isLooking));
-    setText(look, isLooking ? "hide rows" : "look at rows");
-  };
-  showRows();
 
   let shown = "";
   const describe = (split) => {
@@ -29,7 +18,7 @@ export default panel("data", "Data", (body, { send }) => {
     shown = key;
     const fields = split.columns.map((column) => [column.role, columnField(column)]);
     columns.replaceChildren(...fields.filter(([role]) => role !== "group").map(([, field]) => field),
-      h("span", { class: "fw-task" }, split.task), look);
+      h("span", { class: "fw-task" }, split.task), look.root);
     rows.group.replaceChildren(...fields.filter(([role]) => role === "group").map(([, field]) => field));
     bars.replaceChildren(...split.classes.map(classBar));
     notes.update(split.notes);
@@ -56,7 +45,7 @@ export default panel("data", "Data", (body, { send }) => {
       const split = state.split;
       setText(facts, split ? split.facts : state.is_loading ? "reading …" : "no rows");
       for (const node of [columns, bars]) node.hidden = !split;
-      rows.root.hidden = !split || !isLooking;
+      rows.root.hidden = !split || !look.isOpen;
       if (!split) return notes.update([]);
       describe(split);
       rows.update(split.page);

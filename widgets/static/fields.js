@@ -96,6 +96,21 @@ function combobox({ label, choose }) {
   };
 }
 
+// A button that shows and hides a node.
+function fold(node, more, less) {
+  node.id ||= freshId();
+  const button = h("button", { type: "button", class: "fw-link-button", "aria-controls": node.id, onclick: () => show(!isOpen) });
+  let isOpen = false;
+  const show = (open) => {
+    isOpen = open;
+    node.hidden = !open;
+    setAttribute(button, "aria-expanded", String(open));
+    setText(button, open ? less : more);
+  };
+  show(false);
+  return { root: button, get isOpen() { return isOpen; } };
+}
+
 // Notes for the user: the first one in a line, the others after a click.
 function noteList() {
   const root = h("details", { class: "fw-notes", hidden: true });

@@ -11,7 +11,10 @@ function snowflake(x, y, r) {
 
 const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block /, "");
 
-const STRIP = 15; // height in pixels of the strip below each block that shows how far it has moved
+const STRIP = 18; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
+
+// Shortens "step 1,200" to "1,200", and anything else to nothing, where there is no room.
+const fit = (words, room) => [words, words.replace(/^(step|since) /, "")].find((said) => 6 * said.length <= room) ?? "";
 
 // Returns the position of each block as [x, y, width, height], and the total height.
 function layout(blocks, room) {
@@ -62,10 +65,11 @@ export default panel("freeze", "Layers", (body, { send }) => {
   const broken = h("p", { class: "fw-broken", role: "alert" });
   const effect = h("span", { class: "fw-effect", role: "status" });
   const cached = h("span", { class: "fw-cached" });
+  const schedule = h("p", { class: "fw-schedule", role: "status" });
   const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified, effect);
   const once = h("div", { class: "fw-freeze-line fw-proof" }, cached);
   const notes = noteList();
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, proof, once, broken, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, schedule, proof, once, broken, notes.root);
 
   let blocks = [];
   let drawn = "";
@@ -94,14 +98,15 @@ export default panel("freeze", "Layers", (body, { send }) => {
     const track = s("rect", { class: "fw-moved-track", x, y: under + 2, width, height: 2 });
     const bar = s("rect", { class: "fw-moved-bar", x, y: under + 2, height: 2, width: 0 });
     const moved = s("text", { class: "fw-moved", x: x + width / 2, y: under + 14 });
+    const turn = s("text", { class: "fw-turn", y: y + (isDense ? 12 : 13) });
     const group = s("g", { role: "switch", class: "fw-block", tabindex: index === 0 ? 0 : -1,
       onclick: () => { rove(index); send("toggle", { name: block.name }); },
       onkeydown: (event) => onKey(event, index, block.name) },
       hint, rect, adapter, flake,
       s("text", { x: x + width / 2, y: y + height / 2 + (isDense ? 10 : 5), class: "fw-block-name" }, short(block.name)),
       isDense ? null : s("text", { x: x + width / 2, y: y + height - 6, class: "fw-block-size" }, block.size_words));
-    group.append(track, bar, moved);
-    return { group, rect, adapter, flake, hint, track, bar, moved, width };
+    group.append(track, bar, moved, turn);
+    return { group, rect, adapter, flake, hint, track, bar, moved, turn, x, width, isDense };
   }
 
   function rove(index) {
@@ -118,21 +123,28 @@ export default panel("freeze", "Layers", (body, { send }) => {
   }
 
   function paint() {
-    nodes.forEach(({ group, rect, adapter, flake, hint, track, bar, moved, width }, index) => {
+    nodes.forEach(({ group, rect, adapter, flake, hint, track, bar, moved, turn, x, width, isDense }, index) => {
       const block = blocks[index];
       const state = block.has_adapter ? "frozen, LoRA adapters train" : block.is_trainable ? "trainable" : "frozen";
       const kind = block.has_adapter ? "adapter" : block.is_trainable ? "trainable" : "frozen";
       setAttribute(group, "aria-checked", String(block.is_trainable));
       const far = block.moved ? `moved by ${block.moved.words}` : "";
-      setAttribute(group, "aria-label", [block.name, state, `${block.size_words} parameters`, far].filter(Boolean).join(", "));
+      const { turn: place = "", when = "", since = "", words = "" } = block.turn ?? {};
+      setAttribute(group, "aria-label", [block.name, state, words, `${block.size_words} parameters`, far].filter(Boolean).join(", "));
       setAttribute(group, "data-kind", kind);
-      setText(hint, [block.name, state, `${block.size_words} parameters`, far && `${far}${block.moved.unit}`, "click to switch"].filter(Boolean).join(" · "));
-      for (const node of [track, bar, moved]) setAttribute(node, "visibility", far ? "visible" : "hidden");
-      setText(moved, block.moved?.words.replace(" ", nodes.length > 14 ? "" : "\u2009") ?? "");
+      setText(hint, [block.name, state, words, `${block.size_words} parameters`, far && `${far}${block.moved.unit}`, "click to switch"].filter(Boolean).join(" · "));
+      for (const node of [track, bar]) setAttribute(node, "visibility", far ? "visible" : "hidden");
+      const isWaiting = when !== "" && !block.moved?.part;
+      setText(moved, isWaiting ? fit(when, width + (isDense ? 2 : 6)) : block.moved?.words.replace(" ", isDense ? "" : "\u2009") ?? "");
+      moved.classList.toggle("fw-when", isWaiting);
       setAttribute(bar, "width", width * (block.moved?.part ?? 0));
       setAttribute(rect, "fill", kind === "trainable" ? null : `url(#${hatch})`);
       setAttribute(adapter, "visibility", block.has_adapter ? "visible" : "hidden");
-      setAttribute(flake, "visibility", block.is_trainable && !block.has_adapter ? "hidden" : "visible");
+      const hasFlake = !block.is_trainable || block.has_adapter;
+      setAttribute(flake, "visibility", hasFlake && !(place && isDense) ? "visible" : "hidden");
+      setAttribute(flake, "transform", place ? "translate(-12)" : null); // makes room for the turn
+      setText(turn, since ? (isDense ? "" : fit(since, width + 4)) : place);
+      setAttribute(turn, "x", x + width / 2 + (hasFlake && place && !isDense ? 6 : 0));
     });
   }
 
@@ -163,6 +175,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       setText(verified, state.verified ? `✓ ${state.verified}` : "");
       setText(cached, state.cached);
       setAttribute(cached, "title", state.cached_tip);
+      setText(schedule, state.schedule);
       setText(broken, state.broken);
       setText(effect, state.effect && (state.effect.startsWith("at") ? `your choice takes effect ${state.effect}` : `in this run ${state.effect}`));
       draw();

@@ -1,94 +1,16 @@
-// Each setting as a slider with a number field, or as a plain field.
-
-// Slider position (0 to 1000) <-> value, for the three kinds of slider.
-const SCALES = {
-  log: ([low, high]) => ({
-    value: (at) => Number((low * (high / low) ** (at / 1000)).toPrecision(2)),
-    place: (value) => (1000 * Math.log(value / low)) / Math.log(high / low),
-    step: 5,
-  }),
-  linear: ([low, high]) => ({
-    value: (at) => Number((low + ((high - low) * at) / 1000).toFixed(2)),
-    place: (value) => (1000 * (value - low)) / (high - low),
-    step: 1000 / 60,
-  }),
-  list: (stops) => ({
-    value: (at) => stops[Math.round((at / 1000) * (stops.length - 1))],
-    place: (value) => {
-      const next = stops.findIndex((stop) => stop >= value);
-      if (next < 0) return 1000;
-      if (next === 0) return 0;
-      const part = (value - stops[next - 1]) / (stops[next] - stops[next - 1]);
-      return (1000 * (next - 1 + part)) / (stops.length - 1);
-    },
-    step: 1000 / (stops.length - 1),
-  }),
-};
-
-function numberField(spec, send) {
-  const id = freshId();
-  const input = spec.options.length
-    ? h("select", { id, class: "fw-input" }, spec.options.map((option) => h("option", { value: option }, option)))
-    : h("input", { id, class: "fw-input fw-number", type: "text", inputmode: "decimal", autocomplete: "off", placeholder: spec.none });
-  const error = h("p", { class: "fw-field-error", role: "alert", id: `${id}-error` });
-  const change = (value) => send("change", { name: spec.name, value });
-  input.addEventListener("change", () => change(spec.options.length ? input.value : typed(input.value)));
-  input.addEventListener("keydown", (event) => { if (event.key === "Enter") input.blur(); });
-  setAttribute(input, "aria-describedby", `${id}-error ${id}-unit ${id}-tip`);
-  const dot = spec.is_live ? h("i", { class: "fw-live", "aria-hidden": "true" }) : null;
-  const label = h("label", { for: id, title: spec.tip }, spec.title, dot);
-  const unit = h("span", { class: "fw-unit", id: `${id}-unit` });
-  const tip = h("span", { class: "fw-spoken", id: `${id}-tip` }, spec.tip);
-  const slider = spec.slider ? rangeFor(spec, input, change) : null;
-  let refusals = 0;
-  return {
-    root: h("div", { class: `fw-setting${slider ? " fw-with-slider" : ""}`, title: spec.tip }, label, slider?.root, input, unit, tip, error),
-    update(next, count, isRunning) {
-      if (dot) dot.hidden = !isRunning;
-      setText(unit, next.effect || spec.unit); // after a change, show when it takes effect instead of the unit
-      unit.classList.toggle("fw-effect", next.effect !== "");
-      if (document.activeElement !== input || count !== refusals) input.value = asTyped(next.value);
-      refusals = count;
-      slider?.update(next.value);
-      setText(error, next.error);
-      setAttribute(input, "aria-invalid", next.error ? "true" : null);
-    },
-  };
-}
-
-function rangeFor(spec, input, change) {
-  const scale = SCALES[spec.slider[0]](spec.slider[1]);
-  const root = h("input", { type: "range", min: 0, max: 1000, step: scale.step, "aria-label": `${spec.title}, slider` });
-  const say = (value) => root.setAttribute("aria-valuetext", value == null ? spec.none : inWords(value));
-  let isHeld = false;
-  root.addEventListener("input", () => { // the number follows the slider; the plan changes on release
-    isHeld = true;
-    input.value = asTyped(scale.value(Number(root.value)));
-    say(scale.value(Number(root.value)));
-  });
-  root.addEventListener("change", () => { isHeld = false; change(scale.value(Number(root.value))); });
-  return {
-    root,
-    update(value) {
-      if (isHeld) return;
-      root.value = value == null ? 0 : Math.max(0, Math.min(1000, scale.place(value)));
-      say(value);
-    },
-  };
-}
-
+// The settings: the most important ones, and more after a click.
 export default panel("hyperparameter", "Settings", (body, { send }) => {
   const first = h("div", { class: "fw-settings" });
   const more = h("div", { class: "fw-settings fw-settings-more" });
   const machine = h("p", { class: "fw-machine", title: "What this run found out about this machine before its first step." });
-  const words = "this run too, from its next step; the rest at the next run";
-  const later = h("p", { class: "fw-later", title: words }, h("i", { class: "fw-live", "aria-hidden": "true" }), words);
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Settings"), later), first,
-    h("details", { class: "fw-more" }, h("summary", {}, "more"), more, machine));
+  const later = h("p", { class: "fw-later", title: "The others take effect at the next run." },
+    h("i", { class: "fw-live", "aria-hidden": "true" }), "this run too, from its next step");
+  const rest = h("div", {}, more, machine);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Settings"), later, fold(rest, "more", "less").root), first, rest);
   const fields = new Map();
   const place = (box, spec) => {
     if (fields.has(spec.name)) return;
-    fields.set(spec.name, numberField(spec, send));
+    fields.set(spec.name, settingField(spec, send));
     box.append(fields.get(spec.name).root);
   };
   return {

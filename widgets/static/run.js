@@ -100,7 +100,7 @@ export default panel("run", "Run", (body, { send }) => {
       setAttribute(title, "title", state.title);
       setText(words, state.words);
       setAttribute(words, "title", state.words);
-      setText(spoken, phase === "ended" ? `${state.words} ${state.kept.model}` : phase === "failed" ? state.words : phase);
+      setText(spoken, ["completed", "stopped", "failed"].includes(phase) ? `${state.words} ${state.kept.model}` : phase);
       setText(pause, phase === "paused" || canResume ? "Resume" : "Pause");
       enable([start, state.can_start], [pause, state.can_pause || canResume], [stop, state.can_stop]);
       const value = Math.floor(state.percent);

@@ -1,5 +1,7 @@
 """The events of a run as frozen data; the bus that passes them on; the pace and the terminal view made from them."""
 
+from workbench.events.json_form import from_dict as from_dict
+from workbench.events.json_form import to_dict as to_dict
 from workbench.events.kinds import KINDS as KINDS
 from workbench.events.kinds import CacheProgressed as CacheProgressed
 from workbench.events.kinds import CacheReady as CacheReady
@@ -27,5 +29,3 @@ from workbench.events.kinds import RunStarted as RunStarted
 from workbench.events.kinds import StageStarted as StageStarted
 from workbench.events.kinds import StepEnded as StepEnded
 from workbench.events.kinds import WeightsMoved as WeightsMoved
-from workbench.events.kinds import from_dict as from_dict
-from workbench.events.kinds import to_dict as to_dict

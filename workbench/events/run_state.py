@@ -17,6 +17,7 @@ from workbench.events.kinds import (
     RunPaused,
     RunResumed,
     RunStarted,
+    StageStarted,
     StepEnded,
 )
 
@@ -37,8 +38,8 @@ class RunState:
         changed: Name of each field of the plan that changed -> its current value.
         evaluated_step: The step of the last evaluation of the validation rows.
         metrics: The metrics of that evaluation.
-        best_step: The step of the best evaluation so far.
-        best_loss: The validation loss at that step, in nats per target.
+        best: The best evaluation so far.
+        waited: Number of evaluations of the validation rows since then.
         parent: The run and step that this run was forked from; None if it is no fork.
         ending: How the run ended; None if it has not ended or was resumed.
         model: The model that was saved last.
@@ -51,8 +52,8 @@ class RunState:
         self.changed: dict[str, Any] = {}
         self.evaluated_step: int | None = None
         self.metrics: Mapping[str, float] = {}
-        self.best_step: int | None = None
-        self.best_loss: float | None = None
+        self.best: EvaluationEnded | None = None
+        self.waited = 0
         self.parent: RunForked | None = None
         self.ending: RunEnded | RunFailed | None = None
         self.model: ModelSaved | None = None
@@ -69,6 +70,16 @@ class RunState:
         """The failure that ended the run, if any."""
         return self.ending if isinstance(self.ending, RunFailed) else None
 
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best evaluation so far."""
+        return self.best.step if self.best else None
+
+    @property
+    def best_loss(self) -> float | None:
+        """The validation loss of that step, in nats per target."""
+        return self.best.metrics.get("loss") if self.best else None
+
     def reopen(self) -> None:
         """Set the state of a run that is about to be resumed."""
         self.phase, self.ending = "preparing", None
@@ -79,6 +90,8 @@ class RunState:
         match event:
             case RunForked():
                 self.parent = event
+            case StageStarted():
+                self.phase, self.ending = "preparing", None
             case RunStarted(steps=steps, first_step=first):
                 self.phase, self.ending, self.steps, self.step = "running", None, steps, first
             case RunResumed():
@@ -89,8 +102,9 @@ class RunState:
                 self.step = step
             case EvaluationEnded(split="validation", step=step, metrics=metrics):
                 self.evaluated_step, self.metrics = step, metrics
+                self.waited += 1
                 if event.best:
-                    self.best_step, self.best_loss = step, metrics.get("loss")
+                    self.best, self.waited = event, 0
             case PlanAdjusted(after=after):
                 self.adjustments += 1
                 self.changed.update(after)

@@ -1,26 +1,12 @@
-"""The Plan: frozen data that says everything a run needs, and nothing else.
+"""The sections of a plan, one for each group of practices. Each field has its unit and its range."""
 
-A panel, three lines of code, the command line and a sweep all build the same Plan and so start the same run. Every
-field has its unit in its metadata and is checked when the plan is created, not in epoch 3. Field names are unique
-across the sections, so `plan.change(learning_rate=1e-4)` needs no path.
-
-A plan contains no objects such as models, tables or callbacks, on purpose. So it can be written as JSON, sent by mail
-and read back, and reading a stranger's plan runs no code of theirs.
-"""
-
-import dataclasses
-import json
-import operator
-import os
 import re
 import typing
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Literal
 
 from workbench.errors import PlanError, nearest
-from workbench.plan.checking import known_only, without_repeats
-from workbench.plan.fields import Choice, Touched, setting, touched_by
+from workbench.plan.fields import Choice, setting
 from workbench.untrusted import shown
 
 TaskName = Literal["text-classification", "language-modeling", "image-classification"]
@@ -177,122 +163,3 @@ class Monitoring(Choice):
     keep_last: int | None = setting(2, low=1, high=10**9, unit="checkpoints", takes_effect="in a fork")
     # which weights are saved at the end, as a plain transformers model
     save_model: SaveModel = setting("best", takes_effect="in a fork")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Everything a run needs. A plan is immutable; `change` returns a new one.
-
-    Examples:
-        >>> Plan().change(learning_rate=1e-4, trainable="last 2").tuning.learning_rate
-        0.0001
-    """
-
-    baseline: Baseline = field(default_factory=Baseline)
-    data: Data = field(default_factory=Data)
-    transfer: Transfer = field(default_factory=Transfer)
-    tuning: Tuning = field(default_factory=Tuning)
-    retention: Retention = field(default_factory=Retention)
-    monitoring: Monitoring = field(default_factory=Monitoring)
-
-    def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            kind = typing.cast("type[Choice]", entry.type)
-            if not isinstance(getattr(self, entry.name), kind):
-                raise PlanError(f"{entry.name} is {shown(getattr(self, entry.name))}; expected a {kind.__name__}")
-
-    def change(self, /, **changes: Any) -> Self:
-        """Return a plan with these fields changed; fields are named without their section.
-
-        Raises:
-            PlanError: A field is unknown (the message gives the nearest known one), or a value is invalid.
-        """
-        by_section: dict[str, dict[str, Any]] = {}
-        for name, value in changes.items():
-            if name not in SECTION_OF:
-                raise PlanError(f"a plan has no field {shown(name)}", hint=nearest(name, SECTION_OF))
-            by_section.setdefault(SECTION_OF[name], {})[name] = value
-        return dataclasses.replace(
-            self, **{s: dataclasses.replace(getattr(self, s), **fields) for s, fields in by_section.items()}
-        )
-
-    def with_absolute_paths(self) -> Self:
-        """Return the plan with absolute paths for the files and folders that exist on this machine.
-
-        A run may be executed later, by a process with another working directory.
-        """
-        places = {"source": self.data.source, "backbone": self.baseline.backbone}
-        return self.change(**{name: _absolute(place) for name, place in places.items()})
-
-    def touching(self, what: Touched) -> tuple[tuple[str, Any], ...]:
-        """Return (name, value) of the fields that affect `what`, for example the rows or the model."""
-        return tuple((name, value) for name, value in self.flat().items() if what in touched_by(FIELDS[name]))
-
-    def flat(self) -> dict[str, Any]:
-        """Return name -> value of every field, without the sections."""
-        return {name: getattr(getattr(self, section), name) for name, section in SECTION_OF.items()}
-
-    def differences(self, other: "Plan") -> dict[str, tuple[Any, Any]]:
-        """Return the fields that differ, as name -> (value here, value in `other`)."""
-        mine, theirs = self.flat(), other.flat()
-        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
-
-    def to_json(self) -> str:
-        """Return the plan as JSON text, from which `from_json` makes an equal plan."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read a plan; sections and fields that are missing get their defaults.
-
-        Raises:
-            PlanError: The text is not a JSON object, a section or field is unknown, or a value is invalid.
-        """
-        try:
-            tree = json.loads(text, object_pairs_hook=without_repeats)
-        except PlanError:
-            raise
-        except (ValueError, TypeError, RecursionError) as error:
-            raise PlanError(f"the plan is not JSON: {error}", hint="write one with Plan().to_json()") from None
-        return cls.from_dict(tree)
-
-    @classmethod
-    def from_dict(cls, tree: Any) -> Self:
-        """Make a plan from nested dictionaries, as `from_json` does from JSON text."""
-        sections = {entry.name: entry.type for entry in dataclasses.fields(cls)}
-        known_only("a plan", tree, sections)
-        return cls(**{name: _section(name, sections[name], body) for name, body in tree.items()})
-
-
-def _absolute(place: str) -> str:
-    """Return the absolute path if `place` looks like a file or folder and exists; anything else is a name."""
-    is_place = "/" in place or os.sep in place or Path(place).suffix != ""
-    return str(Path(place).resolve()) if is_place and Path(place).exists() else place
-
-
-def _section(name: str, kind: Any, body: Any) -> Any:
-    known_only(f"the section {name!r}", body, {entry.name for entry in dataclasses.fields(kind)})
-    return kind(**body)
-
-
-FIELDS: dict[str, "dataclasses.Field[Any]"] = {  # name of a field -> its dataclass field, which has the metadata
-    entry.name: entry
-    for section in dataclasses.fields(Plan)
-    for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
-}
-SECTION_OF: dict[str, str] = {  # name of a field -> name of its section
-    entry.name: section.name
-    for section in dataclasses.fields(Plan)
-    for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
-}
-LIVE_FIELDS = tuple(name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == "at the next step")
-FORK_FIELDS = (  # what a fork can change at any step: it affects only the steps that follow
-    *LIVE_FIELDS,
-    *(name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == "in a fork"),
-)
-_ORDER = operator.attrgetter(*(name for name, entry in FIELDS.items() if "order" in touched_by(entry)))
-
-
-def order_of(choice: Tuning) -> tuple[Any, ...]:
-    """Return the values that determine the order of the batches."""
-    return tuple(_ORDER(choice))

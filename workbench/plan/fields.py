@@ -23,6 +23,7 @@ def setting(
     unit: str = "",
     takes_effect: When = "at the next run",
     touches: tuple[Touched, ...] = (),
+    help: str = "",  # noqa: A002 - what argparse and typer call it too
 ) -> Any:
     """Return a dataclass field of a plan.
 
@@ -34,8 +35,9 @@ def setting(
         takes_effect: When a change can take effect. "at the next step": in a live run or in a fork. "in a fork": in a
             fork, at any step. "at the next run": only in a run from its start.
         touches: What has to be rebuilt when the value changes.
+        help: A sentence with which the settings panel shows a field that it has no words of its own for.
     """
-    metadata: dict[str, Any] = {"takes_effect": takes_effect, "touches": touches}
+    metadata: dict[str, Any] = {"takes_effect": takes_effect, "touches": touches, "help": help}
     if low is not None:
         metadata |= {"low": low, "high": high, "unit": unit}
     return dataclasses.field(default=default, metadata=metadata)

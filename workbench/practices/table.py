@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ TABLE: tuple[Practice, ...] = (
         6,
         "monitoring",
         "Monitor: loss, accuracy, F1, perplexity",
-        ("CurvesPanel", "RunPanel"),
+        ("CurvesPanel", "StopPanel", "RunPanel"),
         Plan().change(
             backbone="smollm2-135m",
             source="shakespeare",

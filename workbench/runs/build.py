@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from workbench.models import Backbone
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs import checkpoints
 from workbench.runs.checkpoints import Checkpoint
 from workbench.runs.disk.run_folder import RunFolder

@@ -5,12 +5,13 @@ changes of the plan. A field that the fork changes keeps the fork's value: later
 out.
 """
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import PlanError
 from workbench.events import RunForked
-from workbench.plan.choices import FORK_FIELDS, Plan
+from workbench.plan.plan import FORK_FIELDS, Plan
 from workbench.runs import checkpoints
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.moment import Moment
@@ -69,6 +70,12 @@ def _changed(moment: Moment, preparation: "Preparation", changes: Mapping[str, A
         raise PlanError(
             f"with these changes the run has {steps} steps; expected more than the {moment.step} that are taken",
             hint="use more epochs, or a higher max_steps",
+        )
+    forked = dataclasses.replace(moment.learner, plan=plan)
+    if reason := next((why for tactic in forked.tactics if (why := tactic.stop_reason(forked))), None):
+        raise PlanError(
+            f"with these changes the run would end at once: {reason}",
+            hint="use a higher stop_patience, or stop_patience=None",
         )
     return plan
 

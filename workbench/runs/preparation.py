@@ -13,7 +13,7 @@ from workbench.data import Split
 from workbench.errors import RunError
 from workbench.models import Backbone, from_object
 from workbench.models.copy_on_write import settle, twin
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.tasks.examples import Examples
 
 TABLE_SOURCE = "table"  # the source of a plan whose rows were given as an object

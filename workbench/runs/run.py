@@ -27,7 +27,7 @@ from workbench.events import (
     StageStarted,
 )
 from workbench.events.run_state import STOPPED_BY_USER
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import learner_of
 from workbench.runs.checkpoints import Checkpoint, State, all_in, newest_valid, set_aside, state_of, tidy
 from workbench.runs.disk.control import Control as Control

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.runs.disk import run_folder
+from workbench.runs.disk import run_list
 from workbench.session.handle import Run
 from workbench.session.session import Session
 
@@ -31,6 +31,6 @@ def attach(
     Raises:
         RunError: There is no such run, or its log can't be read.
     """
-    folder = run_folder.find(name, runs)
+    folder = run_list.find(name, runs)
     objects: dict[str, Any] = {"table": table, "model": model, "preprocessor": preprocessor, "metrics": metrics}
     return Session(folder.plan(), runs=folder.path.parent, **objects).attach(folder.name)

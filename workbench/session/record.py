@@ -16,7 +16,7 @@ from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, R
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
 from workbench.models import Backbone, generation
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.checkpoints import at, put_into
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import plain

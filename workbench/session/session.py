@@ -16,10 +16,11 @@ from workbench.events import Event, PlanChanged, RunEnded, RunFailed, run_state
 from workbench.events.bus import Bus
 from workbench.models import Backbone
 from workbench.models.from_object import pinned
-from workbench.plan.choices import FIELDS, Plan
 from workbench.plan.fields import touched_by
-from workbench.runs.disk import process, run_folder
-from workbench.runs.disk.run_folder import RunFolder, Summary
+from workbench.plan.plan import FIELDS, Plan
+from workbench.runs.disk import process, run_list
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.disk.run_list import Summary
 from workbench.runs.preparation import Preparation
 from workbench.session.handle import Run
 from workbench.session.loader import Loader
@@ -162,7 +163,7 @@ class Session:
         Raises:
             RunError: There is no such run, or its log can't be read.
         """
-        folder = run_folder.find(name, self._root)
+        folder = run_list.find(name, self._root)
         own = next((run for run in self.runs if run.folder.resolve() == folder.path.resolve()), None)
         if own is not None and not own.is_over:
             self._slot.choose(own)
@@ -178,7 +179,7 @@ class Session:
     def unfinished(self) -> list[Summary]:
         """Return the runs in this session's folder that are live elsewhere or can be resumed, oldest first."""
         mine = {run.name for run in self.runs if not run.is_over}
-        return [row for row in run_folder.list_runs(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
+        return [row for row in run_list.list_runs(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RunEnded | RunFailed):

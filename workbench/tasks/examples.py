@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
-from workbench.plan.choices import Tuning, order_of
+from workbench.plan.choices import Tuning
+from workbench.plan.plan import order_of
 from workbench.tasks import batching
 
 Batch = dict[str, Tensor]  # model inputs by name, and "labels"

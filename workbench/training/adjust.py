@@ -7,7 +7,7 @@ its adapters can't change.
 from workbench.errors import PlanError
 from workbench.events import PlanAdjusted
 from workbench.models import freezing
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.seeding import mixed
 from workbench.training.build import adapt
 from workbench.training.change import Change

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.errors import PlanError
 from workbench.models import Backbone, freezing
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.tasks import TABLE
 from workbench.tasks.examples import Examples
 from workbench.training import tactics

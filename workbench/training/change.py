@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import PlanError, nearest
-from workbench.plan.choices import FORK_FIELDS, LIVE_FIELDS, Plan
+from workbench.plan.plan import FORK_FIELDS, LIVE_FIELDS, Plan
 
 
 @dataclass(frozen=True)

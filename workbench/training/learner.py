@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from workbench.models import Backbone, fingerprints, freezing, lora
 from workbench.models.copy_on_write import later_copy
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.tasks import Task
 from workbench.tasks.examples import Batch, Examples
 from workbench.training.progress import Progress
@@ -102,6 +102,12 @@ class Learner:
             per_epoch, steps = steps_per_epoch(self.plan, self.train), steps_in(self.plan, self.train)
             known = self._step_counts = (self.plan, self.train, per_epoch, steps)
         return known
+
+    @property
+    def steps_per_stage(self) -> int:
+        """Optimizer steps for which the present blocks stay trainable, as far as that is known."""
+        known = (tactic.steps_per_stage(self) for tactic in self.tactics)
+        return min((steps for steps in known if steps is not None), default=self.steps)
 
     @property
     def evaluate_every(self) -> int:

@@ -5,8 +5,8 @@ from sample_events import STARTED, STEP
 
 from workbench.errors import PlanError, RunError
 from workbench.events import EvaluationEnded, RunEnded, RunPaused
-from workbench.plan.choices import Plan
-from workbench.runs.disk import run_folder
+from workbench.plan.plan import Plan
+from workbench.runs.disk import run_list
 from workbench.runs.disk.run_folder import RunFolder
 
 PLAN = Plan().change(backbone="org/My Model", learning_rate=1e-4)
@@ -71,7 +71,7 @@ def test_runs_are_listed_with_their_state_and_best_loss(tmp_path):
     waiting.append(RunPaused(step=0))
     done.close()
     waiting.close()
-    by_name = {summary.name: summary for summary in run_folder.list_runs(tmp_path)}
+    by_name = {summary.name: summary for summary in run_list.list_runs(tmp_path)}
     assert set(by_name) == {done.name, waiting.name}
     first = by_name[done.name]
     assert (first.state, first.step, first.steps, first.best_loss) == ("stopped", 6, 10, 0.5)
@@ -81,9 +81,9 @@ def test_runs_are_listed_with_their_state_and_best_loss(tmp_path):
 def test_a_run_is_found_by_name_by_path_or_as_the_last(tmp_path):
     folder = RunFolder.create(PLAN, tmp_path)
     for name in (folder.name, str(folder.path), "last"):
-        assert run_folder.find(name, tmp_path).path.resolve() == folder.path.resolve()
+        assert run_list.find(name, tmp_path).path.resolve() == folder.path.resolve()
     with pytest.raises(RunError, match="did you mean"):
-        run_folder.find(folder.name[:-1], tmp_path)
+        run_list.find(folder.name[:-1], tmp_path)
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path):
@@ -103,5 +103,5 @@ def test_a_root_that_cant_be_written_is_said(tmp_path):
 def test_one_broken_run_hides_no_other(tmp_path):
     good, broken = RunFolder.create(PLAN, tmp_path), RunFolder.create(PLAN, tmp_path)
     (broken.path / "events.jsonl").write_bytes(b"\xff\xfe nonsense\n")
-    states = {summary.name: summary.state for summary in run_folder.list_runs(tmp_path)}
+    states = {summary.name: summary.state for summary in run_list.list_runs(tmp_path)}
     assert states == {good.name: "preparing", broken.name: "unreadable"}

@@ -20,7 +20,7 @@ import workbench as wb
 from workbench.errors import BackboneError, RunError
 from workbench.events import CheckpointSaved, EvaluationEnded, RunEnded, RunFailed, StepEnded
 from workbench.models import from_object
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.disk import control, process
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.session.session import Session

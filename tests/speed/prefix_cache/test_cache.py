@@ -14,7 +14,8 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from workbench.events import CacheProgressed, CacheReady, CacheRefused, EvaluationEnded, RunStarted, StepEnded
 from workbench.models import Backbone, blocks
-from workbench.plan.choices import Data, Plan
+from workbench.plan.choices import Data
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner
 from workbench.seeding import seeded
 from workbench.speed.prefix_cache import budget, fill, find_cut, store

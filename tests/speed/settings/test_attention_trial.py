@@ -5,7 +5,7 @@ import tiny
 import torch
 from rounding import BOUND
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner, trial_of
 from workbench.speed.settings import attention_trial, trials
 from workbench.speed.settings.trial_notes import TrialNotes

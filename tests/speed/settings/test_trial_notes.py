@@ -12,7 +12,7 @@ import psutil
 import pytest
 import tiny
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner, trial_of
 from workbench.speed.settings import timing, trials
 from workbench.speed.settings.trial_notes import TrialNotes

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner, trial_of
 from workbench.speed.settings import trials
 from workbench.speed.settings.trials import measured

@@ -62,6 +62,22 @@ def test_the_prefix_cache_follows():
     assert [event.boundary for event in ready] == ["head", "block 2"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_cached"),
+    [
+        ({"max_steps": 20}, True),  # 7 steps between two unfreezings, and 5 in an epoch
+        ({"max_steps": 9}, False),
+        ({"max_steps": 20, "unfreeze_every": 4}, False),
+        ({"max_steps": 20, "unfreeze_on": "plateau", "evaluate_every": 5}, True),
+        ({"max_steps": 20, "unfreeze_on": "plateau", "evaluate_every": 4}, False),
+    ],
+)
+def test_training_examples_are_cached_only_if_a_stage_lasts_an_epoch(changes, is_cached):
+    made = make("bert", LONG.change(**{"unfreeze_to": "last 2", **changes}))
+    first = [event for event in engine.train(made) if isinstance(event, CacheReady) and event.boundary == "head"]
+    assert {event.split for event in first} == ({"validation", "train"} if is_cached else {"validation"})
+
+
 def test_whoever_changes_by_hand_what_is_trainable_takes_over():
     asked = lambda step: [Change({"trainable": "last 1"})] if step == 4 else []  # noqa: E731
     made = make("bert", LONG)

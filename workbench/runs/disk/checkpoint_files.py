@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.training.progress import Progress
 from workbench.untrusted import check_ordinary, read_text, reader, shown, to_json
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 import torch
 
 from workbench.errors import RunError
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.disk import process
 from workbench.runs.disk.control import requests_size
 from workbench.runs.disk.run_folder import RunFolder

@@ -27,7 +27,7 @@ import torch
 
 from workbench.errors import RunError, WorkbenchError
 from workbench.events import Event, RunFailed
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.runs.disk import control
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder

@@ -1,1 +1,1 @@
-"""The prefix cache: the activations of the frozen lowest blocks are computed once and kept."""
+"""The prefix cache: the activations of the frozen lowest blocks are computed once and cached."""

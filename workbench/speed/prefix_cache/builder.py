@@ -45,15 +45,15 @@ class Builder:
 
     Args:
         learner: The learner; its model is in eval mode.
-        narrowed: Paths of the modules that compute only the first position (first_token.py).
+        narrowed_paths: Paths of the modules that compute only the first position (narrowing.py).
         before: The splits that are already cached; left out: none, and the cut is found.
 
     Raises:
         UncuttableError: The model can't be cut below its lowest trainable block.
     """
 
-    def __init__(self, learner: Learner, narrowed: tuple[str, ...], before: CachedSplits | None = None) -> None:
-        self.learner, self.narrowed, self.first = learner, narrowed, lowest_trainable(learner)
+    def __init__(self, learner: Learner, narrowed_paths: tuple[str, ...], before: CachedSplits | None = None) -> None:
+        self.learner, self.narrowed_paths, self.first = learner, narrowed_paths, lowest_trainable(learner)
         self.cut = before.cut if before else cut_below(learner, self.first)
         self.cached = CachedSplits(self.cut, list(before.rows) if before else [])
         self.limit = budget.budget(learner.plan.transfer.cache_memory_mb)
@@ -92,7 +92,7 @@ class Builder:
 
     def _entry(self, examples: Examples) -> _Entry:
         padding = labelled_padding_side(examples.padded(spread(examples)))
-        about = {"base": key.base(self.learner, examples, self.narrowed), "padding": padding}
+        about = {"base": key.base(self.learner, examples, self.narrowed_paths), "padding": padding}
         below = key.below(self.learner, self.first)
         everything = repr((sorted(about.items()), self.cut.entry, _form(self.cut), sorted(below.items())))
         return _Entry(xxhash.xxh3_128(everything.encode()).hexdigest(), about, below)
@@ -102,7 +102,7 @@ class Builder:
         if self.learner.changed_frozen_tensors():
             raise UncuttableError("a frozen tensor has changed")
         start = self._nearest(examples, entry)
-        fill = Fill(self.learner, self.cut, split, examples, start, entry.padding_side, self.narrowed)
+        fill = Fill(self.learner, self.cut, split, examples, start, entry.padding_side, self.narrowed_paths)
         return fill if start.cut is None or fill.is_exact() else replace(fill, start=FillStart())
 
     def _run(self, fill: Fill, entry: _Entry, in_use: int) -> Generator[CacheProgressed, None, StoredActivations]:

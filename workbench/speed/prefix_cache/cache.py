@@ -33,7 +33,7 @@ class PrefixCache(Shortcut):
     """Caches the activations of the frozen lowest blocks, if this is possible and saves time.
 
     Attributes:
-        first_token: The shortcut that may narrow the last block; what it does while the cache is filled is cached.
+        first_token: The shortcut that may narrow the last block. The cached activations include its effect.
         cached: The cut and the cached rows; None if nothing is cached.
     """
 
@@ -98,9 +98,14 @@ class PrefixCache(Shortcut):
 
 
 def _conditions(learner: Learner) -> tuple[Any, ...]:
-    """Return what the cut, and whether it saves time, depends on; it can change during a run."""
+    """Return everything that can change during a run and that decides where the model is cut, and whether it is."""
     choice = learner.plan.transfer
-    return (learner.trainable, choice.prefix_cache, learner.precision, learner.steps >= learner.steps_per_epoch)
+    return (learner.trainable, choice.prefix_cache, learner.precision, _is_long(learner))
+
+
+def _is_long(learner: Learner) -> bool:
+    """Whether an epoch or more is trained before other blocks become trainable, as far as that is known."""
+    return learner.steps_per_stage >= learner.steps_per_epoch
 
 
 def _check_worth(learner: Learner) -> None:
@@ -115,5 +120,5 @@ def _check_worth(learner: Learner) -> None:
 def _worth_caching(learner: Learner) -> Iterator[tuple[str, Examples]]:
     """Yield the validation split, and the training split if each of its examples is used at least once."""
     yield "validation", learner.validation
-    if learner.steps >= learner.steps_per_epoch:
+    if _is_long(learner):
         yield "train", learner.train

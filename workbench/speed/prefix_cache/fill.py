@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench.events import CacheProgressed
-from workbench.speed.first_token import narrowed
+from workbench.speed.narrowing import narrowed
 from workbench.speed.prefix_cache.cut import Cut
 from workbench.speed.prefix_cache.patch import activations_at_cut, capture_at_cut, patched, replace_activations
 from workbench.speed.prefix_cache.rows import CachedRows, join_rows, rows_and_time, split_rows
@@ -49,7 +49,7 @@ class Fill:
         examples: The examples.
         start: Where the batches start.
         padding_side: "left" or "right" if padding on this side is cached too; "" if padding is not cached.
-        narrowed: Paths of the modules that compute only the first position (first_token.py).
+        narrowed_paths: Paths of the modules that compute only the first position (narrowing.py).
     """
 
     learner: Learner
@@ -58,7 +58,7 @@ class Fill:
     examples: Examples
     start: FillStart
     padding_side: str
-    narrowed: tuple[str, ...]
+    narrowed_paths: tuple[str, ...]
 
     def run(self, writer: Writer | MemoryWriter) -> Generator[CacheProgressed, None, StoredActivations]:
         """Write the activations, report progress, and return what was stored, in the order of `fill_batches`."""
@@ -105,7 +105,7 @@ class Fill:
             longest = max(range(len(self.examples)), key=lambda index: self.examples.lengths[index])
             indices = [*indices, longest]
         batch = learner.settings.to_device(self.examples.padded(indices), learner.device)
-        paths = self.narrowed if self.cut.first_of is not None else ()
+        paths = self.narrowed_paths if self.cut.first_of is not None else ()
         with (
             torch.no_grad(),
             learner.settings.autocast(learner.device),

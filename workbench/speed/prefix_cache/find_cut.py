@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten
 from workbench.models.blocks import Block
 from workbench.speed.prefix_cache.cut import ROWS, TIME, Cut, Shape, Size, StandIn, UncuttableError
 from workbench.speed.prefix_cache.prove_cut import ProbeBatches, Prover
-from workbench.speed.prefix_cache.record_calls import Calls, Recording, record
+from workbench.speed.prefix_cache.record_calls import Recording, record
 
 # These modules have no weights and no randomness, so their outputs can be cached as well as their inputs.
 _PLAIN = (nn.Identity, nn.Flatten, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d)
@@ -67,16 +67,13 @@ def _tail(model: nn.Module, entry: str, recording: Recording) -> tuple[str, ...]
     while len(calls[module].arguments) == 1 and calls[module].is_single:
         if (value := calls[module].output) is logits:
             return tuple(found)
-        readers = [m for m, call in calls.items() if call.first > calls[module].first and _reads(call, value)]
+        later = {m: call for m, call in calls.items() if call.first > calls[module].first}
+        readers = [m for m, call in later.items() if call.arguments and call.arguments[0] is value]
         if not isinstance(value, Tensor) or not readers:
             break
         module = min(readers, key=lambda reader: calls[reader].first)
         found.append(paths[module])
     return ()
-
-
-def _reads(call: Calls, value: Any) -> bool:
-    return bool(call.arguments) and call.arguments[0] is value
 
 
 def _entry(model: nn.Module, blocks: Sequence[Block], first: int, recording: Recording) -> str:

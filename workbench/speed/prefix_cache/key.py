@@ -52,18 +52,23 @@ def _attributes(thing: Any) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in named if name != "training" and name[0] != "_" and "drop" not in name]
 
 
-def base(learner: Learner, examples: Examples, narrowed: Sequence[str]) -> str:
+def base(learner: Learner, examples: Examples, narrowed_paths: Sequence[str]) -> str:
     """Return a hash of everything that the activations at a cut depend on, except the blocks below the cut.
 
     Args:
         learner: The learner.
         examples: The examples whose activations are stored.
-        narrowed: Paths of the modules that compute only the first position (first_token.py).
+        narrowed_paths: Paths of the modules that compute only the first position (narrowing.py).
     """
     model: Any = learner.model
     config = {name: value for name, value in model.config.to_dict().items() if name not in _UNUSED}
     kind = (sorted(config.items(), key=str), model.config._attn_implementation, _own_code(model))
-    numbers = (learner.precision, learner.settings.channels_last, torch.get_float32_matmul_precision(), tuple(narrowed))
+    numbers = (
+        learner.precision,
+        learner.settings.channels_last,
+        torch.get_float32_matmul_precision(),
+        tuple(narrowed_paths),
+    )
     machine = (processor(learner.device), torch.get_num_threads(), torch.__version__, transformers.__version__)
     return xxhash.xxh3_128(repr((FORMAT, kind, numbers, machine, _content(examples))).encode()).hexdigest()
 

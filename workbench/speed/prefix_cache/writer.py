@@ -54,7 +54,7 @@ class Writer:
         self._partial = folder()
         self._hash = xxhash.xxh3_128()
         self._file: IO[bytes] | None = None
-        self._formatat: tuple[str, int] | None = None  # dtype, and features per position
+        self._format: tuple[str, int] | None = None  # dtype, and features per position
 
     @_disk_errors()
     def __enter__(self) -> "Writer":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import PlanError, nearest
 from workbench.events import EvaluationEnded, Event
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.training.progress import Goal
 from workbench.training.tactics.tactic import Tactic
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from workbench.events import Event
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.tasks.examples import Examples
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ class Tactic:
     def changes(self, learner: "Learner") -> "Sequence[Change]":
         """Return the changes of the plan to make before the next step."""
         return ()
+
+    def steps_per_stage(self, learner: "Learner") -> int | None:
+        """Return for how many steps in all the present blocks stay trainable; None if this tactic does not decide it.
+
+        A cache of the frozen blocks asks it, to know whether it pays. The answer must not change within a stage.
+        """
+        return None
 
     def batches(self, learner: "Learner", batches: Sequence[PlannedBatch]) -> Sequence[PlannedBatch]:
         """Return the batches of the next step, given the ones that would be used without this tactic."""

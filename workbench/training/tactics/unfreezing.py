@@ -12,7 +12,7 @@ from workbench.errors import PlanError
 from workbench.events import EvaluationEnded, Event, PlanAdjusted
 from workbench.models import freezing
 from workbench.models.blocks import Block
-from workbench.plan.choices import Plan
+from workbench.plan.plan import Plan
 from workbench.training.change import Change
 from workbench.training.tactics.tactic import Tactic
 
@@ -66,6 +66,17 @@ class Unfreezing(Tactic):
             count = sum(step <= learner.step for step in due) - self.done
         done = range(self.done + 1, min(self.done + count, len(self.order)) + 1)
         return [self._change(learner, self.order[:number]) for number in done]
+
+    def steps_per_stage(self, learner: "Learner") -> int | None:
+        """Return the steps between the last unfreezing and the next one; on a plateau, the least there can be."""
+        retention = learner.plan.retention
+        count = len(self.order or order(learner.backbone.blocks, learner.plan))
+        if self.done >= count:
+            return None
+        if retention.unfreeze_on == "plateau":
+            return retention.unfreeze_patience * learner.evaluate_every
+        bounds = [self.since, *steps_due(learner.plan, count, self.since, learner.steps)]
+        return bounds[self.done + 1] - bounds[self.done]
 
     def _change(self, learner: "Learner", unfrozen: Sequence[str]) -> Change:
         names = {*learner.trainable, *unfrozen}

@@ -1,0 +1,106 @@
+"""SettingsPanel: base class of the panels that show fields of the plan, with units and when they take effect.
+
+Ranges, units and when a field takes effect come from `workbench.plan.choices`. A panel adds descriptions and sliders.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from widgets import live
+from widgets.panel import Panel, page, style
+from workbench.errors import PlanError, WorkbenchError
+from workbench.events import ChangeRefused, Event, PlanChanged
+from workbench.plan.plan import FIELDS, LIVE_FIELDS
+
+if TYPE_CHECKING:
+    from workbench.session.session import Session
+
+WHEN = {  # the field's own word for it -> a sentence
+    "at the next step": "Takes effect at the next step.",
+    "in a fork": "Takes effect at the next run. A run under way keeps its value, but a fork of it can take another one "
+    "from any step on.",
+    "at the next run": "Takes effect at the next run.",
+}
+
+
+@dataclass(frozen=True)
+class Control:
+    """A field of the plan as a panel shows it."""
+
+    name: str  # field of the plan
+    title: str
+    tip: str  # description
+    none: str = ""  # meaning of an empty field
+    slider: tuple[str, tuple[float, ...]] | None = None  # ("log" | "linear", (low, high)) or ("list", values)
+    options: tuple[str, ...] = ()
+
+
+class SettingsPanel(Panel):
+    """Fields of the session's plan.
+
+    Attributes:
+        controls: The fields that the panel shows.
+    """
+
+    _esm = page("settings.js")
+    _css = style("settings.css")
+    kinds = live.KINDS | {PlanChanged}
+    controls: ClassVar[tuple[Control, ...]]
+
+    def __init__(self, session: "Session") -> None:
+        self._errors: dict[str, str] = {}  # field -> error in the value that was typed
+        self._refusals = 0  # a new count makes the page restore the value of the plan
+        self._effects = live.Effects()
+        super().__init__(session)
+
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        """Return the action of the fields."""
+        return {"change": self._change}
+
+    def note(self, event: Event) -> None:
+        """Update since when changes are in effect; clear the error of a field that has a new value."""
+        if isinstance(event, ChangeRefused):
+            self._errors |= dict.fromkeys(self._effects.asked, event.what)
+        self._effects.note(event)
+        if isinstance(event, PlanChanged):
+            self._errors = {name: error for name, error in self._errors.items() if name not in event.fields}
+
+    def field(
+        self, control: Control, *, options: Mapping[str, str] | None = None, error: str = "", is_hidden: bool = False
+    ) -> dict[str, Any]:
+        """Return a field with its value, unit, range and error.
+
+        Args:
+            control: The field.
+            options: Its values in words, in place of those of the control; "" stands for None.
+            error: What is wrong with the value of the plan, if nothing is wrong with what was typed.
+            is_hidden: Whether the field has no meaning now.
+        """
+        about = FIELDS[control.name].metadata
+        choices = options or {option: option for option in control.options}
+        return {
+            "name": control.name,
+            "title": control.title,
+            "value": self.session.plan.flat()[control.name],
+            "unit": about.get("unit", ""),
+            "tip": f"{control.tip} {WHEN[about.get('takes_effect', 'at the next run')]}",
+            "none": control.none,
+            "slider": control.slider,
+            "options": [{"value": value, "title": title} for value, title in choices.items()],
+            "is_live": control.name in LIVE_FIELDS,
+            "is_hidden": is_hidden,
+            "effect": self._effects.of(control.name, self.session),
+            "error": self._errors.get(control.name) or error,
+        }
+
+    def _change(self, name: str, value: Any) -> None:
+        """Change one field of the plan. An invalid value shows an error at the field, and the plan is not changed."""
+        if name not in {control.name for control in self.controls}:
+            raise PlanError(f"the panel has no field {name!r}")
+        self._errors.pop(name, None)
+        try:
+            self._effects.change(self.session, **{name: value})
+        except WorkbenchError as error:
+            self._errors[name] = error.what
+            self._refusals += 1
