@@ -103,7 +103,7 @@ def test_what_can_not_be_forked_is_refused_before_anything_is_written(tmp_path, 
     parent = carried_out(LONG, tmp_path)
     for step, changes, error, words in (
         (99, {}, RunError, "has taken 13 steps"),
-        (-1, {}, RunError, "from 0 to 13"),
+        (-1, {}, RunError, "expected 0 to 13"),
         (6, {"seed": 1}, PlanError, "seed can't change"),
         (6, {"max_steps": 6}, PlanError, "more than the 6 that are taken"),
         (6, {"learning_rat": 1}, PlanError, "learning_rate"),

@@ -168,7 +168,7 @@ def test_a_run_whose_last_weights_can_not_be_kept_is_not_complete_and_can_go_on(
     story = run(PLAN, table=tiny.frame(), runs=tmp_path)
     next(event for event in story if isinstance(event, StepEnded) and event.step == 11)
     is_full.append(True)
-    with pytest.raises(RunError, match="last weights"):
+    with pytest.raises(RunError, match="weights of the last step"):
         list(story)
     (folder,) = (RunFolder(path) for path in tmp_path.iterdir())
     assert isinstance(list(folder.events())[-1], RunFailed)

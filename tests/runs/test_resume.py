@@ -135,7 +135,7 @@ def test_a_run_that_is_complete_or_carried_out_elsewhere_is_left_alone(tmp_path)
 @pytest.mark.slow
 def test_other_rows_than_the_run_began_with_are_refused(tmp_path):
     _, (folder,) = snapshots(LONG, tmp_path, 1)
-    with pytest.raises(RunError, match="rows are not those"):
+    with pytest.raises(RunError, match="rows differ from those"):
         list(run(folder=folder, table=tiny.frame(60)))
 
 
