@@ -25,15 +25,15 @@ while session.backbone is None and time.monotonic() < began + 120: time.sleep(0.
 SHOW = """
 from IPython.display import display
 from widgets import Workbench, bridge
-spent, turn = [0.0], bridge.Pump.turn
+spent, update = [0.0], bridge.Pump.update
 def timed(pump):
     began = time.thread_time()
-    turn(pump)
+    update(pump)
     spent[0] += time.thread_time() - began
-bridge.Pump.turn = timed
+bridge.Pump.update = timed
 display(Workbench(session))
 """
-HIDE = "bridge.Pump.turn = turn; print(json.dumps(spent[0]))"
+HIDE = "bridge.Pump.update = update; print(json.dumps(spent[0]))"
 TIME = """
 run = session.start().wait()
 steps = [event.time for event in run.events if isinstance(event, StepEnded)]

@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let everything random go as far as was asked for; how fast a case is made is no matter of right or wrong."""
     deep.SEED = config.getoption("--deep")
     if deep.SEED is not None:
-        config.option.hypothesis_seed = deep.SEED
+        config.option.hypothesis_seed, config.option.timeout = deep.SEED, 3600  # seconds a test
     settings.register_profile(
         "tier",
         derandomize=deep.SEED is None,
