@@ -16,7 +16,8 @@ BERT = {**TEXT, **SIZES, "max_position_embeddings": 40}
 LLAMA = {**BERT, "num_key_value_heads": 1, "head_dim": 8, "attention_dropout": 0.1}
 GPT2 = {**TEXT, "n_embd": 16, "n_layer": LAYERS, "n_head": 2, "n_positions": 40}
 VIT = {**SIZES, "image_size": 32, "patch_size": 8, "num_labels": 3}
-STAGED = {"hidden_sizes": [8, 16], "depths": [2, 1], "num_labels": 3}
+# Not fewer than 16 channels: with 8, channels last, 1 × 1 convolutions of stride 2 write out of bounds in torch 2.13.
+STAGED = {"hidden_sizes": [16, 32], "depths": [2, 1], "num_labels": 3}
 DROPS = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 
 CLASSIFIERS: dict[str, tuple[tf.PreTrainedConfig, int]] = {  # name -> configuration, number of blocks
@@ -165,9 +166,9 @@ CLASSIFIERS: dict[str, tuple[tf.PreTrainedConfig, int]] = {  # name -> configura
         ),
         3,
     ),
-    "regnet": (tf.RegNetConfig(**STAGED, embedding_size=8, groups_width=4), 3),
-    "resnet-basic": (tf.ResNetConfig(**STAGED, embedding_size=8, layer_type="basic"), 3),
-    "resnet-bottleneck": (tf.ResNetConfig(**STAGED, embedding_size=8, layer_type="bottleneck"), 3),
+    "regnet": (tf.RegNetConfig(**STAGED, embedding_size=16, groups_width=4), 3),
+    "resnet-basic": (tf.ResNetConfig(**STAGED, embedding_size=16, layer_type="basic"), 3),
+    "resnet-bottleneck": (tf.ResNetConfig(**STAGED, embedding_size=16, layer_type="bottleneck"), 3),
     "segformer": (
         tf.SegformerConfig(
             image_size=32,

@@ -66,7 +66,8 @@ def config(kind: str, dropout: float):
     if kind == "vit":
         drops = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
         return tf.ViTConfig(**SIZES, **drops, image_size=16, patch_size=8, num_channels=3)
-    return tf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    # Not fewer than 16 channels: see STAGED in architectures.py.
+    return tf.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic")
 
 
 AUTO = {

@@ -90,7 +90,7 @@ def test_only_the_first_token_is_cached_if_the_head_reads_no_other():
 
 def test_pooled_features_are_cached_for_a_convolutional_network():
     _, cut = cut_of("resnet-basic", -1)
-    assert cut.shape.sizes == (ROWS, 16, 1, 1)
+    assert cut.shape.sizes == (ROWS, 32, 1, 1)
 
 
 class Bypass(nn.Module):

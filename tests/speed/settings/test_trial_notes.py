@@ -40,22 +40,17 @@ assert not learner.settings.channels_last
 list(engine.train(learner))
 print(*learner.settings.measured, sep="; ")
 """
-CHOOSING = """
-import os, signal, tiny
-from workbench.plan.plan import Plan
-from workbench.runs.build import make_learner
+ENDING = """
+import os, signal
+from test_trial_notes import measured
 from workbench.speed.settings import trials
-from workbench.tasks import TABLE
 
 def taken(step, settings, batch):
     if settings.channels_last:
         os.kill(os.getpid(), signal.SIGKILL)
 
 trials._Step._taken = taken
-backbone = tiny.backbone("resnet")
-plan = Plan().change(trainable="all", batch_size=8)
-examples = TABLE[backbone.task].encode(tiny.rows("resnet"), backbone, plan.data)
-print(*make_learner(backbone, examples, examples, plan).settings.measured, sep="\\n")
+measured()
 """
 SAID = "{} was not tried: an earlier trial of it ended the process"
 
@@ -67,7 +62,8 @@ def memory(tmp_path, monkeypatch):
 
 
 def child(code):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    paths = [str(TESTS), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
 
@@ -80,13 +76,19 @@ def test_a_network_with_a_group_norm_that_is_partly_frozen_trains():
     assert "channels last" not in done.stdout
 
 
+def measured():
+    """Return what the trials of a run of a convolutional network came to, in words."""
+    backbone = tiny.backbone("resnet")
+    plan = Plan().change(trainable="all", batch_size=8)
+    examples = TABLE[backbone.task].encode(tiny.rows("resnet"), backbone, plan.data)
+    return make_learner(backbone, examples, examples, plan).settings.measured
+
+
 @pytest.mark.slow
 def test_a_trial_that_ended_the_process_is_not_repeated(memory):
-    assert child(CHOOSING).returncode == -signal.SIGKILL
+    assert child(ENDING).returncode == -signal.SIGKILL
     for _ in range(2):  # measured, then remembered
-        done = child(CHOOSING)
-        assert done.returncode == 0, done.stderr
-        assert [text for text in done.stdout.splitlines() if "channels last" in text] == [SAID.format("channels last")]
+        assert [text for text in measured() if "channels last" in text] == [SAID.format("channels last")]
     assert len(list(memory.glob("*.json"))) == 1
 
 
