@@ -1,9 +1,11 @@
+import dataclasses
 import math
 import time
 
 import pytest
 import tiny
 import torch
+from torch import nn
 
 from workbench.plan.plan import Plan
 from workbench.runs.build import make_learner, trial_of
@@ -126,3 +128,19 @@ def test_a_tiny_model_is_tried_in_no_time():
     begun = time.perf_counter()
     learner("bert", PLAN.change(batch_size=7))
     assert time.perf_counter() - begun < 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "layouts"),
+    [
+        (nn.Conv2d(8, 16, 1, stride=2), [False]),
+        (nn.Conv2d(16, 16, 1, stride=2), [False, True]),
+        (nn.Conv2d(3, 16, 3, stride=2), [False, True]),
+        (nn.GroupNorm(2, 4), [False]),
+        (nn.BatchNorm2d(4), [False, True]),
+    ],
+)
+def test_channels_last_is_not_tried_where_torch_can_end_the_process(layer, layouts):
+    trial = trial_of(learner("resnet", settings=Settings()))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), layer)
+    assert trials._layouts(dataclasses.replace(trial, model=model)) == layouts

@@ -115,10 +115,25 @@ def _layouts(trial: Trial) -> list[bool]:
     """Return the memory layouts that are tried: whether the channels of convolutions lie last."""
     if not conv_weights(trial.model):
         return [False]
-    # On a CPU, torch (2.13) ends the process in native_group_norm_backward if the input lies channels last and needs
-    # no gradient: it writes that gradient all the same. Any freezing, also one during the run, can lead there.
-    has_group_norm = any(isinstance(module, nn.GroupNorm) for module in trial.model.modules())
-    return [False] if trial.device.type == "cpu" and has_group_norm else [False, True]
+    return [False] if trial.device.type == "cpu" and _may_crash(trial.model) else [False, True]
+
+
+def _may_crash(model: nn.Module) -> bool:
+    """Whether channels last can end the process on a CPU, by faults of torch 2.13.
+
+    `native_group_norm_backward` writes the gradient of its input even if that needs none, as below frozen blocks. The
+    gradient of a 1 × 1 convolution with a stride and fewer than 16 channels is written out of bounds.
+    """
+    return any(
+        isinstance(module, nn.GroupNorm)
+        or (
+            isinstance(module, nn.Conv2d)
+            and module.in_channels < 16
+            and module.kernel_size == (1, 1)
+            and module.stride != (1, 1)
+        )
+        for module in model.modules()
+    )
 
 
 def _best_attention(trial: Trial, choice: Tuning, notes: TrialNotes) -> tuple[str, tuple[str, ...]]:
