@@ -31,7 +31,6 @@ def learner(kind, plan=PLAN, **options):
 def paced(monkeypatch, seconds):
     """Let each way take so long: (precision, channels last) -> seconds."""
     monkeypatch.setattr(trials, "has_bf16", lambda device: True)
-    monkeypatch.setattr(trials, "times_of_attention", lambda trial, notes: {})
     monkeypatch.setattr(trials._Step, "seconds", lambda step, sized: seconds[sized[0]])
 
 
@@ -43,14 +42,13 @@ def test_measuring_leaves_everything_as_it_was(kind):
         module.training = number % 3 == 0
     first = next(model.parameters())
     first.grad = torch.ones_like(first)
-    modes, attention = [module.training for module in model.modules()], trials.attention_of(model)
+    modes = [module.training for module in model.modules()]
     state = {name: value.clone() for name, value in model.state_dict().items()}
     strides = [parameter.stride() for parameter in model.parameters()]
     torch.manual_seed(7)
     generator = torch.get_rng_state()
     found = measured(trial_of(made), PLAN.tuning)
     assert len(found.measured) >= (3 if kind == "resnet" else 2)
-    assert trials.attention_of(model) == attention
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert [parameter.stride() for parameter in model.parameters()] == strides

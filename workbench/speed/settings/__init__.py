@@ -1,1 +1,1 @@
-"""Settings of the machine (precision, memory layout, attention, optimizer), chosen by measuring them."""
+"""Settings of the machine (precision and memory layout), chosen by measuring them."""

@@ -48,11 +48,6 @@ class Trial:
         """The length of the longest row, rounded up to a power of two, so that similar data share their settings."""
         return 1 << (max(self.lengths) - 1).bit_length()
 
-    @property
-    def rows_of_longest(self) -> int:
-        """The number of rows of the greatest length that fit into a batch."""
-        return self.batch_size if self.batch_tokens is None else max(1, self.batch_tokens // self.longest)
-
     def middling(self, rows: int) -> list[int]:
         """Return the indices of this number of rows of medium length, the longest last."""
         order = sorted(range(len(self.lengths)), key=lambda row: (self.lengths[row], row))

@@ -20,13 +20,12 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from workbench.plan.choices import Tuning
 from workbench.seeding import seeded
-from workbench.speed.settings.attention_trial import times_of_attention
 from workbench.speed.settings.remembered import kept, key_of, recalled
 from workbench.speed.settings.timing import alternated, seconds_of
 from workbench.speed.settings.trial import Batch, Trial
 from workbench.speed.settings.trial_notes import TrialNotes
 from workbench.training.device import has_bf16
-from workbench.training.settings import Settings, attention_of, conv_weights, set_attention
+from workbench.training.settings import Settings, conv_weights
 
 GAIN = 1.1  # a way must be this many times as fast as the simpler way to be used
 WORTH = 1e-4  # seconds that it must save in each step: less is noise
@@ -50,16 +49,13 @@ def measured(trial: Trial, choice: Tuning) -> Settings:
     plain = Settings(precision="fp32" if choice.precision == "auto" else choice.precision, threads=threads)
     notes = TrialNotes(_key(trial, choice))
     with seeded(0, trial.device), _untouched(trial.model):
-        attention, said_of_it = _best_attention(trial, choice, notes)
-        steps = _steps_each_way(trial, choice, attention, notes)
+        steps = _steps_each_way(trial, choice, notes)
     if math.isinf(min(steps.values())):
         return plain
     chosen, said = _best_step(steps, choice)
-    if chosen[0] != "bf16":
-        attention, said_of_it = "own", ()
     counted = f"{threads} thread{'s' * (threads != 1)}, as torch has them"
-    told = notes.corrected((*said, *said_of_it))
-    return Settings(*chosen, attention, True, threads, (*told, counted))
+    told = notes.corrected(said)
+    return Settings(*chosen, threads=threads, measured=(*told, counted))
 
 
 def _key(trial: Trial, choice: Tuning) -> str:
@@ -84,12 +80,11 @@ def _facts(trial: Trial, choice: Tuning) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _untouched(model: nn.Module) -> Iterator[None]:
-    """Restore modes, gradients, buffers, attention and the memory format of convolutions at the end of the block."""
+    """Restore modes, gradients, buffers and the memory format of convolutions at the end of the block."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     weights = [(weight, weight.data) for weight in conv_weights(model)]
-    attention = attention_of(model)
     try:
         yield
     finally:
@@ -99,7 +94,6 @@ def _untouched(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
         for weight, data in weights:
             weight.data = data
-        set_attention(model, attention)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
@@ -136,22 +130,12 @@ def _may_crash(model: nn.Module) -> bool:
     )
 
 
-def _best_attention(trial: Trial, choice: Tuning, notes: TrialNotes) -> tuple[str, tuple[str, ...]]:
-    """Return the fastest attention in bf16, with the reason; the model's own if there is nothing to choose."""
-    taken = times_of_attention(trial, notes) if "bf16" in _precisions(trial, choice) else {}
-    if not taken or math.isinf(min(taken.values())):
-        return "own", ()
-    is_eager = taken["own"] >= GAIN * taken["eager"]
-    why = _told("eager attention", taken["own"] / taken["eager"], "torch's own", is_eager)
-    return "eager" if is_eager else "own", (why,)
-
-
-def _steps_each_way(trial: Trial, choice: Tuning, attention: str, notes: TrialNotes) -> dict[Way, float]:
+def _steps_each_way(trial: Trial, choice: Tuning, notes: TrialNotes) -> dict[Way, float]:
     """Return the seconds of a forward and backward pass in each way; infinity for a way that fails."""
     ways = [(precision, last) for precision in _precisions(trial, choice) for last in _layouts(trial)]
     if len(ways) == 1:
         return {ways[0]: 0.0}  # nothing to choose
-    step = _Step(trial, attention, ways[0], notes)
+    step = _Step(trial, ways[0], notes)
     sizes = _sizes(trial, lambda rows: step.seconds((ways[0], rows)))
     taken = alternated([(way, rows) for way in ways for rows in sizes], step.seconds)
     return {way: _whole([taken[way, rows] for rows in sizes], sizes, trial.batch_size) for way in ways}
@@ -176,18 +160,15 @@ def _whole(taken: Sequence[float], sizes: Sequence[int], batch_size: int) -> flo
 class _Step:
     """One forward and backward pass at a time."""
 
-    def __init__(self, trial: Trial, attention: str, plain: Way, notes: TrialNotes) -> None:
-        self.trial, self.attention, self.plain, self.notes = trial, attention, plain, notes
+    def __init__(self, trial: Trial, plain: Way, notes: TrialNotes) -> None:
+        self.trial, self.plain, self.notes = trial, plain, notes
         self.middling = functools.cache(lambda rows: trial.batch(trial.middling(rows)))
         self.plainly = [(weight, weight.data) for weight in conv_weights(trial.model)]
-        self.own_attention = attention_of(trial.model)
 
     def seconds(self, sized: tuple[Way, int]) -> float:
         """Return the seconds of a step with this number of rows in this way; infinity if it fails."""
         ((precision, channels_last), rows), trial = sized, self.trial
-        attention = self.attention if precision == "bf16" else "own"
-        settings, batch = Settings(precision, channels_last, attention), self.middling(rows)
-        set_attention(trial.model, self.own_attention)
+        settings, batch = Settings(precision, channels_last), self.middling(rows)
         for weight, data in self.plainly:
             weight.data = data
         settings.apply_to(trial.model)
