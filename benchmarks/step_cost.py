@@ -105,7 +105,7 @@ def bare(steps: int, *, cache: str) -> float:
 
 def main() -> None:
     options = form.arguments(__doc__)
-    steps, repetitions = (100, 3) if options.quick else (1000, 7)
+    steps, repetitions = (30, 2) if options.quick else (1000, 7)
     torch.set_num_threads(1)  # the model is too small for several threads
     rows = []
     for case, cache in (("own cost", "off"), ("own cost cached", "auto")):

@@ -45,10 +45,7 @@ CASES = {
     "Llama, windows overlap": ("llama", {"overlap": 4}),
 }
 PLAN = Plan().change(trainable="all", precision="fp32", clip_norm=None, epochs=1, weight_decay=0, lora_rank=2)
-QUICK = ("BERT", "ViT", "GPT-2, padded left", "Llama classifier with LoRA", "Llama, windows overlap")
-each_case = pytest.mark.parametrize(
-    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
-)
+each_case = pytest.mark.parametrize("case", CASES)
 
 
 def rows(kind, *, classes, count=ROWS, seed=0):
@@ -149,7 +146,7 @@ def test_validation_numbers_are_the_count_over_single_rows_whatever_the_batch_si
 
 
 @each_case
-@pytest.mark.parametrize(("batch_size", "accumulation_steps"), [(4, 3), pytest.param(1, 8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("batch_size", "accumulation_steps"), [(4, 3), (1, 8)])
 def test_training_losses_add_up_to_the_count_over_single_rows(case, batch_size, accumulation_steps):
     """While the weights stand still, an epoch's steps, the short last one too, score each target once."""
     built, train, _ = made(case, batch_size=batch_size, accumulation_steps=accumulation_steps)
@@ -231,7 +228,6 @@ def test_a_label_that_is_no_target_costs_nothing_in_a_batch_either(kind):
         assert cross_entropy.summed(*learner.score(built, batch)).item() == 0
 
 
-@pytest.mark.slow
 def test_the_loss_over_a_vocabulary_of_49_152_words_is_exact_too():
     """Counted by fp32 log-softmax, the loss of this very model comes out 1.5e-5 nats of 6.3 too low."""
     packs.get("smollm2-135m")

@@ -209,7 +209,6 @@ def test_a_wish_can_name_any_field(tmp_path):
 # --- a session with broken choices ---
 
 
-@pytest.mark.slow
 def test_a_session_says_what_is_wrong_and_is_usable_afterwards(tmp_path):
     from workbench import Session
     from workbench.events import PreparationEnded

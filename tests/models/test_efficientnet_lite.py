@@ -114,7 +114,6 @@ def test_other_weights_say_so(tmp_path):
         lite.convert(tmp_path, tmp_path / "out")
 
 
-@pytest.mark.slow
 def test_published_weights_give_the_publishers_logits():
     folder = packs.get("efficientnet-lite0")
     model = AutoModelForImageClassification.from_pretrained(folder)

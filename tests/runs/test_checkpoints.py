@@ -20,7 +20,7 @@ def told(events):
     return [event for event in events if isinstance(event, (StepEnded, EvaluationEnded))]
 
 
-@pytest.mark.parametrize("stop_at", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2, 5, 7))])
+@pytest.mark.parametrize("stop_at", [3, 5, *(pytest.param(step, marks=pytest.mark.deep) for step in (1, 2, 7))])
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "resnet"])
 def test_a_run_put_back_goes_on_as_if_nothing_had_happened(tmp_path, kind, stop_at):
     unbroken = make(kind, LONG)

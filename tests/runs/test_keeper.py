@@ -52,7 +52,6 @@ def heard(tmp_path, plan=PLAN, *, poke=lambda learner, event: None, monkeypatch=
     return events, RunFolder(folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("keep_last", "newest"), [(1, {12}), (2, {10, 12}), (None, {2, 4, 6, 8, 10, 12})])
 def test_the_best_and_the_newest_checkpoints_stay(tmp_path, keep_last, newest):
     events, folder = heard(tmp_path, PLAN.change(keep_last=keep_last, learning_rate=0.5))
@@ -90,7 +89,6 @@ def test_a_frozen_tensor_that_moves_is_told_at_the_next_checkpoint(tmp_path, mon
     assert counts[1] == counts[0] - 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["weights", "lora"])
 def test_a_run_leaves_a_model_that_plain_transformers_loads(tmp_path, method):
     plan = PLAN.change(method=method, trainable="all", learning_rate=0.03)
@@ -108,7 +106,6 @@ def test_a_run_leaves_a_model_that_plain_transformers_loads(tmp_path, method):
     assert saved.size_bytes == sum(file.stat().st_size for file in (folder.path / saved.folder).iterdir())
 
 
-@pytest.mark.slow
 def test_a_block_that_learnt_only_after_the_best_step_is_not_in_the_best_model(tmp_path, monkeypatch):
     plan = PLAN.change(max_steps=8, learning_rate=0.03, schedule="constant", trainable="head")
     folder = RunFolder.create(plan.change(source="table", task="text-classification"), tmp_path)
@@ -126,7 +123,6 @@ def test_a_block_that_learnt_only_after_the_best_step_is_not_in_the_best_model(t
     assert torch.equal(before["bert.embeddings.word_embeddings.weight"], model.bert.embeddings.word_embeddings.weight)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("choice", "which"), [("last", "last"), ("none", None)])
 def test_the_plan_says_which_model_is_left(tmp_path, choice, which):
     events, folder = heard(tmp_path, PLAN.change(save_model=choice))
@@ -135,7 +131,6 @@ def test_the_plan_says_which_model_is_left(tmp_path, choice, which):
     assert (folder.path / "model").exists() is (which is not None)
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_can_not_be_written_is_told_and_ends_nothing(tmp_path, monkeypatch):
     real, calls = checkpoints.save_file, []
 
@@ -155,7 +150,6 @@ def test_a_checkpoint_that_can_not_be_written_is_told_and_ends_nothing(tmp_path,
         checkpoints.verified(checkpoint)
 
 
-@pytest.mark.slow
 def test_a_run_whose_last_weights_can_not_be_kept_is_not_complete_and_can_go_on(tmp_path, monkeypatch):
     real, is_full = checkpoints.save_file, []
 
@@ -177,7 +171,6 @@ def test_a_run_whose_last_weights_can_not_be_kept_is_not_complete_and_can_go_on(
     assert [event.step for event in folder.events() if isinstance(event, StepEnded)] == list(range(1, 13))
 
 
-@pytest.mark.slow
 def test_what_a_process_left_behind_that_died_while_it_saved_is_cleared_away(tmp_path):
     _, folder = heard(tmp_path, PLAN.change(keep_last=None))
     root = folder.path / "checkpoints"
@@ -189,7 +182,6 @@ def test_what_a_process_left_behind_that_died_while_it_saved_is_cleared_away(tmp
     assert checkpoints.verified(checkpoints.at(root, 12))
 
 
-@pytest.mark.slow
 def test_the_best_that_could_be_kept_stays_when_a_better_one_can_not(tmp_path, monkeypatch):
     real, calls = checkpoints.save_file, []
 
@@ -207,7 +199,6 @@ def test_the_best_that_could_be_kept_stays_when_a_better_one_can_not(tmp_path, m
     assert kept - {12} <= best
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_somebody_deletes_ends_nothing(tmp_path):
     for event in run(PLAN.change(keep_last=None), table=tiny.frame(), runs=tmp_path):
         if isinstance(event, CheckpointSaved) and event.step == 4:

@@ -27,7 +27,7 @@ def preparation():
     return Preparation(tiny.frame())
 
 
-@pytest.mark.parametrize("method", ["weights", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["weights", "lora"])
 def test_a_step_without_a_checkpoint_is_reached_by_repeating(tmp_path, preparation, method):
     plan = KEPT.change(method=method, trainable="all" if method == "lora" else "last 1")
     adjustments = ADJUSTMENTS if method == "weights" else {5: {"trainable": ("block 2",)}, 9: {"trainable": "all"}}

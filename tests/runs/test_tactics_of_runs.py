@@ -1,8 +1,8 @@
 """Early stopping and an unfreezing schedule together survive whatever interrupts a run, to the same bits and log."""
 
-import random
 import shutil
 
+import deep
 import pytest
 import tiny
 import torch
@@ -16,6 +16,8 @@ from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.fork import fork
 from workbench.runs.moment import Moment
 from workbench.runs.preparation import Preparation
+
+pytestmark = pytest.mark.slow
 
 # Nothing but the first evaluation counts as an improvement, so that both have to count on over every interruption.
 BOTH = LONG.change(
@@ -45,8 +47,8 @@ def test_interrupted_at_twenty_random_places(tmp_path, plan):
     whole = carried_out(plan, tmp_path / "whole")
     assert unfrozen(whole) == ([3, 6, 9] if plan.retention.unfreeze_every else [4, 8])
     assert (ended(whole).step, ended(whole).best_step) == (STOPPED_AT, 0)
-    total = sum(1 for _ in whole.events())
-    chosen = sorted(random.Random(2).sample(range(2, total - 1), 20))
+    places = range(2, sum(1 for _ in whole.events()) - 1)
+    chosen = deep.draw().sample(places, deep.cases(20, len(places)))
     copies = []
 
     def copy(number, folder):

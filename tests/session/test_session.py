@@ -185,7 +185,6 @@ def test_what_the_panel_shows_stays_loaded_whatever_a_run_asks_for(session):
     assert (session.split.rows, session.backbone is not None) == (20, True)
 
 
-@pytest.mark.slow
 def test_changing_the_next_run_does_not_disturb_the_one_under_way(session, tmp_path):
     plan = session.change(max_steps=30, epochs=100, dropout=0.3)
     expected = Session(plan, table=tiny.frame(), runs=tmp_path / "alone").start().wait(60).model("last").state_dict()
