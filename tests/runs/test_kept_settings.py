@@ -102,6 +102,7 @@ def test_a_fork_of_another_kind_measures_for_itself(first):
     assert started(said).precision == "fp32"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nonsense", [{"precision": "fp8"}, [1, 2], "x" * 10_000, {**BF16.to_dict(), "threads": -1}])
 def test_nonsense_in_a_run_folder_is_measured_anew(first, nonsense):
     folder = RunFolder.create(AUTO.change(source="table", task="text-classification"), first.path.parent)
