@@ -346,6 +346,7 @@ def test_one_that_is_killed_at_any_moment_goes_on_to_the_same_weights(session, u
 
 @pytest.mark.slow
 def test_the_parent_knows_how_its_worker_ended_and_what_memory_it_had(session):
+    session.change(max_steps=5000)  # far more than a fast machine takes in that time
     run = session.start(where="process")
     until(lambda: run.step >= 1, 60)
     time.sleep(1.2)  # until somebody looked
