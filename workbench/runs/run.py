@@ -19,6 +19,7 @@ from workbench.events import (
     ChangeRefused,
     CheckpointRefused,
     Event,
+    PlanAdjusted,
     RunEnded,
     RunFailed,
     RunForked,
@@ -161,7 +162,7 @@ class _ActiveRun:
 
     def _all_events(self) -> Iterator[Event]:
         """Yield all events from the start on, including those of repeated steps, which are in the log already."""
-        if any(not isinstance(event, RunForked) for event in self.logged):
+        if any(not isinstance(event, RunForked | PlanAdjusted) for event in self.logged):  # a new fork has these two
             yield RunResumed(step=self.start.step)
         for refusal in self.refusals:
             yield CheckpointRefused(step=self.start.step, what=refusal.what)
@@ -170,7 +171,9 @@ class _ActiveRun:
         forked = next((event.step for event in self.logged if isinstance(event, RunForked)), None)
         self.keeper = Keeper(learner, self.folder.path, origin=forked)
         known = pending_changes(self.folder.path, self.logged, learner.progress.adjustments)
-        yield from engine.train(learner, changes=ChangeQueue(known, self.control, since=self.replay.last_step))
+        since = self.replay.last_step
+        queue = ChangeQueue(known, self.control, since=since, steps=lambda: learner.steps)
+        yield from engine.train(learner, changes=queue)
 
     def _prepare(self) -> Iterator[Event]:
         """Load everything that the learner is built from; the preparation keeps it."""
