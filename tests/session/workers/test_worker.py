@@ -111,7 +111,7 @@ def test_a_place_that_is_none_is_refused(plan, tmp_path):
     session = Session(plan, runs=tmp_path)
     with pytest.raises(RunError, match="expected 'kernel' or 'process'"):
         session.where = "cloud"
-    with pytest.raises(RunError, match="did you mean 'process'"):
+    with pytest.raises(RunError, match="Did you mean 'process'"):
         session.start(where="proces")
     assert session.where == "kernel"
 
