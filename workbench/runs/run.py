@@ -34,14 +34,14 @@ from workbench.runs.checkpoints import Checkpoint, State, all_in, newest_valid, 
 from workbench.runs.disk.control import Control as Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.keeper import Keeper
-from workbench.runs.preparation import Preparation
+from workbench.runs.preparation import Preparation, plan_and_table
 from workbench.runs.replay import ChangeQueue, Replay, pending_changes
 from workbench.training import engine
 from workbench.training.learner import Learner
 
 
 def run(
-    plan: Plan | None = None,
+    plan: Any = None,
     *,
     table: Any = None,
     metrics: Sequence[Any] = (),
@@ -53,7 +53,7 @@ def run(
     """Execute a plan and yield each event as it happens; the run starts when the first event is requested.
 
     Args:
-        plan: The plan; by default a plan with default values.
+        plan: The plan; by default a plan with default values. Or a table, or the name of a source, with such a plan.
         table: Rows as a pandas frame or `datasets.Dataset`, in place of the plan's source.
         metrics: Metrics to compute besides those of the task: `evaluate.Metric` objects, or their names.
         runs: Folder in which the run folder is created.
@@ -66,8 +66,9 @@ def run(
         WorkbenchError: The run failed; its log has a RunFailed event.
         RunError: The run is complete, or another process is executing it; nothing is written to its log.
     """
+    plan, table = plan_and_table(plan, table)
     preparation = preparation or Preparation(table, metrics=tuple(metrics))
-    folder = folder or RunFolder.create(preparation.label_objects(plan or Plan()), runs)
+    folder = folder or RunFolder.create(preparation.label_objects(plan), runs)
     with folder.locked():
         yield from _logged_events(folder, preparation, control or Control(folder.path))
 
