@@ -38,6 +38,7 @@ class FreezePanel(Panel):
     def __init__(self, session: "Session") -> None:
         self._effects = live.Effects()
         self._proof, self._cached = Proof(), Cached()
+        self._is_failed = False  # whether the data or the backbone could not be loaded
         self._refusals = 0  # a new count makes the page restore the values of the plan
         self._last_n = 2  # number in the stepper while another preset is chosen
         self._inherited: list[PlanAdjusted] | None = []  # what the ancestors of a fork changed before; None: not known
@@ -56,7 +57,10 @@ class FreezePanel(Panel):
         self._proof.note(event)
         self._cached.note(event)
         match event:
-            case PlanChanged():
+            case PreparationEnded(what=what):
+                self._is_failed = bool(what)
+            case PlanChanged(fields=fields):
+                self._is_failed = self._is_failed and not {"source", "backbone"} & {*fields}
                 self.calm()
             case RunChosen():
                 self._inherited = []
@@ -144,7 +148,13 @@ class FreezePanel(Panel):
         backbone = self.session.backbone
         if backbone is None:
             name = self.session.plan.baseline.backbone
-            return {"backbone": name, "blocks": [], "counts": "", "notes": [], "schedule": ""}
+            return {
+                "doing": "" if self._is_failed else f"loading {name} …",
+                "blocks": [],
+                "counts": "",
+                "notes": [],
+                "schedule": "",
+            }
         try:
             trainable = set(freezing.resolve(backbone.blocks, choice))
             counts = freezing.count(backbone.model, backbone.blocks, choice)
@@ -156,7 +166,7 @@ class FreezePanel(Panel):
             share, notes = _share(counts.trainable, counts.total), [_in_labels(note) for note in counts.notes]
         schedule, chosen = self._schedule(backbone.blocks), self._chosen(choice) if trainable else set()
         return {
-            "backbone": backbone.name,
+            "doing": "",
             "blocks": [
                 {
                     **self._block(block, choice, is_trainable=block.name in trainable),

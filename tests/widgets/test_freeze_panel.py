@@ -12,6 +12,7 @@ from workbench.events import (
     CheckpointSaved,
     FrozenMoved,
     PlanAdjusted,
+    PreparationEnded,
     RunChosen,
     RunEnded,
     RunForked,
@@ -179,8 +180,19 @@ def test_a_change_by_code_shows(opened, backbone):
 def test_without_a_backbone_there_is_nothing_to_click(opened, press):
     panel = opened(FreezePanel)
     assert panel.state["blocks"] == []
+    assert panel.state["doing"] == "loading minilm-l6 …"
     press(panel, "toggle", name="block 1")
     assert panel.state["problem"] is None
+
+
+def test_a_backbone_that_could_not_be_loaded_is_not_waited_for(opened):
+    session = FakeSession()
+    panel = opened(FreezePanel, session)
+    for part in ("data", "backbone"):
+        session.bus.publish(PreparationEnded(part=part, what="there is none"))
+        assert until(lambda: panel.state["doing"] == "")
+        session.change(**{{"data": "source", "backbone": "backbone"}[part]: "another"})
+        assert until(lambda: panel.state["doing"] != "")
 
 
 def test_a_click_is_answered_at_once(opened, press, backbone):

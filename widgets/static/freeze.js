@@ -60,7 +60,8 @@ export default panel("freeze", "Layers", (body, { send }) => {
       s("rect", { width: 6, height: 6, class: "fw-hatch-ground" }), s("line", { x1: 0, y1: 0, x2: 0, y2: 6, class: "fw-hatch-line" }))),
     cells);
   const waiting = h("p", { class: "fw-nothing" });
-  const box = h("div", { class: "fw-network-box" }, svg, waiting);
+  const skeleton = h("div", { class: "fw-skeleton", "aria-hidden": "true" }, Array.from({ length: 8 }, () => h("i")));
+  const box = h("div", { class: "fw-network-box" }, svg, skeleton, waiting);
   const counts = h("b", {});
   const key = (kind, words) => h("span", {}, h("i", { class: `fw-swatch fw-swatch-${kind}` }), words);
   const adapterKey = key("adapter", "LoRA adapter");
@@ -170,8 +171,10 @@ export default panel("freeze", "Layers", (body, { send }) => {
     update(state) {
       blocks = state.blocks;
       svg.style.display = blocks.length ? "" : "none";
+      skeleton.hidden = !state.doing;
       waiting.hidden = blocks.length > 0;
-      setText(waiting, `The blocks of ${state.backbone} appear here when it is loaded.`);
+      setText(waiting, state.doing || "The blocks appear here when the backbone and the data are loaded.");
+      setAttribute(body, "aria-busy", String(state.doing !== ""));
       setText(counts, state.counts || "–");
       setAttribute(svg, "data-dense", String(blocks.length > 14));
       for (const [name] of PRESETS) setAttribute(pressed[name], "aria-pressed", String(name === state.preset));
