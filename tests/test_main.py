@@ -114,7 +114,7 @@ MISTAKES = {
     "missing.json": (None, "the plan missing.json can't be read: No such file or directory\nTry: "),
     "broken.json": ("{", "the plan is not JSON"),
     "wrong.json": ('{"tuning": {"learning_rat": 1}}', "Try: did you mean 'learning_rate'?"),
-    "range.json": ('{"tuning": {"batch_size": 0}}', "batch_size is 0; expected 1 to"),
+    "range.json": ('{"tuning": {"batch_size": 0}}', "batch_size is 0; it must be between 1 and"),
     "latin.json": (b"\xff\xfe", "it is not UTF-8 text"),
 }
 

@@ -130,10 +130,10 @@ SECTION_OF: dict[str, str] = {  # name of a field -> name of its section
     for section in dataclasses.fields(Plan)
     for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
 }
-LIVE_FIELDS = tuple(name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == "at the next step")
+LIVE_FIELDS = tuple(name for name, entry in FIELDS.items() if entry.metadata["takes_effect"] == "at the next step")
 FORK_FIELDS = (  # what a fork can change at any step: it affects only the steps that follow
     *LIVE_FIELDS,
-    *(name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == "in a fork"),
+    *(name for name, entry in FIELDS.items() if entry.metadata["takes_effect"] == "in a fork"),
 )
 _ORDER = operator.attrgetter(*(name for name, entry in FIELDS.items() if "order" in touched_by(entry)))
 
