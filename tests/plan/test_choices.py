@@ -48,7 +48,7 @@ def test_a_partial_plan_takes_defaults():
         ({"validation_fraction": 0.9}, "must be between 0.01 and 0.5"),
         ({"seed": -1}, "must be between 0 and 2,147,483,647"),
         ({"max_rows": 3}, "use None, the default"),
-        ({"text_column": 3}, "expected a column name or None"),
+        ({"text_column": 3}, "expected a column name, a list of names or None"),
         ({"stop_metric": 3}, "expected the name of a metric or None"),
         ({"task": 3}, "expected 'text-classification', 'language-modeling', 'image-classification' or None"),
     ],

@@ -4,7 +4,9 @@ import typing
 from dataclasses import dataclass
 from typing import Literal
 
+from workbench.errors import PlanError
 from workbench.plan.fields import Choice, setting
+from workbench.untrusted import shown
 
 TaskName = Literal["text-classification", "language-modeling", "image-classification"]
 
@@ -25,8 +27,18 @@ class Data(Choice):
     task: TaskName | None = setting(
         None, none="guessed", touches=("rows",), help="What the model learns to do with the rows."
     )
-    text_column: str | None = setting(
-        None, text="a column name", none="guessed", touches=("rows",), help="The column that the text is read from."
+    text_column: str | tuple[str, ...] | None = setting(
+        None,
+        text="a column name",
+        none="guessed",
+        touches=("rows",),
+        help="The column that the text is read from; the texts of several columns are joined, for example of a title "
+        "and a body.",
+    )
+    text_separator: str = setting(
+        "\n\n",
+        touches=("rows",),
+        help="What stands between the texts of several columns: by default, a blank line.",
     )
     label_column: str | None = setting(
         None,
@@ -101,3 +113,22 @@ class Data(Choice):
         touches=("rows",),
         help="Another number puts other rows into training, validation and test.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.text_column, tuple):
+            object.__setattr__(self, "text_column", _columns(self.text_column))
+
+
+def _columns(names: tuple[str, ...]) -> str | tuple[str, ...]:
+    """Return the names of text columns; one name without its list, so that equal choices are equal plans.
+
+    Raises:
+        PlanError: There is no name, or a name is there twice.
+    """
+    if not names:
+        raise PlanError("text_column is empty; expected at least one column name", hint="use None to have it guessed")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise PlanError(f"text_column names {shown(twice)} twice; expected each column once", hint="keep one of them")
+    return names if len(names) > 1 else names[0]
