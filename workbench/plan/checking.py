@@ -73,9 +73,7 @@ def _number(value: Any, kind: type) -> Any:
 def _wrong_type(entry: "dataclasses.Field[Any]", value: Any, hint: Any) -> PlanError:
     known = words.literals(hint)
     nearby = nearest(value, known) if known and isinstance(value, str) else ""
-    return PlanError(
-        f"{entry.name} is {shown(value)}; expected {words.kind(hint, entry.metadata['text'])}", hint=nearby
-    )
+    return PlanError(f"{entry.name} is {shown(value)}; expected {words.kind(entry)}", hint=nearby)
 
 
 def in_range(entry: "dataclasses.Field[Any]", value: Any) -> Any:

@@ -9,18 +9,22 @@ and read back, and reading a stranger's plan runs no code of theirs.
 """
 
 import dataclasses
+import inspect
 import json
 import operator
 import os
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from workbench.errors import PlanError, nearest
+from workbench.plan import reference
 from workbench.plan.checking import known_only, without_repeats
 from workbench.plan.choices import Baseline, Data, Monitoring, Retention, Transfer, Tuning
 from workbench.plan.fields import Choice, Touched, touched_by
+from workbench.plan.to_python import to_python
 from workbench.untrusted import shown
 
 
@@ -82,6 +86,14 @@ class Plan:
         mine, theirs = self.flat(), other.flat()
         return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
 
+    def to_python(self, *, given: Collection[str] = ()) -> str:
+        """Return the lines of Python that make an equal plan, with what differs from the default, and start its run.
+
+        Args:
+            given: Names of the objects that the session needs beside the plan, for example "table".
+        """
+        return to_python({name: mine for name, (mine, _) in self.differences(type(self)()).items()}, given)
+
     def to_json(self) -> str:
         """Return the plan as JSON text, from which `from_json` makes an equal plan."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
@@ -141,3 +153,6 @@ _ORDER = operator.attrgetter(*(name for name, entry in FIELDS.items() if "order"
 def order_of(choice: Tuning) -> tuple[Any, ...]:
     """Return the values that determine the order of the batches."""
     return tuple(_ORDER(choice))
+
+
+Plan.__doc__ = f"{inspect.cleandoc(Plan.__doc__ or '')}\n\n{reference.text(Plan)}\n"  # what `help(Plan)` shows

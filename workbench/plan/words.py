@@ -1,5 +1,6 @@
 """Says types, numbers and values of a plan in words, for error messages and the reference of the fields."""
 
+import dataclasses
 import math
 import re
 import types
@@ -22,16 +23,14 @@ def is_literal(option: Any) -> bool:
     return typing.get_origin(option) is Literal
 
 
-def kind(hint: Any, text: str) -> str:
-    """Return what a value of a type is, for example "a whole number or None"; `text` says what a text is here."""
-    words = {str: text, int: "a whole number", float: "a number", types.NoneType: "None"}
-    others = [words.get(option, "a list of names") for option in options(hint) if not is_literal(option)]
-    return any_of([*map(repr, literals(hint)), *others])
-
-
-def any_of(words: list[str]) -> str:
-    """Return "a", "a or b", or "a, b or c"."""
-    *first, last = words
+def kind(entry: "dataclasses.Field[Any]") -> str:
+    """Return which values a field can have, for example "a whole number from 1 to 9, or None (all rows)"."""
+    about = entry.metadata
+    limits = f" from {number(about['low'])} to {number(about['high'])}" if "low" in about else ""
+    numbers = {int: f"a whole number{limits}", float: f"a number{limits}"}
+    words: dict[Any, str] = numbers | {str: about["text"], types.NoneType: f"None ({about['none']})"}
+    others = [words.get(option, "a list of names") for option in options(entry.type) if not is_literal(option)]
+    *first, last = [*map(repr, literals(entry.type)), *others]
     return f"{', '.join(first)} or {last}" if first else last
 
 
