@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from workbench.errors import PlanError, nearest
-from workbench.plan import reference
+from workbench.plan import files, reference
 from workbench.plan.checking import known_only, without_repeats
 from workbench.plan.choices import Baseline, Data, Monitoring, Retention, Transfer, Tuning
 from workbench.plan.fields import Choice, Touched, touched_by
@@ -112,6 +112,23 @@ class Plan:
         except (ValueError, TypeError, RecursionError) as error:
             raise PlanError(f"the plan is not JSON: {error}", hint="write one with Plan().to_json()") from None
         return cls.from_dict(tree)
+
+    def save(self, path: Path | str, *, replace: bool = False) -> Path:
+        """Write the plan to a JSON file, and return its path; `open` reads it.
+
+        Raises:
+            PlanError: The file exists and `replace` is not set, or it can't be written.
+        """
+        return files.save(self.to_json(), path, replace=replace)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Read a plan from a JSON file.
+
+        Raises:
+            PlanError: The file can't be read, or is not a plan.
+        """
+        return cls.from_json(files.read(path))
 
     @classmethod
     def from_dict(cls, tree: Any) -> Self:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 _WIDTH = 79
-_STANDS_FOR = {"table": "source", "model": "backbone"}  # object given to a session -> the field that it sets
+STANDS_FOR = {"table": "source", "model": "backbone"}  # object given to a session -> the field that it sets
 
 
 def to_python(changes: Mapping[str, Any], given: Collection[str] = ()) -> str:
@@ -14,7 +14,7 @@ def to_python(changes: Mapping[str, Any], given: Collection[str] = ()) -> str:
         changes: The fields of the plan that differ from the default, with their values.
         given: Names of the objects that the session needs beside the plan, for example "table".
     """
-    told = {name: value for name, value in changes.items() if name not in {_STANDS_FOR.get(thing) for thing in given}}
+    told = {name: value for name, value in changes.items() if name not in {STANDS_FOR.get(thing) for thing in given}}
     objects = "".join(f", {name}={name}" for name in given)
     return f"import workbench as wb\n\nplan = {_plan(told)}\nrun = wb.Session(plan{objects}).start()\n"
 
