@@ -14,20 +14,10 @@ from workbench.plan.choices import TASKS, Monitoring, TaskName
 if TYPE_CHECKING:
     from workbench.session.session import Session
 
-PATIENCE = Control(
-    "stop_patience",
-    "patience",
-    "Early stopping: so many evaluations in a row without improvement end the run. Empty: it never stops early. The "
-    "best weights are kept either way.",
-    none="off",
-)
-METRIC = Control("stop_metric", "metric", "The best step is the one with the best value of it on the validation rows.")
-MIN_DELTA = Control(
-    "stop_min_delta",
-    "min delta",
-    "An evaluation is an improvement if it beats the best one by more than this.",
-)
-MODE = Control("stop_mode", "better is", "Whether a low or a high value of the metric is good.")
+PATIENCE = Control("stop_patience", "patience")
+METRIC = Control("stop_metric", "metric")
+MIN_DELTA = Control("stop_min_delta", "min delta")
+MODE = Control("stop_mode", "better is")
 EVALUATIONS = 10  # of a run whose plan does not say how often it evaluates
 
 
