@@ -197,6 +197,7 @@ class FakeSession:
         self.calls = []  # what panels asked for
         self._events, self._pace = list(events), pace
         self.left = list(left)  # unfinished runs
+        self.objects = ()  # names of the objects that it was given
 
     @property
     def run(self):

@@ -7,22 +7,21 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError, WorkbenchError, nearest
 from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
-from workbench.models import Backbone, generation
+from workbench.models import Backbone
 from workbench.plan.plan import Plan
-from workbench.runs.checkpoints import at, put_into
 from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.export import plain
-from workbench.runs.moment import Moment, OnProgress
 from workbench.runs.preparation import Preparation
-from workbench.session import history
+
+if TYPE_CHECKING:  # a session, and with it the panel, is there before torch and pandas are imported
+    import pandas as pd
+
+    from workbench.runs.moment import Moment, OnProgress
 
 _LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(folder\)")
 MODELS = ("best", "last", "backbone")  # the models of a run that have a name
@@ -144,6 +143,8 @@ class Record:
         Raises:
             RunError: The model of this run is not a language model.
         """
+        from workbench.models import generation
+
         return generation.complete(self.as_backbone(which), prompt, tokens=tokens)
 
     def as_backbone(self, which: str = "best") -> Backbone:
@@ -151,6 +152,9 @@ class Record:
 
         It is a plain transformers model in eval mode: adapters are merged into the weights that they adapt.
         """
+        from workbench.runs.checkpoints import at, put_into
+        from workbench.runs.export import plain
+
         step = self._step_of(which)
         backbone = self._preparation.own_backbone(self.plan)
         if step == 0:
@@ -170,7 +174,7 @@ class Record:
         """
         return self.at(self._step_of(which)).measure(split)
 
-    def at(self, step: int, *, progress: OnProgress = lambda done, of: None) -> Moment:
+    def at(self, step: int, *, progress: "OnProgress" = lambda done, of: None) -> "Moment":
         """Return the run as it was after `step` steps: its model, its outputs, its numbers.
 
         Args:
@@ -180,6 +184,8 @@ class Record:
         Raises:
             RunError: The run has not taken so many steps.
         """
+        from workbench.runs.moment import Moment
+
         return Moment(self._store, self._preparation, step, progress=progress)
 
     def _step_of(self, which: str) -> int:
@@ -193,12 +199,16 @@ class Record:
         kept = [event.step for event in self.events if isinstance(event, CheckpointSaved | RunForked)]
         return max(kept, default=0)
 
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """Return a table with one row per step or evaluation: step, split, loss and metrics."""
+        from workbench.session import history
+
         return history.history(self.events)
 
     def plot(self) -> Any:
         """Return a matplotlib Figure of the loss, and of perplexity, or accuracy and F1."""
+        from workbench.session import history
+
         return history.plot(self.events)
 
 

@@ -108,6 +108,11 @@ class Session:
         """The loaded and split rows of the plan; None until `prepare` has loaded them."""
         return self._preparation.current_split(self._plan)
 
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the objects that the session was given beside its plan, for example "table"."""
+        return tuple(self._preparation.objects)
+
     def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
         """Call `watcher(event)` for every event, from other threads; return a function that ends the subscription."""
         return self.bus.subscribe(watcher)
