@@ -37,11 +37,11 @@ export default panel("plan", "Plan", (body, { send }) => {
   const saved = h("div", { class: "fw-plan-files" },
     h("div", { class: "fw-head" }, file.root, save, open, toHere, fromHere, picker),
     h("p", { class: "fw-plan-said" }, error, said, replace, undo));
-  const summary = h("span", { class: "fw-plan-summary" });
+  const summary = h("span", { class: "fw-plan-summary", title: "compared with the default plan" });
   const code = fold(box.root, "show as Python", "hide Python");
   const store = fold(saved, "save or open", "hide files");
   store.root.addEventListener("click", () => { if (store.isOpen) send("list"); });
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Plan"), summary, h("span", { class: "fw-plan-links" }, code.root, store.root)), box.root, saved);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, term("plan", "Plan")), summary, h("span", { class: "fw-plan-links" }, code.root, store.root)), box.root, saved);
 
   async function upload() {
     const [chosen] = picker.files;
