@@ -31,7 +31,7 @@ def test_a_partial_plan_takes_defaults():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
+        ({"lerning_rate": 1}, "Did you mean 'learning_rate'"),
         ({"learning_rate": -1.0}, "learning_rate is -1; it must be between 1e-8 and 10\n"),
         ({"learning_rate": float("nan")}, "expected a number"),
         ({"learning_rate": True}, "expected a number"),
@@ -40,8 +40,8 @@ def test_a_partial_plan_takes_defaults():
         ({"batch_size": 10**400}, "must be between 1 and 65,536"),
         ({"learning_rate": 10**400}, "must be between 1e-8 and 10"),
         ({"task": "classify"}, "text-classification"),
-        ({"schedule": "cosin"}, "did you mean 'cosine'"),
-        ({"trainable": "lst 2"}, "did you mean 'last 2'"),
+        ({"schedule": "cosin"}, "Did you mean 'cosine'"),
+        ({"trainable": "lst 2"}, "Did you mean 'last 2'"),
         ({"trainable": "last 0"}, "trainable is 'last 0'"),
         ({"trainable": ()}, "expected at least one block"),
         ({"trainable": (1,)}, "expected 'head', 'all', 'last 2' or a list of names"),
