@@ -11,6 +11,7 @@ from widgets.freeze_panel import FreezePanel
 from widgets.hyperparameter_panel import HyperparameterPanel
 from widgets.keep_panel import KeepPanel
 from widgets.panel import Panel
+from widgets.plan_panel import PlanPanel
 from widgets.run_panel import RunPanel
 from widgets.stop_panel import StopPanel
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     pass
 
 
-CHOICES = (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)  # in this order
+CHOICES = (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel, PlanPanel)
 
 
 class Workbench(ipw.Box):  # type: ignore[misc]

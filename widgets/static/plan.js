@@ -1,6 +1,6 @@
 // The plan as Python with a button that copies it, and as a file that is saved and opened.
 function codeBox() {
-  const code = h("code", { class: "fw-code", tabindex: 0, "aria-label": "Python that starts this run" });
+  const code = h("code", { tabindex: 0, "aria-label": "Python that starts this run" });
   const copy = h("button", { type: "button", class: "fw-button fw-small", onclick: () => take() }, "copy");
   let timer = 0;
   async function take() {
