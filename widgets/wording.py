@@ -6,10 +6,9 @@ from typing import Any
 from workbench.events import RunEnded
 from workbench.events.run_state import STOPPED_BY_USER
 from workbench.plan.choices import Transfer
-from workbench.plan.plan import Plan
+from workbench.plan.plan import FIELDS, Plan
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
-EMPTY = {"unfreeze_to": "off", "unfreeze_every": "evenly", "stop_patience": "off", "stop_metric": "loss"}  # else "auto"
 METRICS = {"macro_f1": "F1 (macro)", "weighted_f1": "F1 (weighted)"}  # else as in the log, without underscores
 
 
@@ -94,12 +93,12 @@ def value_of(name: str, value: Any) -> str:
 
     Examples:
         >>> value_of("learning_rate", 3e-5), value_of("trainable", ["block 1"]), value_of("evaluate_every", None)
-        ('3e-05', '1 chosen block', 'auto')
+        ('3e-05', '1 chosen block', '10 × a run')
         >>> value_of("unfreeze_to", "all"), value_of("unfreeze_to", None)
         ('all layers', 'off')
     """
     if value is None:
-        return EMPTY.get(name, "auto")
+        return str(FIELDS[name].metadata["none"]) if name in FIELDS else "none"
     if name in ("trainable", "unfreeze_to"):
         return mode(Transfer(trainable=value if isinstance(value, str) else tuple(value)))
     return f"{value:g}" if isinstance(value, float) else f"{value}"

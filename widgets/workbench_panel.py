@@ -1,6 +1,6 @@
 """Workbench: all panels on one screen, with choices on the left and curves on the right."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as ipw
 
@@ -11,41 +11,37 @@ from widgets.freeze_panel import FreezePanel
 from widgets.hyperparameter_panel import HyperparameterPanel
 from widgets.keep_panel import KeepPanel
 from widgets.panel import Panel
+from widgets.plan_panel import PlanPanel
 from widgets.run_panel import RunPanel
 from widgets.stop_panel import StopPanel
-from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from workbench.session.session import Session
+    pass
 
 
-CHOICES = (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)  # in this order
+CHOICES = (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel, PlanPanel)
 
 
 class Workbench(ipw.Box):  # type: ignore[misc]
     """All panels of a session together.
 
     Args:
-        session: The session; a new one if None.
-        plan: The plan of a new session; not allowed together with `session`.
+        session: A session or a run of it; or a plan, a table or the name of a source, for a new session.
+        objects: Arguments of a new `workbench.Session`: plan, table, model, preprocessor, metrics, runs.
 
     Attributes:
         session: The session that it shows and changes.
         panels: Its panels by class name.
 
     Raises:
-        TypeError: Both a session and a plan are given.
+        PlanError: Both a session and arguments of a new one are given.
     """
 
-    def __init__(self, session: "Session | None" = None, *, plan: Plan | None = None) -> None:
-        self.panels: dict[str, Panel] = {}  # set first, because `close` is called even if this constructor fails
-        if session is not None and plan is not None:
-            raise TypeError("Workbench got a session and a plan; the session has a plan of its own")
-        if session is None:
-            from workbench.session.session import Session
+    def __init__(self, session: Any = None, **objects: Any) -> None:
+        from workbench.session.session import session_of
 
-            session = Session(plan)
-        self.session = session
+        self.panels: dict[str, Panel] = {}  # set first, because `close` is called even if this constructor fails
+        session = self.session = session_of(session, **objects)
         run, curves = RunPanel(session), CurvesPanel(session)
         choices = [kind(session) for kind in CHOICES]
         self.panels = {type(panel).__name__: panel for panel in (run, *choices, curves)}

@@ -22,6 +22,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from workbench.errors import WorkbenchError as WorkbenchError
+    from workbench.glossary import explain as explain
     from workbench.plan.plan import Plan as Plan
     from workbench.practices.table import practices as practices
     from workbench.runs.run import run as run
@@ -35,6 +36,7 @@ _HOME = {  # public name -> the module that defines it
     "Session": "workbench.session.session",
     "WorkbenchError": "workbench.errors",
     "attach": "workbench.session.attach",
+    "explain": "workbench.glossary",
     "history": "workbench.session.history",
     "plot": "workbench.session.history",
     "practices": "workbench.practices.table",

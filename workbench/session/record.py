@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import RunError, WorkbenchError, nearest
-from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked
+from workbench.errors import BackboneError, RunError, WorkbenchError, nearest
+from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked, RunStarted
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
-from workbench.models import Backbone
+from workbench.models import Backbone, load_saved
 from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
@@ -156,6 +156,8 @@ class Record:
         from workbench.runs.export import plain
 
         step = self._step_of(which)
+        if (saved := self._saved_backbone(step)) is not None:
+            return saved
         backbone = self._preparation.own_backbone(self.plan)
         if step == 0:
             return plain(backbone)
@@ -164,6 +166,25 @@ class Record:
         except RunError:  # without an intact checkpoint, the steps are repeated
             return self.at(step).as_backbone()
         return plain(backbone)
+
+    def _saved_backbone(self, step: int) -> Backbone | None:
+        """Return the model that the run has saved, if it is of this step and the objects to compute it are not given.
+
+        Raises:
+            RunError: An object has to be given again, and no saved model can replace it.
+        """
+        saved, started = self.saved_model, next((e for e in self.events if isinstance(e, RunStarted)), None)
+        try:
+            self._preparation.check_objects(self.plan)
+            return None
+        except RunError:
+            if saved is None or saved.step != step or started is None:
+                raise
+            try:
+                return load_saved(self.folder / saved.folder, task=started.task)
+            except BackboneError:  # it was deleted, or its class is none of transformers
+                pass
+            raise
 
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
         """Return the metrics of the "best", "last" or "backbone" model on all rows of a split, which may take long.
