@@ -160,12 +160,12 @@ class Record:
             return saved
         backbone = self._preparation.own_backbone(self.plan)
         if step == 0:
-            return plain(backbone)
+            return plain(backbone, image_size=self.plan.data.image_size)
         try:
             put_into(backbone, at(self.folder / "checkpoints", step))
         except RunError:  # without an intact checkpoint, the steps are repeated
             return self.at(step).as_backbone()
-        return plain(backbone)
+        return plain(backbone, image_size=self.plan.data.image_size)
 
     def _saved_backbone(self, step: int) -> Backbone | None:
         """Return the model that the run has saved, if it is of this step and the objects to compute it are not given.
