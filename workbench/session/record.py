@@ -17,6 +17,7 @@ from workbench.models import Backbone, load_saved
 from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
+from workbench.session.answers import Answering, Answers
 
 if TYPE_CHECKING:  # a session, and with it the panel, is there before torch and pandas are imported
     import pandas as pd
@@ -27,7 +28,7 @@ _LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(fold
 MODELS = ("best", "last", "backbone")  # the models of a run that have a name
 
 
-class Record:
+class Record(Answers):
     """A run as its folder and its events describe it.
 
     Attributes:
@@ -43,6 +44,7 @@ class Record:
         self._store, self._preparation = folder, preparation
         self._state, self._pace = RunState(), Pace()
         self._created = time.time()
+        self._answering = Answering()
 
     def note(self, event: Event) -> None:
         """Update the record with one event."""
@@ -152,10 +154,12 @@ class Record:
 
         It is a plain transformers model in eval mode: adapters are merged into the weights that they adapt.
         """
+        return self._backbone_at(self._step_of(which))
+
+    def _backbone_at(self, step: int) -> Backbone:
         from workbench.runs.checkpoints import at, put_into
         from workbench.runs.export import plain
 
-        step = self._step_of(which)
         if (saved := self._saved_backbone(step)) is not None:
             return saved
         backbone = self._preparation.own_backbone(self.plan)
@@ -188,6 +192,8 @@ class Record:
 
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
         """Return the metrics of the "best", "last" or "backbone" model on all rows of a split, which may take long.
+
+        A score on the test rows is recorded: see `test_scores`.
 
         Raises:
             DataError: There is no such split.
