@@ -57,11 +57,15 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         session: The session that it shows and changes.
         kinds: The kinds of event that it handles.
         state: The view as JSON-ready data (and bytes, for curves).
+        attention: Why somebody should look at the panel, if it is behind a tab; "" if there is no reason.
+        is_hidden: Whether it is behind a tab that is not chosen.
     """
 
     _css = style()
     kinds: frozenset[type[Event]] = frozenset({PlanChanged})
     state = traitlets.Dict().tag(sync=True)
+    attention = traitlets.Unicode()
+    is_hidden = False
 
     def __init__(self, session: "Session") -> None:
         super().__init__()
@@ -143,8 +147,8 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
 
     @property
     def is_seen(self) -> bool:
-        """Whether a page may display the panel: True until all pages that displayed it have closed it."""
-        return self._viewers is None or bool(self._viewers)
+        """Whether a page may display it: it is not hidden, and not all pages that displayed it have closed it."""
+        return not self.is_hidden and (self._viewers is None or bool(self._viewers))
 
     @property
     def is_ticking(self) -> bool:

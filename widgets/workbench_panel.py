@@ -1,4 +1,4 @@
-"""Workbench: all panels on one screen, with choices on the left and curves on the right."""
+"""Workbench: all panels on one screen: the plan of the next run on the left, and what is seen of a run on the right."""
 
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from widgets.keep_panel import KeepPanel
 from widgets.panel import Panel
 from widgets.run_panel import RunPanel
 from widgets.stop_panel import StopPanel
+from widgets.tabs import Tabs
 from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 CHOICES = (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)  # in this order
+TABS: dict[str, type[Panel]] = {"Curves": CurvesPanel}  # title -> panel; the first one is open at the start
 
 
 class Workbench(ipw.Box):  # type: ignore[misc]
@@ -32,6 +34,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
     Attributes:
         session: The session that it shows and changes.
         panels: Its panels by class name.
+        tabs: The panels on the right, one of which is displayed: `tabs.choose("Curves")`.
 
     Raises:
         TypeError: Both a session and a plan are given.
@@ -46,10 +49,11 @@ class Workbench(ipw.Box):  # type: ignore[misc]
 
             session = Session(plan)
         self.session = session
-        run, curves = RunPanel(session), CurvesPanel(session)
-        choices = [kind(session) for kind in CHOICES]
-        self.panels = {type(panel).__name__: panel for panel in (run, *choices, curves)}
-        columns = ipw.Box([_box(choices, "fw-choices"), curves])
+        run, choices = RunPanel(session), [kind(session) for kind in CHOICES]
+        pages = {title: kind(session) for title, kind in TABS.items()}
+        self.panels = {type(panel).__name__: panel for panel in (run, *choices, *pages.values())}
+        self.tabs = Tabs(pages)
+        columns = ipw.Box([_box(choices, "fw-choices"), self.tabs])
         columns.add_class("fw-columns-box")
         super().__init__([run, columns])
         self.add_class("fw-workbench")
