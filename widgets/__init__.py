@@ -13,6 +13,7 @@ _HOME = {  # public name -> its module
     "FreezePanel": "widgets.freeze_panel",
     "HyperparameterPanel": "widgets.hyperparameter_panel",
     "KeepPanel": "widgets.keep_panel",
+    "NextRunPanel": "widgets.next_run_panel",
     "RunPanel": "widgets.run_panel",
     "StopPanel": "widgets.stop_panel",
     "Workbench": "widgets.workbench_panel",

@@ -8,7 +8,6 @@ Left out: threads (bridge.py) and styles (panel.css).
 """
 
 import traceback
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from workbench.session.session import Session
 
 STATIC = Path(__file__).parent / "static"
-_PREPARED: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 
 def page(*scripts: str) -> str:
@@ -40,9 +38,7 @@ def style(*sheets: str) -> str:
 
 def prepare(session: "Session") -> None:
     """Let the session load its data and backbone, unless a panel has requested that before."""
-    if session not in _PREPARED:
-        _PREPARED.add(session)
-        session.prepare()
+    bridge.prepare(session)
 
 
 def problem(what: str, *, hint: str = "", details: str = "") -> dict[str, str]:
@@ -163,14 +159,15 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
     def _receive(self, _widget: Any, message: Mapping[str, Any], _buffers: Any) -> None:
         arguments = dict(message)
         name, number = arguments.pop("do", None), arguments.pop("id", None)
-        if number is not None:
-            self.send({"heard": number})
-            if number in self._received:  # the page repeats a message until it is acknowledged
-                return
-            self._received.append(number)
-        if name in self._actions:
-            self._actions[name](**arguments)
-            self._is_stale = True
+        try:
+            if number is None or number not in self._received:  # the page repeats a message until it is acknowledged
+                self._received.append(number or "")
+                if name in self._actions:
+                    self._actions[name](**arguments)
+                self._is_stale = True
+        finally:
+            if number is not None:
+                self.send({"heard": number})
 
     def _note_viewer(self, viewer: str) -> None:
         self._viewers = (self._viewers or set()) | {viewer}

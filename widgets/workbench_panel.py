@@ -1,5 +1,6 @@
 """Workbench: all panels on one screen: the plan of the next run on the left, and what is seen of a run on the right."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import ipywidgets as ipw
@@ -10,6 +11,7 @@ from widgets.data_panel import DataPanel
 from widgets.freeze_panel import FreezePanel
 from widgets.hyperparameter_panel import HyperparameterPanel
 from widgets.keep_panel import KeepPanel
+from widgets.next_run_panel import NextRunPanel
 from widgets.panel import Panel
 from widgets.run_panel import RunPanel
 from widgets.stop_panel import StopPanel
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from workbench.session.session import Session
 
 
-CHOICES = (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)  # in this order
+CHOICES = (NextRunPanel, BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)
 TABS: dict[str, type[Panel]] = {"Curves": CurvesPanel}  # title -> panel; the first one is open at the start
 
 
@@ -53,9 +55,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
         pages = {title: kind(session) for title, kind in TABS.items()}
         self.panels = {type(panel).__name__: panel for panel in (run, *choices, *pages.values())}
         self.tabs = Tabs(pages)
-        columns = ipw.Box([_box(choices, "fw-choices"), self.tabs])
-        columns.add_class("fw-columns-box")
-        super().__init__([run, columns])
+        super().__init__([_box([run, _box(choices, "fw-choices"), self.tabs], "fw-columns-box")])
         self.add_class("fw-workbench")
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
         super().close()
 
 
-def _box(panels: list[Panel], name: str) -> ipw.Box:
-    box = ipw.Box(panels)
+def _box(parts: Sequence[ipw.Widget], name: str) -> ipw.Box:
+    box = ipw.Box(parts)
     box.add_class(name)
     return box
