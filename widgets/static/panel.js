@@ -118,22 +118,21 @@ function messenger(model) {
   };
 }
 
-// Watches whether the kernel still knows the panel. After a restart it does not: then the panel says so, and its controls
-// are out of use. JupyterLab marks the element with a class after each change.
-function connection(model, el, body) {
+// Says that the kernel no longer knows the panel, which is so after a restart; its controls are then out of use.
+function connection(model, body, lost) {
   const words = h("p", { class: "fw-lost", role: "status" });
-  const look = () => setTimeout(() => {
-    const isLost = el.classList.contains("jupyter-widgets-disconnected");
-    setText(words, isLost ? "The kernel was restarted, so this panel is out of use. Run this cell again; the tab Runs then has every run." : "");
+  const look = function () { // called with the view, which alone knows the model with its connection
+    const isLost = this?.model?.comm_live === false;
+    setText(words, isLost ? `The kernel was restarted, so this panel is out of use. Run its cell again. ${lost() ?? ""}` : "");
     body.inert = isLost;
     body.parentElement.classList.toggle("fw-is-lost", isLost);
-  });
+  };
   model.on("comm_live_update", look);
-  look();
   return { words, dispose: () => model.off("comm_live_update", look) };
 }
 
-// Returns the anywidget module of a panel. build(root, {send, model}) returns {update(state), dispose?}.
+// Returns the anywidget module of a panel. build(root, {send, model}) returns {update(state),
+// dispose?, lost?}; lost() returns what else to say if the connection to the kernel is lost.
 function panel(name, title, build) {
   const render = ({ model, el }) => {
     const viewer = freshId();
@@ -141,7 +140,7 @@ function panel(name, title, build) {
     const root = h("section", { class: `fw-panel fw-${name}`, "aria-label": title, onkeydown: keepKey });
     const problem = problemBox(send);
     const body = h("div", { class: "fw-body" });
-    const { words: lost, dispose: disconnect } = connection(model, el, body);
+    const { words: lost, dispose: disconnect } = connection(model, body, () => view.lost?.());
     root.append(lost, body, problem.box, silence);
     const view = build(body, { send, model, title });
     const update = () => {

@@ -81,5 +81,12 @@ export default panel("run", "Run", (body, { send }) => {
     warn(state.kept.warnings);
   }
 
-  return { update(next) { state = next; draw(); }, dispose: uses.dispose };
+  const isLive = () => ["preparing", "running", "paused"].includes(state.phase);
+  function lost() {
+    if (!isLive()) return "";
+    setText(words, `when the kernel was restarted: ${state.words}`);
+    return state.place === "in this notebook" ? "Then resume this run in the tab Runs." : "This run goes on: open it in the tab Runs.";
+  }
+
+  return { update(next) { state = next; draw(); }, dispose: uses.dispose, lost };
 });
