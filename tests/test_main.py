@@ -113,7 +113,7 @@ def test_a_run_whose_rows_were_given_as_an_object_can_not_be_taken_up_from_here(
 MISTAKES = {
     "missing.json": (None, "the plan missing.json can't be read: No such file or directory\nTry: "),
     "broken.json": ("{", "the plan is not JSON"),
-    "wrong.json": ('{"tuning": {"learning_rat": 1}}', "Try: did you mean 'learning_rate'?"),
+    "wrong.json": ('{"tuning": {"learning_rat": 1}}', "Did you mean 'learning_rate'?"),
     "range.json": ('{"tuning": {"batch_size": 0}}', "batch_size is 0; expected 1 to"),
     "latin.json": (b"\xff\xfe", "it is not UTF-8 text"),
 }
@@ -138,7 +138,7 @@ def test_fetch_takes_names_and_tells_what_happens(tiny_pack, capsys):
     assert cli.main(["fetch", "--verify"]) == 0
     assert tiny_pack.downloads == 1
     assert cli.main(["fetch", "tinny"]) == 2
-    assert capsys.readouterr().err == "there is no pack 'tinny'\nTry: did you mean 'tiny'?\n"
+    assert capsys.readouterr().err == "there is no pack 'tinny'\nDid you mean 'tiny'?\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["frob"], ["runs", "--frob"], ["run"]])

@@ -17,7 +17,7 @@ import anywidget
 import traitlets
 
 from widgets import bridge
-from workbench.errors import WorkbenchError
+from workbench.errors import PlanError, WorkbenchError
 from workbench.events import Event, PlanChanged
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
 
     def __init__(self, session: "Session") -> None:
         super().__init__()
+        if not hasattr(type(session), "subscribe"):
+            name, given = type(self).__name__, type(session).__name__
+            raise PlanError(f"{name} shows a session; got a {given}", hint=f"{name}(wb.Session(…)), or Workbench(…)")
         self.session = session
         self._problem: dict[str, str] | None = None
         self._picture: dict[str, Any] = {}

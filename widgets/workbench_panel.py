@@ -1,7 +1,7 @@
 """Workbench: all panels on one screen: the plan of the next run on the left, and what is seen of a run on the right."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ipywidgets as ipw
 
@@ -16,11 +16,6 @@ from widgets.panel import Panel
 from widgets.run_panel import RunPanel
 from widgets.stop_panel import StopPanel
 from widgets.tabs import Tabs
-from workbench.plan.plan import Plan
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
-
 
 CHOICES = (NextRunPanel, BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)
 TABS: dict[str, type[Panel]] = {"Curves": CurvesPanel}  # title -> panel; the first one is open at the start
@@ -30,8 +25,8 @@ class Workbench(ipw.Box):  # type: ignore[misc]
     """All panels of a session together.
 
     Args:
-        session: The session; a new one if None.
-        plan: The plan of a new session; not allowed together with `session`.
+        session: A session or a run of it; or a plan, a table or the name of a source, for a new session.
+        objects: Arguments of a new `workbench.Session`: plan, table, model, preprocessor, metrics, runs.
 
     Attributes:
         session: The session that it shows and changes.
@@ -39,18 +34,14 @@ class Workbench(ipw.Box):  # type: ignore[misc]
         tabs: The panels on the right, one of which is displayed: `tabs.choose("Curves")`.
 
     Raises:
-        TypeError: Both a session and a plan are given.
+        PlanError: Both a session and arguments of a new one are given.
     """
 
-    def __init__(self, session: "Session | None" = None, *, plan: Plan | None = None) -> None:
-        self.panels: dict[str, Panel] = {}  # set first, because `close` is called even if this constructor fails
-        if session is not None and plan is not None:
-            raise TypeError("Workbench got a session and a plan; the session has a plan of its own")
-        if session is None:
-            from workbench.session.session import Session
+    def __init__(self, session: Any = None, **objects: Any) -> None:
+        from workbench.session.session import session_of
 
-            session = Session(plan)
-        self.session = session
+        self.panels: dict[str, Panel] = {}  # set first, because `close` is called even if this constructor fails
+        session = self.session = session_of(session, **objects)
         run, choices = RunPanel(session), [kind(session) for kind in CHOICES]
         pages = {title: kind(session) for title, kind in TABS.items()}
         self.panels = {type(panel).__name__: panel for panel in (run, *choices, *pages.values())}

@@ -29,7 +29,7 @@ def test_a_partial_plan_takes_defaults():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
+        ({"lerning_rate": 1}, "Did you mean 'learning_rate'"),
         ({"learning_rate": -1.0}, "expected 1e-08 to 10"),
         ({"learning_rate": float("nan")}, "expected a number"),
         ({"learning_rate": True}, "expected a number"),
@@ -38,8 +38,8 @@ def test_a_partial_plan_takes_defaults():
         ({"batch_size": 10**400}, "expected 1 to 65536"),
         ({"learning_rate": 10**400}, "expected 1e-08 to 10"),
         ({"task": "classify"}, "text-classification"),
-        ({"schedule": "cosin"}, "did you mean 'cosine'"),
-        ({"trainable": "lst 2"}, "did you mean 'last 2'"),
+        ({"schedule": "cosin"}, "Did you mean 'cosine'"),
+        ({"trainable": "lst 2"}, "Did you mean 'last 2'"),
         ({"trainable": "last 0"}, "trainable is 'last 0'"),
         ({"trainable": ()}, "expected at least one block"),
         ({"trainable": (1,)}, "expected text or a list of names"),

@@ -62,7 +62,7 @@ function problemBox(send) {
       h("button", { class: "fw-dismiss", type: "button", "aria-label": "dismiss", onclick: () => send("dismiss") }, "×"),
       h("p", { class: "fw-what" }, problem.what),
     );
-    if (problem.hint) box.append(h("p", {}, h("b", {}, "Try: "), problem.hint));
+    if (problem.hint) box.append(h("p", {}, h("b", {}, problem.hint.startsWith("Did you mean") ? "" : "Try: "), problem.hint));
     if (problem.details) {
       box.append(h("details", {}, h("summary", {}, "details"), h("pre", { tabindex: 0 }, problem.details)));
     }

@@ -5,7 +5,8 @@ import typing
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.errors import PlanError, nearest
+from workbench.errors import PlanError
+from workbench.plan import block_words
 from workbench.plan.fields import Choice, setting
 from workbench.untrusted import shown
 
@@ -32,7 +33,7 @@ def check_blocks(name: str, value: str | tuple[str, ...]) -> None:
     if isinstance(value, str) and not re.fullmatch(r"head|all|last [1-9]\d{0,3}", value):
         raise PlanError(
             f"{name} is {shown(value)}; expected 'head', 'all', 'last 2' or a list of block names",
-            hint=nearest(value, ["head", "all", "last 1", "last 2", "last 4"]),
+            hint=block_words.meant(value),
         )
     if not value:
         raise PlanError(f"{name} is empty; expected at least one block", hint="use 'head', or name a block")

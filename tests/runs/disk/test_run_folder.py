@@ -83,7 +83,7 @@ def test_a_run_is_found_by_name_by_path_or_as_the_last(tmp_path):
     folder = RunFolder.create(PLAN, tmp_path)
     for name in (folder.name, str(folder.path), "last"):
         assert run_list.find(name, tmp_path).path.resolve() == folder.path.resolve()
-    with pytest.raises(RunError, match="did you mean"):
+    with pytest.raises(RunError, match="Did you mean"):
         run_list.find(folder.name[:-1], tmp_path)
 
 
