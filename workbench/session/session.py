@@ -111,6 +111,11 @@ class Session:
         """The loaded and split rows of the plan; None until `prepare` has loaded them."""
         return self._preparation.current_split(self._plan)
 
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the objects that the session was given beside its plan, for example "table"."""
+        return tuple(self._preparation.objects)
+
     def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
         """Call `watcher(event)` for every event, from other threads; return a function that ends the subscription."""
         return self.bus.subscribe(watcher)
@@ -182,7 +187,7 @@ class Session:
     def unfinished(self) -> list[Summary]:
         """Return the runs in this session's folder that are live elsewhere or can be resumed, oldest first."""
         mine = {run.name for run in self.runs if not run.is_over}
-        return [row for row in run_list.list_runs(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
+        return [row for row in run_list.summaries(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RunEnded | RunFailed):
