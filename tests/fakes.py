@@ -47,7 +47,7 @@ def log(steps=60, *, task="text-classification", every=10, seed=1):
         StageStarted(stage="loading the backbone"),
         RunStarted(
             task=task, steps=steps, trainable_parameters=148_226, total_parameters=22_713_986, rows=5_188, device="cpu",
-            precision="fp32", baseline=baseline, baseline_name="always the most frequent class",
+            precision="fp32", baseline=baseline, baseline_name="always guess the most common class",
         ),
         evaluation(0, 0.71 * scale, best=True, task=task),
     ]  # fmt: skip
