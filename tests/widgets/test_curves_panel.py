@@ -277,7 +277,7 @@ def test_what_goes_wrong_at_a_point_is_told_in_its_box(opened, press):
     assert (panel.state["problem"], panel.state["point"]["doing"]) == (None, "")
     assert press(panel, "settle")["point"]["problem"] is None
     state = press(panel, "fork", learning_rate=50, layers="head only")
-    assert "expected" in state["point"]["problem"]["what"]
+    assert "must be between" in state["point"]["problem"]["what"]
     assert "fork" not in [name for name, _ in session.calls]
 
 

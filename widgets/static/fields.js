@@ -128,13 +128,18 @@ function noteList() {
   };
 }
 
-// A drop-down list; each option is {value, title}.
-function dropdown({ label, choose, tip }) {
+// A word about a value, with its reason as a tooltip.
+const badge = (word, reason) => h("span", { class: "fw-badge", title: reason }, word, h("span", { class: "fw-spoken" }, reason));
+
+// A drop-down list; each option is {value, title}. A badge is [word, reason].
+function dropdown({ label, choose, tip, badge: about }) {
   const id = freshId();
-  const select = h("select", { id, class: "fw-input", title: tip, onchange: () => choose(select.value) });
+  const mark = about ? badge(...about) : null;
+  if (mark) mark.id = `${id}-badge`;
+  const select = h("select", { id, class: "fw-input", title: tip, "aria-describedby": mark?.id, onchange: () => choose(select.value) });
   let shown = "";
   return {
-    root: h("div", { class: "fw-field" }, h("label", { for: id, title: tip }, label), select),
+    root: h("div", { class: "fw-field" }, h("label", { for: id, title: tip }, label), select, mark),
     update(value, options) {
       const key = JSON.stringify(options);
       if (key !== shown) {
