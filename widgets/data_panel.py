@@ -13,7 +13,6 @@ from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
     from workbench.data import Source, Split
-    from workbench.plan.plan import Plan
     from workbench.session.session import Session
 
 PAGE_ROWS = 5
@@ -71,7 +70,12 @@ class DataPanel(Panel):
     def _lacks_label(self) -> bool:
         """Return whether the rows are used for language modelling only because no label column was found."""
         split, plan = self.session.split, self.session.plan
-        return split is not None and "label" not in split.columns and plan.data.task is None and not _is_named(plan)
+        return (
+            split is not None
+            and "label" not in split.columns
+            and plan.data.task is None
+            and not _is_named(plan.data.source)
+        )
 
     def _summary_of(self, split: "Split") -> dict[str, Any]:
         if self._summary is None or self._summary[0] is not split:
@@ -143,13 +147,13 @@ def _origin(name: str) -> list[str]:
 def _columns(split: "Split") -> list[dict[str, Any]]:
     """Return each role with its column ("" for none), why it was guessed, and the columns that could be chosen.
 
-    The text has an entry for each column that is joined to it, and one more to join another column.
+    The text has an entry for each column that is joined to it, and one more to join another column of the user's rows.
     """
     if not split.available:
         return []
     texts = _texts_of(split)
     places = [("text", column) for column in texts]
-    if texts and len({*split.available} - {*texts, split.columns.get("label")}):
+    if texts and not _is_named(split.source) and len({*split.available} - {*texts, split.columns.get("label")}):
         places.append(("text", ""))
     places += [(role, split.columns.get(role, "")) for role in ("label", "group")]
     return [_column(split, role, value, place) for place, (role, value) in enumerate(places)]
@@ -161,7 +165,7 @@ def _column(split: "Split", role: str, value: str, place: int) -> dict[str, Any]
     if is_joined:
         others.add(split.columns.get("label", ""))  # the text must not give the label away
     return {
-        "role": "joined with" if is_joined else role,
+        "role": role if not is_joined else "joined with" if place == 1 else "and",
         "field": ROLES[role],
         "place": place if is_joined else 0,
         "tip": tip(ROLES[role]),
@@ -175,10 +179,10 @@ def _texts_of(split: "Split") -> tuple[str, ...]:
     return (split.columns["text"], *split.joined) if "text" in split.columns else ()
 
 
-def _is_named(plan: "Plan") -> bool:
+def _is_named(source: str) -> bool:
     from workbench import data
 
-    return any(row.name == plan.data.source for row in data.SOURCES)
+    return any(row.name == source for row in data.SOURCES)
 
 
 def _classes(split: "Split") -> list[dict[str, Any]]:

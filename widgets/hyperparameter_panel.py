@@ -11,7 +11,7 @@ from widgets.panel import page, style
 from widgets.settings import Control, SettingsPanel
 from workbench.events import Event, RunChosen, RunStarted
 from workbench.plan import words
-from workbench.plan.choices import Batching, Precision, SaveModel, Schedule, Switch
+from workbench.plan.choices import Batching, Device, Precision, SaveModel, Schedule, Switch
 from workbench.plan.plan import FIELDS, SECTION_OF
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ MORE = (
     Control("batching", "batching", BATCHES, options=typing.get_args(Batching)),
     Control("batch_tokens", "token budget", BATCHES),
     Control("packing", "packing", BATCHES, options=typing.get_args(Switch)),
+    Control("device", "device", SPEED, options=typing.get_args(Device)),
     Control("precision", "precision", SPEED, options=typing.get_args(Precision)),
     Control("prefix_cache", "cache frozen blocks", SPEED, options=typing.get_args(Switch)),
     Control("cache_memory_mb", "cache in memory", SPEED),

@@ -124,7 +124,7 @@ def test_two_text_columns_are_joined(opened, press):
     assert session.plan.data.text_column == ("text", "title")
     session.split = data.load(session.plan.data, table=frame)
     state = press(panel, "column", field="label_column", value="label")
-    assert shown(state)[:3] == [("text", "text"), ("joined with", "title"), ("joined with", "")]
+    assert shown(state)[:3] == [("text", "text"), ("joined with", "title"), ("and", "")]
     assert state["split"]["columns"][1]["options"] == ["title", "note"]
     assert "\n\ntitle" in state["split"]["page"]["rows"][0]["text"]
     press(panel, "column", field="text_column", value="note", place=0)

@@ -39,7 +39,7 @@ def test_each_field_says_its_unit_and_that_a_run_under_way_keeps_its_value(opene
 @pytest.mark.parametrize("method", ["weights", "lora"])
 def test_it_offers_what_the_tactic_accepts_and_nothing_else(opened, kind, trainable, method):
     backbone, plan = tiny.backbone(kind), Plan().change(trainable=trainable, method=method)
-    names = {"last 1": "up to the last block", "last 2": "up to the last 2 blocks", "all": "up to all blocks"}
+    names = {"last 1": "up to the last block", "last 2": "up to the last 2 blocks", "all": "up to all layers"}
     accepted = ["off"]
     for value, title in names.items():
         try:

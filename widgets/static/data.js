@@ -7,9 +7,10 @@ export default panel("data", "Data", (body, { send }) => {
   const columns = h("div", { class: "fw-columns" });
   const bars = h("div", { class: "fw-bars", role: "list", "aria-label": "rows of each class" });
   const notes = noteList();
+  const skeleton = h("div", { class: "fw-skeleton fw-data-skeleton", "aria-hidden": "true" }, Array.from({ length: 3 }, () => h("i")));
   const rows = rowTable(send);
   const look = fold(rows.root, "look at rows", "hide rows");
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Data"), field.root), facts, bars, columns, rows.root, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Data"), field.root), facts, skeleton, bars, columns, rows.root, notes.root);
 
   let shown = "";
   const describe = (split) => {
@@ -46,8 +47,9 @@ export default panel("data", "Data", (body, { send }) => {
       const split = state.split;
       setText(facts, split ? split.facts : state.is_loading ? "reading …" : "no rows");
       for (const node of [columns, bars]) node.hidden = !split;
+      skeleton.hidden = !state.is_loading;
       rows.root.hidden = !split || !look.isOpen;
-      if (!split) return notes.update([]);
+      if (!split) return notes.update([], state.is_loading);
       describe(split);
       rows.update(split.page);
     },

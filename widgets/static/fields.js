@@ -111,18 +111,19 @@ function fold(node, more, less) {
   return { root: button, get isOpen() { return isOpen; } };
 }
 
-// Notes for the user: the first one in a line, the others after a click.
+// Notes for the user: the first one in a line, the others after a click. Their line is kept free while they are awaited.
 function noteList() {
   const root = h("details", { class: "fw-notes", hidden: true });
   let shown = "";
   return {
     root,
-    update(notes) {
-      const key = JSON.stringify(notes);
+    update(notes, areAwaited = false) {
+      const key = JSON.stringify([notes, areAwaited]);
       if (key === shown) return;
       shown = key;
       const [first, ...rest] = notes;
-      root.hidden = notes.length === 0;
+      root.hidden = notes.length === 0 && !areAwaited;
+      root.style.visibility = notes.length === 0 ? "hidden" : "";
       root.replaceChildren(h("summary", {}, rest.length ? `${first} (+ ${rest.length})` : first ?? ""), ...rest.map((note) => h("div", {}, note)));
     },
   };
