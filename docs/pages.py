@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from workbench import glossary
 from workbench.plan import reference
 from workbench.plan.plan import Plan
 
-PAGES = {"plan.md": lambda: reference.page(Plan)}
+PAGES = {"glossary.md": glossary.page, "plan.md": lambda: reference.page(Plan)}
 
 if __name__ == "__main__":
     for name, content in PAGES.items():

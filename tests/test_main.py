@@ -35,10 +35,10 @@ def plan_file(tmp_path, monkeypatch):
 
 def test_run_gives_the_same_run_as_the_function(plan_file, tmp_path, capsys):
     assert cli.main(["run", plan_file, "--runs", "here"]) == 0
-    (summary,) = run_list.list_runs(tmp_path / "here")
+    (summary,) = run_list.summaries(tmp_path / "here")
     assert (summary.state, summary.step) == ("completed", 6)
     list(run(PLAN, runs=tmp_path / "there"))
-    (twin,) = run_list.list_runs(tmp_path / "there")
+    (twin,) = run_list.summaries(tmp_path / "there")
     assert summary.best_loss == twin.best_loss
     printed = capsys.readouterr().out
     assert "step 6/6 · validation loss" in printed
@@ -52,7 +52,7 @@ def test_the_first_interrupt_stops_the_run_and_keeps_its_model(plan_file, tmp_pa
 
     monkeypatch.setattr(cli.RunLine, "show", show)
     assert cli.main(["run", plan_file]) == 130
-    (summary,) = run_list.list_runs(tmp_path / "runs")
+    (summary,) = run_list.summaries(tmp_path / "runs")
     assert summary.state == "stopped"
     assert list((summary.path / "checkpoints").glob("*/manifest.json"))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_is_taken_up_again_and_one_that_died_is_listed_so
         patch.setattr(cli.RunLine, "show", show)
         cli.main(["run", plan_file, "--runs", "here"])
     assert cli.main(["resume", "last", "--runs", "here"]) == 0
-    (summary,) = run_list.list_runs("here")
+    (summary,) = run_list.summaries("here")
     assert (summary.state, summary.step) == ("completed", 6)
     assert cli.main(["resume", summary.name, "--runs", "here"]) == 2
     assert "ended at step" in capsys.readouterr().err
@@ -112,7 +112,7 @@ def test_a_run_whose_rows_were_given_as_an_object_can_not_be_taken_up_from_here(
 MISTAKES = {
     "missing.json": (None, "the plan missing.json can't be read: No such file or directory\nTry: "),
     "broken.json": ("{", "the plan is not JSON"),
-    "wrong.json": ('{"tuning": {"learning_rat": 1}}', "Try: did you mean 'learning_rate'?"),
+    "wrong.json": ('{"tuning": {"learning_rat": 1}}', "Did you mean 'learning_rate'?"),
     "range.json": ('{"tuning": {"batch_size": 0}}', "batch_size is 0; it must be between 1 and"),
     "latin.json": (b"\xff\xfe", "it is not UTF-8 text"),
 }
@@ -137,7 +137,7 @@ def test_fetch_takes_names_and_tells_what_happens(tiny_pack, capsys):
     assert cli.main(["fetch", "--verify"]) == 0
     assert tiny_pack.downloads == 1
     assert cli.main(["fetch", "tinny"]) == 2
-    assert capsys.readouterr().err == "there is no pack 'tinny'\nTry: did you mean 'tiny'?\n"
+    assert capsys.readouterr().err == "there is no pack 'tinny'\nDid you mean 'tiny'?\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["frob"], ["runs", "--frob"], ["run"]])

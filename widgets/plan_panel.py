@@ -105,7 +105,7 @@ class PlanPanel(Panel):
 
 def _summary(plan: Plan) -> str:
     changed = len(Plan().differences(plan))
-    return f"{wording.plural(changed, 'field')} changed from the default" if changed else "default"
+    return f"{wording.plural(changed, 'field')} changed" if changed else "default"
 
 
 def _in_words(error: PlanError) -> str:

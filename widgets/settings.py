@@ -117,6 +117,4 @@ class SettingsPanel(Panel):
         """Return what is wrong with a value, without the name that stands beside it, and which value the plan keeps."""
         fault = error.what.rpartition("; ")[2].removeprefix("it ")
         fault = re.sub(r"None \((.*)\)", r"empty (\1)", fault)
-        kept = self.session.plan.flat()[name]
-        about = FIELDS[name].metadata
-        return f"{fault}; kept {about['none'] if kept is None else wording.value_of(name, kept)}"
+        return f"{fault}; kept {wording.value_of(name, self.session.plan.flat()[name])}"

@@ -11,7 +11,6 @@ from workbench.plan.choices import Transfer
 from workbench.plan.plan import FIELDS, Plan
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
-EMPTY = {"unfreeze_to": "off", "unfreeze_every": "evenly", "stop_patience": "off", "stop_metric": "loss"}  # else "auto"
 LABELS = {  # field -> its name in the panels, if that is not the field's name without underscores
     "trainable": "layers",
     "accumulation_steps": "gradient accumulation",
@@ -111,12 +110,12 @@ def value_of(name: str, value: Any) -> str:
 
     Examples:
         >>> value_of("learning_rate", 3e-5), value_of("trainable", ["block 1"]), value_of("evaluate_every", None)
-        ('3e-5', '1 chosen block', 'auto')
+        ('3e-5', '1 chosen block', '10 × a run')
         >>> value_of("unfreeze_to", "all"), value_of("unfreeze_to", None)
         ('all layers', 'off')
     """
     if value is None:
-        return EMPTY.get(name, "auto")
+        return str(FIELDS[name].metadata["none"]) if name in FIELDS else "none"
     if name in ("trainable", "unfreeze_to"):
         return mode(Transfer(trainable=value if isinstance(value, str) else tuple(value)))
     return words.number(value) if isinstance(value, float) else f"{value}"

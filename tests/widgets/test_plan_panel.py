@@ -12,7 +12,7 @@ def test_it_shows_the_lines_that_start_the_run(opened):
     assert panel.state["summary"] == "default"
     session.change(learning_rate=1e-4, epochs=1)
     assert until(lambda: panel.state["code"] == PLAN.to_python())
-    assert panel.state["summary"] == "2 fields changed from the default"
+    assert panel.state["summary"] == "2 fields changed"
     assert Plan.from_json(panel.state["json"]) == PLAN
 
 

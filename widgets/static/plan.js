@@ -1,6 +1,6 @@
 // The plan as Python with a button that copies it, and as a file that is saved and opened.
 function codeBox() {
-  const code = h("code", { class: "fw-code", tabindex: 0, "aria-label": "Python that starts this run" });
+  const code = h("code", { tabindex: 0, "aria-label": "Python that starts this run" });
   const copy = h("button", { type: "button", class: "fw-button fw-small", onclick: () => take() }, "copy");
   let timer = 0;
   async function take() {
@@ -37,11 +37,11 @@ export default panel("plan", "Plan", (body, { send }) => {
   const saved = h("div", { class: "fw-plan-files" },
     h("div", { class: "fw-head" }, file.root, save, open, toHere, fromHere, picker),
     h("p", { class: "fw-plan-said" }, error, said, replace, undo));
-  const summary = h("span", { class: "fw-plan-summary" });
+  const summary = h("span", { class: "fw-plan-summary", title: "compared with the default plan" });
   const code = fold(box.root, "show as Python", "hide Python");
   const store = fold(saved, "save or open", "hide files");
   store.root.addEventListener("click", () => { if (store.isOpen) send("list"); });
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Plan"), summary, h("span", { class: "fw-plan-links" }, code.root, store.root)), box.root, saved);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, term("plan", "Plan")), summary, h("span", { class: "fw-plan-links" }, code.root, store.root)), box.root, saved);
 
   async function upload() {
     const [chosen] = picker.files;

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import PlanError, nearest
-from workbench.plan import words
+from workbench.plan import aliases, words
 from workbench.untrusted import shown, text_fault
 
 _MAX_NAMES = 4096
@@ -101,7 +101,7 @@ def known_only(where: str, tree: Any, known: typing.Collection[str]) -> None:
         raise PlanError(f"{where} is {shown(tree)}; expected an object of {', '.join(sorted(known))}")
     for name in tree:
         if not isinstance(name, str) or name not in known:
-            raise PlanError(f"{where} has no {shown(name)}", hint=nearest(shown(name).strip("'"), known))
+            raise PlanError(f"{where} has no {shown(name)}", hint=aliases.meant(shown(name).strip("'"), known))
 
 
 def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

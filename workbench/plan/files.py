@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection
 from pathlib import Path
 
-from workbench.errors import PlanError
+from workbench.errors import QUESTION, PlanError
 from workbench.untrusted import read_text, shown, text_fault
 
 _LARGEST = 1 << 16  # bytes of a file that is listed as a plan; a plan has about 2,000
@@ -50,7 +50,7 @@ def read(path: Path | str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.json")], n=1)
-        hint = f"did you mean {near[0]!r}?" if near and not path.exists() else "save one with plan.save(path)"
+        hint = f"{QUESTION} {near[0]!r}?" if near and not path.exists() else "save one with plan.save(path)"
         raise PlanError(f"the plan {path} can't be read: {reason}", hint=hint) from None
 
 

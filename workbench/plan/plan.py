@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from workbench.errors import PlanError, nearest
-from workbench.plan import files, reference
+from workbench.errors import PlanError
+from workbench.plan import aliases, files, reference
 from workbench.plan.checking import known_only, without_repeats
 from workbench.plan.choices import Baseline, Data, Monitoring, Retention, Transfer, Tuning
 from workbench.plan.fields import Choice, Touched, touched_by
@@ -59,7 +59,7 @@ class Plan:
         by_section: dict[str, dict[str, Any]] = {}
         for name, value in changes.items():
             if name not in SECTION_OF:
-                raise PlanError(f"a plan has no field {shown(name)}", hint=nearest(name, SECTION_OF))
+                raise PlanError(f"a plan has no field {shown(name)}", hint=aliases.meant(name, SECTION_OF))
             by_section.setdefault(SECTION_OF[name], {})[name] = value
         return dataclasses.replace(
             self, **{s: dataclasses.replace(getattr(self, s), **fields) for s, fields in by_section.items()}

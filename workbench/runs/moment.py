@@ -17,12 +17,16 @@ from workbench.events import EvaluationEnded, Event, RunForked, StepEnded
 from workbench.models import Backbone, generation
 from workbench.runs.build import learner_of
 from workbench.runs.checkpoints import all_in
+from workbench.runs.disk import test_scores
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import copy_of
+from workbench.runs.predict import BATCH, predict
 from workbench.runs.preparation import Preparation
 from workbench.runs.replay import ChangeQueue, pending_changes
+from workbench.runs.results import OnRows, Results, results_of
 from workbench.runs.samples import samples
+from workbench.tasks.examples import Examples
 from workbench.training import engine
 from workbench.training.evaluate import evaluate
 from workbench.training.learner import Learner
@@ -35,6 +39,7 @@ class Moment:
 
     Attributes:
         step: Number of steps taken.
+        folder: The folder of the run that took them: of this run, or of the one that it was forked from.
         events: The events of the run until then.
         differs: The first difference between repeated steps and the log, in words; empty if there is none.
     """
@@ -42,17 +47,17 @@ class Moment:
     def __init__(
         self, folder: RunFolder, preparation: Preparation, step: int, *, progress: OnProgress = lambda done, of: None
     ) -> None:
-        folder, logged = _run_with_step(folder, step)
+        folder, logged = run_with_step(folder, step)
         last = max((event.step for event in logged if isinstance(event, (StepEnded, RunForked))), default=0)
         if not isinstance(step, int) or not 0 <= step <= last:
             what = f"step is {step!r}, but {folder.name} has taken {last} steps"
             raise RunError(f"{what}; expected 0 to {last}", hint=f"use step={last}")
         self.step, self.differs = step, ""
         self.events = [event for event in logged if getattr(event, "step", 0) <= step]
-        self._folder, self._preparation, self._logged, self._progress = folder, preparation, logged, progress
+        self.folder, self._preparation, self._logged, self._progress = folder, preparation, logged, progress
 
     def __repr__(self) -> str:
-        return f"<{self._folder.name} after {self.step} steps: loss {self.loss}, {dict(self.metrics)}>"
+        return f"<{self.folder.name} after {self.step} steps: loss {self.loss}, {dict(self.metrics)}>"
 
     @property
     def loss(self) -> float | None:
@@ -89,37 +94,78 @@ class Moment:
         split = self._preparation.split(self.learner.plan)
         return samples(self.as_backbone(), split, self.learner.plan.data, count=count)
 
+    def predict(self, inputs: Any, *, batch_size: int = BATCH, max_new_tokens: int = 40) -> pd.DataFrame:
+        """Return the model's answers to texts or images, as `Run.predict` does."""
+        split, choice = self._preparation.split(self.learner.plan), self.learner.plan.data
+        options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        return predict(self._plain, inputs, choice, split.labels, split.columns, **options)
+
+    @functools.cached_property
+    def _plain(self) -> Backbone:
+        return self.as_backbone()
+
+    def results(self, split: str = "validation", *, progress: OnRows = lambda done, of: None) -> Results:
+        """Return what the model gets right and wrong on the validation rows of the run, or on another split.
+
+        Results on the test rows are recorded, as a score by `measure` is.
+
+        Args:
+            split: validation (the rows of the run's evaluations) | test (all rows) | train (all rows)
+            progress: Is called with (rows evaluated, rows to evaluate).
+
+        Raises:
+            DataError: There is no such split.
+            RunError: The split has no rows.
+        """
+        learner, rows = self.learner, self._preparation.split(self.learner.plan)
+        examples = learner.validation if split == "validation" else self._examples(split)
+        found = results_of(learner, examples, rows.part(split), rows.labels, split=split, progress=progress)
+        if split == "test":
+            self._record(found.as_evaluation())
+        return found
+
     def measure(self, split: str = "test") -> Mapping[str, float]:
-        """Return the metrics on all rows of a split.
+        """Return the metrics on all rows of a split. A score on the test rows is recorded: see `Run.test_scores`.
 
         Raises:
             DataError: There is no such split.
             RunError: The split has no rows.
         """
         learner = self.learner
+        events = evaluate(learner, self._examples(split), split=split)
+        ended = next(event for event in events if isinstance(event, EvaluationEnded))
+        if split == "test":
+            self._record(ended)
+        return ended.metrics
+
+    def _examples(self, split: str) -> Examples:
+        learner = self.learner
         rows = self._preparation.split(learner.plan).part(split)
         examples = learner.task.encode(rows, learner.backbone, learner.plan.data)
         if not len(examples):
             raise RunError(f"the {split} split of this run has no rows", hint="use a plan with test_fraction=0.15")
-        events = evaluate(learner, examples, split=split)
-        return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
+        return examples
+
+    def _record(self, score: EvaluationEnded) -> None:
+        with contextlib.suppress(RunError):  # a folder that can't be written, such as one of another person
+            test_scores.record(self.folder.path, score)
 
     def _nearest(self) -> Learner:
         """Return the learner at the last intact checkpoint until this step, or at step 0."""
-        for checkpoint in reversed(all_in(self._folder.path / "checkpoints")):
+        for checkpoint in reversed(all_in(self.folder.path / "checkpoints")):
             if checkpoint.step <= self.step:
                 with contextlib.suppress(RunError):  # damaged, or deleted meanwhile by the run itself
-                    return learner_of(self._folder, self._preparation, checkpoint)
+                    return learner_of(self.folder, self._preparation, checkpoint)
         if any(isinstance(event, RunForked) and event.step for event in self._logged):
             raise RunError(
-                f"the checkpoint that {self._folder.name} starts from is damaged", hint="fork the parent again"
+                f"the checkpoint that {self.folder.name} starts from is damaged", hint="fork the parent again"
             )
-        return learner_of(self._folder, self._preparation)
+        return learner_of(self.folder, self._preparation)
 
     def _repeat(self, learner: Learner) -> None:
         """Repeat the steps from the learner's current step to this one, with the logged changes of the plan."""
         first, logged = learner.step, {event.step: event for event in self._logged if isinstance(event, StepEnded)}
-        known = pending_changes(self._folder.path, self._logged, learner.progress.adjustments)
+        known = pending_changes(self.folder.path, self._logged, learner.progress.adjustments)
         for event in engine.repeat(learner, self.step, self._logged, changes=ChangeQueue(known, Control())):
             if not self.differs and event != logged[event.step]:
                 self.differs = (
@@ -128,14 +174,19 @@ class Moment:
             self._progress(learner.step - first, self.step - first)
 
 
-def _run_with_step(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
+def run_with_step(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
     """Return the run that took this step, and its log; a step before the start of a fork was taken by its parent."""
     logged = list(folder.events())
     fork = next((event for event in logged[:1] if isinstance(event, RunForked)), None)
     if fork is None or not isinstance(step, int) or not 0 <= step < fork.step:
         return folder, logged
+    return run_with_step(parent_of(folder, fork), step)
+
+
+def parent_of(folder: RunFolder, fork: RunForked) -> RunFolder:
+    """Return the run that this one was forked from. Raises RunError if it does not exist any more."""
     parent = RunFolder(folder.path.parent / fork.parent)
     if not (parent.path / "plan.json").exists():
         what = f"{folder.name} was forked at step {fork.step} of {fork.parent}, which does not exist any more"
         raise RunError(what, hint=f"use a step from {fork.step} on")
-    return _run_with_step(parent, step)
+    return parent

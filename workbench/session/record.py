@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import RunError, WorkbenchError, nearest
-from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked
+from workbench.errors import BackboneError, RunError, WorkbenchError, nearest
+from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked, RunStarted
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
-from workbench.models import Backbone
+from workbench.models import Backbone, load_saved
 from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
+from workbench.session.answers import Answering, Answers
 
 if TYPE_CHECKING:  # a session, and with it the panel, is there before torch and pandas are imported
     import pandas as pd
@@ -27,7 +28,7 @@ _LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(fold
 MODELS = ("best", "last", "backbone")  # the models of a run that have a name
 
 
-class Record:
+class Record(Answers):
     """A run as its folder and its events describe it.
 
     Attributes:
@@ -43,6 +44,7 @@ class Record:
         self._store, self._preparation = folder, preparation
         self._state, self._pace = RunState(), Pace()
         self._created = time.time()
+        self._answering = Answering()
 
     def note(self, event: Event) -> None:
         """Update the record with one event."""
@@ -152,21 +154,46 @@ class Record:
 
         It is a plain transformers model in eval mode: adapters are merged into the weights that they adapt.
         """
+        return self._backbone_at(self._step_of(which))
+
+    def _backbone_at(self, step: int) -> Backbone:
         from workbench.runs.checkpoints import at, put_into
         from workbench.runs.export import plain
 
-        step = self._step_of(which)
+        if (saved := self._saved_backbone(step)) is not None:
+            return saved
         backbone = self._preparation.own_backbone(self.plan)
         if step == 0:
-            return plain(backbone)
+            return plain(backbone, image_size=self.plan.data.image_size)
         try:
             put_into(backbone, at(self.folder / "checkpoints", step))
         except RunError:  # without an intact checkpoint, the steps are repeated
             return self.at(step).as_backbone()
-        return plain(backbone)
+        return plain(backbone, image_size=self.plan.data.image_size)
+
+    def _saved_backbone(self, step: int) -> Backbone | None:
+        """Return the model that the run has saved, if it is of this step and the objects to compute it are not given.
+
+        Raises:
+            RunError: An object has to be given again, and no saved model can replace it.
+        """
+        saved, started = self.saved_model, next((e for e in self.events if isinstance(e, RunStarted)), None)
+        try:
+            self._preparation.check_objects(self.plan)
+            return None
+        except RunError:
+            if saved is None or saved.step != step or started is None:
+                raise
+            try:
+                return load_saved(self.folder / saved.folder, task=started.task)
+            except BackboneError:  # it was deleted, or its class is none of transformers
+                pass
+            raise
 
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
         """Return the metrics of the "best", "last" or "backbone" model on all rows of a split, which may take long.
+
+        A score on the test rows is recorded: see `test_scores`.
 
         Raises:
             DataError: There is no such split.

@@ -109,7 +109,6 @@ class Data(Choice):
         0,
         low=0,
         high=2**31 - 1,
-        unit="seed",
         touches=("rows",),
         help="Another number puts other rows into training, validation and test.",
     )

@@ -126,7 +126,6 @@ class Tuning(Choice):
         0,
         low=0,
         high=2**31 - 1,
-        unit="seed",
         touches=("model", "order"),
         help="The same seed gives the same run; another one, other random choices.",
     )

@@ -5,6 +5,7 @@
         environment.json   versions, platform, command, fingerprint of the data
         events.jsonl       append-only log, one event per line; an event is written before anybody gets it
         checkpoints/       see checkpoints.py
+        test_scores.jsonl  scores on the test rows, if they were used; see test_scores.py
         schedule.json      what a fork changes, and when; see replay.py
         wishes.jsonl       requests to the run; see control.py
         run.lock           locked by the process that executes the run; the system unlocks it if that process dies
@@ -195,6 +196,14 @@ class RunFolder:
             RunError: A line is not an event; the message gives its number.
         """
         return self._log.events()
+
+    def milestones(self) -> Iterator[Event]:
+        """Read the events of the log, but of successive steps only the last, which is much faster.
+
+        Raises:
+            RunError: A line is not an event; the lines that are left out are not checked.
+        """
+        return self._log.milestones()
 
     def events_since(self, start: int) -> tuple[list[Event], int]:
         """Read the complete lines of the log from byte `start` on; return their events and the next `start`.
