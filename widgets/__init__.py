@@ -14,8 +14,10 @@ _HOME = {  # public name -> its module
     "HyperparameterPanel": "widgets.hyperparameter_panel",
     "KeepPanel": "widgets.keep_panel",
     "PlanPanel": "widgets.plan_panel",
+    "ResultsPanel": "widgets.results_panel",
     "RunPanel": "widgets.run_panel",
     "StopPanel": "widgets.stop_panel",
+    "TryPanel": "widgets.try_panel",
     "Workbench": "widgets.workbench_panel",
 }
 __all__ = sorted(_HOME)

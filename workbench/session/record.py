@@ -24,12 +24,13 @@ from workbench.runs.keeper import MODEL
 from workbench.runs.moment import Moment, OnProgress
 from workbench.runs.preparation import Preparation
 from workbench.session import history
+from workbench.session.answers import Answering, Answers
 
 _LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(folder\)")
 MODELS = ("best", "last", "backbone")  # the models of a run that have a name
 
 
-class Record:
+class Record(Answers):
     """A run as its folder and its events describe it.
 
     Attributes:
@@ -45,6 +46,7 @@ class Record:
         self._store, self._preparation = folder, preparation
         self._state, self._pace = RunState(), Pace()
         self._created = time.time()
+        self._answering = Answering()
 
     def note(self, event: Event) -> None:
         """Update the record with one event."""
@@ -152,7 +154,9 @@ class Record:
 
         It is a plain transformers model in eval mode: adapters are merged into the weights that they adapt.
         """
-        step = self._step_of(which)
+        return self._backbone_at(self._step_of(which))
+
+    def _backbone_at(self, step: int) -> Backbone:
         if (saved := self._saved_backbone(step)) is not None:
             return saved
         backbone = self._preparation.own_backbone(self.plan)
@@ -185,6 +189,8 @@ class Record:
 
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
         """Return the metrics of the "best", "last" or "backbone" model on all rows of a split, which may take long.
+
+        A score on the test rows is recorded: see `test_scores`.
 
         Raises:
             DataError: There is no such split.
