@@ -247,7 +247,8 @@ class FakeSession:
 
     def prepare(self):
         self.calls.append(("prepare", {}))
-        for part, value in (("data", self.split), ("backbone", self.backbone)):
+        parts = {"data": self.split, "backbone": self.backbone, "examples": self.split and self.backbone}
+        for part, value in parts.items():
             if value is not None:
                 self.bus.publish(PreparationEnded(part=part))
 

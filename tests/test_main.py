@@ -35,10 +35,10 @@ def plan_file(tmp_path, monkeypatch):
 
 def test_run_gives_the_same_run_as_the_function(plan_file, tmp_path, capsys):
     assert cli.main(["run", plan_file, "--runs", "here"]) == 0
-    (summary,) = run_list.list_runs(tmp_path / "here")
+    (summary,) = run_list.summaries(tmp_path / "here")
     assert (summary.state, summary.step) == ("completed", 6)
     list(run(PLAN, runs=tmp_path / "there"))
-    (twin,) = run_list.list_runs(tmp_path / "there")
+    (twin,) = run_list.summaries(tmp_path / "there")
     assert summary.best_loss == twin.best_loss
     printed = capsys.readouterr().out
     assert "step 6/6 · validation loss" in printed
@@ -52,7 +52,7 @@ def test_the_first_interrupt_stops_the_run_and_keeps_its_model(plan_file, tmp_pa
 
     monkeypatch.setattr(cli.RunLine, "show", show)
     assert cli.main(["run", plan_file]) == 130
-    (summary,) = run_list.list_runs(tmp_path / "runs")
+    (summary,) = run_list.summaries(tmp_path / "runs")
     assert summary.state == "stopped"
     assert list((summary.path / "checkpoints").glob("*/manifest.json"))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_is_taken_up_again_and_one_that_died_is_listed_so
         patch.setattr(cli.RunLine, "show", show)
         cli.main(["run", plan_file, "--runs", "here"])
     assert cli.main(["resume", "last", "--runs", "here"]) == 0
-    (summary,) = run_list.list_runs("here")
+    (summary,) = run_list.summaries("here")
     assert (summary.state, summary.step) == ("completed", 6)
     assert cli.main(["resume", summary.name, "--runs", "here"]) == 2
     assert "ended at step" in capsys.readouterr().err

@@ -15,6 +15,7 @@ _HOME = {  # public name -> its module
     "KeepPanel": "widgets.keep_panel",
     "PlanPanel": "widgets.plan_panel",
     "ResultsPanel": "widgets.results_panel",
+    "NextRunPanel": "widgets.next_run_panel",
     "RunPanel": "widgets.run_panel",
     "StopPanel": "widgets.stop_panel",
     "TryPanel": "widgets.try_panel",

@@ -1,6 +1,7 @@
-"""Workbench: all panels on one screen, with choices on the left and curves on the right."""
+"""Workbench: all panels on one screen: the plan of the next run on the left, and what is seen of a run on the right."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets as ipw
 
@@ -10,16 +11,21 @@ from widgets.data_panel import DataPanel
 from widgets.freeze_panel import FreezePanel
 from widgets.hyperparameter_panel import HyperparameterPanel
 from widgets.keep_panel import KeepPanel
+from widgets.next_run_panel import NextRunPanel
 from widgets.panel import Panel
 from widgets.plan_panel import PlanPanel
+from widgets.results_panel import ResultsPanel
 from widgets.run_panel import RunPanel
 from widgets.stop_panel import StopPanel
+from widgets.tabs import Tabs
+from widgets.try_panel import TryPanel
 
-if TYPE_CHECKING:
-    pass
-
-
-CHOICES = (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel, PlanPanel)
+CHOICES = (NextRunPanel, BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel, PlanPanel)
+TABS: dict[str, type[Panel]] = {  # title -> panel; the first one is open at the start
+    "Curves": CurvesPanel,
+    "Results": ResultsPanel,
+    "Try it": TryPanel,
+}
 
 
 class Workbench(ipw.Box):  # type: ignore[misc]
@@ -32,6 +38,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
     Attributes:
         session: The session that it shows and changes.
         panels: Its panels by class name.
+        tabs: The panels on the right, one of which is displayed: `tabs.choose("Curves")`.
 
     Raises:
         PlanError: Both a session and arguments of a new one are given.
@@ -42,12 +49,11 @@ class Workbench(ipw.Box):  # type: ignore[misc]
 
         self.panels: dict[str, Panel] = {}  # set first, because `close` is called even if this constructor fails
         session = self.session = session_of(session, **objects)
-        run, curves = RunPanel(session), CurvesPanel(session)
-        choices = [kind(session) for kind in CHOICES]
-        self.panels = {type(panel).__name__: panel for panel in (run, *choices, curves)}
-        columns = ipw.Box([_box(choices, "fw-choices"), curves])
-        columns.add_class("fw-columns-box")
-        super().__init__([run, columns])
+        run, choices = RunPanel(session), [kind(session) for kind in CHOICES]
+        pages = {title: kind(session) for title, kind in TABS.items()}
+        self.panels = {type(panel).__name__: panel for panel in (run, *choices, *pages.values())}
+        self.tabs = Tabs(pages)
+        super().__init__([_box([run, _box(choices, "fw-choices"), self.tabs], "fw-columns-box")])
         self.add_class("fw-workbench")
 
     def close(self) -> None:
@@ -57,7 +63,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
         super().close()
 
 
-def _box(panels: list[Panel], name: str) -> ipw.Box:
-    box = ipw.Box(panels)
+def _box(parts: Sequence[ipw.Widget], name: str) -> ipw.Box:
+    box = ipw.Box(parts)
     box.add_class(name)
     return box

@@ -163,9 +163,9 @@ def _interrupt(stop: Callable[[], None]) -> Iterator[None]:
 
 def runs(options: argparse.Namespace) -> int:
     """List runs."""
-    from workbench.runs.disk.run_list import list_runs
+    from workbench.runs.disk.run_list import summaries
 
-    found = list_runs(options.folder)
+    found = summaries(options.folder)
     if not found:
         print(f"no runs in {options.folder}")
         return 0

@@ -313,7 +313,7 @@ def test_a_fork_gets_what_differs_and_nothing_else(opened, press):
     assert press(panel, "point", step=5)["point"]["learning_rate"] == 1e-3
     point = press(panel, "point", step=25)["point"]
     assert (point["learning_rate"], point["layer"]) == (5e-4, "head only")  # as it was then
-    assert point["layers"] == ["head only", "last block", "last 2 blocks", "last 3 blocks", "full"]
+    assert point["layers"] == ["head only", "last block", "last 2 blocks", "last 3 blocks", "all layers"]
     press(panel, "fork", learning_rate=5e-4, layers="last 2 blocks")
     assert until(lambda: ("fork", {"step": 25, "trainable": "last 2"}) in session.calls)
     assert until(lambda: panel.state["point"] is None)

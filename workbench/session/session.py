@@ -187,7 +187,7 @@ class Session:
     def unfinished(self) -> list[Summary]:
         """Return the runs in this session's folder that are live elsewhere or can be resumed, oldest first."""
         mine = {run.name for run in self.runs if not run.is_over}
-        return [row for row in run_list.list_runs(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
+        return [row for row in run_list.summaries(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RunEnded | RunFailed):
