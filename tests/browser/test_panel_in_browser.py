@@ -7,6 +7,8 @@ import pytest
 from looking import CUT_LABELS, STICKING_OUT, TIME_FROM_CLICK, TOO_FAINT
 from playwright.sync_api import TimeoutError as TooLate
 
+from workbench.glossary import GLOSSARY
+
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(240)]
 
 EVIL = "<img src=x onerror=window.hacked=1>"
@@ -151,6 +153,28 @@ def test_lora_is_switched_by_itself_and_is_still_on_after_a_reload(resting):
     page.wait_for_selector("[role=switch][aria-label^='block 4, trainable']")
     page.get_by_role("button", name="head only").click()
     page.wait_for_selector("[role=switch][aria-label^='block 4, frozen']")
+
+
+def test_words_are_explained_on_hover_and_on_focus_one_at_a_time(resting):
+    words = resting.page.locator(".fw-workbench .fw-term")
+    frozen, backbone = words.get_by_text("frozen", exact=True), words.get_by_text("Backbone")
+    frozen.hover()
+    meaning = resting.page.locator(".fw-meaning:popover-open")
+    meaning.get_by_text(GLOSSARY["frozen"]).wait_for(timeout=5_000)
+    backbone.focus()
+    meaning.get_by_text(GLOSSARY["backbone"]).wait_for(timeout=5_000)
+    assert meaning.count() == 1
+    resting.page.keyboard.press("Escape")
+    assert meaning.count() == 0
+
+
+def test_the_plan_is_shown_as_the_python_that_starts_it(resting):
+    plan = resting.page.locator(".fw-workbench .fw-plan")
+    plan.get_by_text("show as Python").click()
+    code = plan.locator("code")
+    assert "max_rows=1200,\n" in code.inner_text()  # inner_text is what can be seen
+    assert code.inner_text().endswith("run = wb.Session(plan).start()")
+    plan.get_by_text("hide Python").click()
 
 
 def test_keys_pressed_in_the_panel_do_not_reach_the_notebook(resting):

@@ -43,6 +43,18 @@ def test_one_text_is_one_row_and_an_index_stays():
     assert list(read_inputs(pd.Series(["a b", "c d"], index=[7, 9]), TEXT, {}).index) == [7, 9]
 
 
+def test_texts_that_the_run_joined_are_joined():
+    columns = {"text": ("title", "body")}
+    frame = pd.DataFrame({"title": ["A", None], "body": ["b", "c"], "n": [1, 2]}, index=[5, 6])
+    for table in (frame, datasets.Dataset.from_pandas(frame, preserve_index=False)):
+        assert list(read_inputs(table, TEXT, columns, ": ").rows["text"]) == ["A: b", "c"]
+    assert texts(["A: b"], columns) == ["A: b"]
+    with pytest.raises(DataError, match="the columns title, n; expected 'body', which the run read"):
+        read_inputs(frame[["title", "n"]], TEXT, columns, ": ")
+    with pytest.raises(DataError, match="row 1 is None; expected a text"):
+        read_inputs(frame.assign(body=["b", " "]), TEXT, columns, ": ")
+
+
 def saved(folder: Path):
     Image.fromarray(PIXELS).save(folder / "one.png")
     return folder / "one.png"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.data.rows import _open_image, _open_text, _text
+from workbench.data.rows import _open_image, _open_text, _text, texts
 from workbench.data.table import Table
 from workbench.errors import DataError
 from workbench.plan import choices
@@ -41,21 +41,24 @@ class Inputs:
     index: "pd.Index[Any] | None"
 
 
-def read_inputs(inputs: Any, task: choices.TaskName, columns: Mapping[str, Any]) -> Inputs:
+def read_inputs(
+    inputs: Any, task: choices.TaskName, columns: Mapping[str, str | tuple[str, ...]], separator: str = ""
+) -> Inputs:
     """Return the inputs as rows.
 
     Args:
         inputs: A text or an image, several of them, or a frame or `datasets.Dataset` with the column of the run. An
             image is a path, a PIL image, the bytes of an image file, or an array of bytes (height, width[, channels]).
         task: The task of the run.
-        columns: Role (text, image) -> the column of the run's rows, for a table.
+        columns: Role (text, image) -> the column of the run's rows, for a table; or the columns whose texts are joined.
+        separator: What stands between the texts that are joined.
 
     Raises:
         DataError: There is no input, the table lacks the column, or an input is missing, empty, or of a wrong type; the
             message says which row.
     """
     kind = "image" if task == "image-classification" else "text"
-    values, index = _values(inputs, kind, columns)
+    values, index = _values(inputs, kind, columns.get(kind, kind), separator)
     if not values:
         raise DataError(f"there is nothing to predict: expected at least one {kind}", hint=_examples(kind))
     for row, value in enumerate(values):
@@ -67,15 +70,15 @@ def read_inputs(inputs: Any, task: choices.TaskName, columns: Mapping[str, Any])
     return Inputs(_dataset(kind, contents), given, index)
 
 
-def _values(inputs: Any, kind: str, columns: Mapping[str, Any]) -> tuple[list[Any], Any]:
+def _values(inputs: Any, kind: str, wanted: str | tuple[str, ...], separator: str) -> tuple[list[Any], Any]:
     """Return the inputs as a list, and their index if they have one."""
     import datasets
     import pandas as pd
 
     if isinstance(inputs, pd.DataFrame):
-        return list(_column(inputs, [*inputs.columns], kind, columns)), inputs.index
+        return _column(inputs, [*inputs.columns], kind, wanted, separator), inputs.index
     if isinstance(inputs, datasets.Dataset):
-        return list(_column(inputs, inputs.column_names, kind, columns)), None
+        return _column(inputs, inputs.column_names, kind, wanted, separator), None
     if isinstance(inputs, pd.Series):
         return list(inputs), inputs.index
     if isinstance(inputs, np.ndarray):
@@ -87,12 +90,15 @@ def _values(inputs: Any, kind: str, columns: Mapping[str, Any]) -> tuple[list[An
     return list(inputs), None
 
 
-def _column(table: Any, names: list[Any], kind: str, columns: Mapping[str, Any]) -> Any:
-    wanted = columns.get(kind, kind)
-    if wanted not in names:
-        what = f"the table has the columns {', '.join(map(str, names[:12]))}; expected {wanted!r}, which the run read"
+def _column(table: Any, names: list[Any], kind: str, wanted: str | tuple[str, ...], separator: str) -> list[Any]:
+    read = (wanted,) if isinstance(wanted, str) else wanted
+    if missing := [name for name in read if name not in names]:
+        found = ", ".join(map(str, names[:12]))
+        what = f"the table has the columns {found}; expected {missing[0]!r}, which the run read"
         raise DataError(what, hint=f"rename the column, or give it alone: run.predict(table['{kind}'])")
-    return table[wanted]
+    if isinstance(wanted, str):
+        return list(table[wanted])
+    return texts(Table("the input", {name: list(table[name]) for name in read}, _ROW), read, separator)
 
 
 def _is_missing(value: Any) -> bool:

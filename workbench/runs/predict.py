@@ -49,7 +49,9 @@ def predict(
     """
     if not isinstance(batch_size, int) or batch_size < 1:
         raise RunError(f"batch_size is {batch_size!r}; expected a whole number from 1", hint=f"batch_size={BATCH}")
-    found = read_inputs(inputs, backbone.task, columns)
+    if isinstance(choice.text_column, tuple):
+        columns = {**columns, "text": choice.text_column}
+    found = read_inputs(inputs, backbone.task, columns, choice.text_separator)
     if backbone.task == "language-modeling":
         lines: dict[str, Any] = {
             "prompt": found.given,
