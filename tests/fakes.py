@@ -214,6 +214,7 @@ class FakeSession:
         self.calls = []  # what panels asked for
         self._events, self._pace = list(events), pace
         self.left = list(left)  # unfinished runs
+        self.objects = ()  # names of the objects that it was given
 
     @property
     def run(self):
@@ -246,7 +247,8 @@ class FakeSession:
 
     def prepare(self):
         self.calls.append(("prepare", {}))
-        for part, value in (("data", self.split), ("backbone", self.backbone)):
+        parts = {"data": self.split, "backbone": self.backbone, "examples": self.split and self.backbone}
+        for part, value in parts.items():
             if value is not None:
                 self.bus.publish(PreparationEnded(part=part))
 

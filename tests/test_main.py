@@ -11,7 +11,6 @@ from tiny_runs import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
 from workbench import __main__ as cli
 from workbench import data, packs, run
 from workbench.errors import PackError
-from workbench.plan.plan import Plan
 from workbench.runs.disk import run_list
 from workbench.runs.disk.run_folder import RunFolder
 
@@ -36,10 +35,10 @@ def plan_file(tmp_path, monkeypatch):
 
 def test_run_gives_the_same_run_as_the_function(plan_file, tmp_path, capsys):
     assert cli.main(["run", plan_file, "--runs", "here"]) == 0
-    (summary,) = run_list.list_runs(tmp_path / "here")
+    (summary,) = run_list.summaries(tmp_path / "here")
     assert (summary.state, summary.step) == ("completed", 6)
     list(run(PLAN, runs=tmp_path / "there"))
-    (twin,) = run_list.list_runs(tmp_path / "there")
+    (twin,) = run_list.summaries(tmp_path / "there")
     assert summary.best_loss == twin.best_loss
     printed = capsys.readouterr().out
     assert "step 6/6 · validation loss" in printed
@@ -53,7 +52,7 @@ def test_the_first_interrupt_stops_the_run_and_keeps_its_model(plan_file, tmp_pa
 
     monkeypatch.setattr(cli.RunLine, "show", show)
     assert cli.main(["run", plan_file]) == 130
-    (summary,) = run_list.list_runs(tmp_path / "runs")
+    (summary,) = run_list.summaries(tmp_path / "runs")
     assert summary.state == "stopped"
     assert list((summary.path / "checkpoints").glob("*/manifest.json"))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -92,7 +91,7 @@ def test_a_run_that_was_stopped_is_taken_up_again_and_one_that_died_is_listed_so
         patch.setattr(cli.RunLine, "show", show)
         cli.main(["run", plan_file, "--runs", "here"])
     assert cli.main(["resume", "last", "--runs", "here"]) == 0
-    (summary,) = run_list.list_runs("here")
+    (summary,) = run_list.summaries("here")
     assert (summary.state, summary.step) == ("completed", 6)
     assert cli.main(["resume", summary.name, "--runs", "here"]) == 2
     assert "ended at step" in capsys.readouterr().err
@@ -113,8 +112,8 @@ def test_a_run_whose_rows_were_given_as_an_object_can_not_be_taken_up_from_here(
 MISTAKES = {
     "missing.json": (None, "the plan missing.json can't be read: No such file or directory\nTry: "),
     "broken.json": ("{", "the plan is not JSON"),
-    "wrong.json": ('{"tuning": {"learning_rat": 1}}', "Try: did you mean 'learning_rate'?"),
-    "range.json": ('{"tuning": {"batch_size": 0}}', "batch_size is 0; expected 1 to"),
+    "wrong.json": ('{"tuning": {"learning_rat": 1}}', "Did you mean 'learning_rate'?"),
+    "range.json": ('{"tuning": {"batch_size": 0}}', "batch_size is 0; it must be between 1 and"),
     "latin.json": (b"\xff\xfe", "it is not UTF-8 text"),
 }
 
@@ -138,7 +137,7 @@ def test_fetch_takes_names_and_tells_what_happens(tiny_pack, capsys):
     assert cli.main(["fetch", "--verify"]) == 0
     assert tiny_pack.downloads == 1
     assert cli.main(["fetch", "tinny"]) == 2
-    assert capsys.readouterr().err == "there is no pack 'tinny'\nTry: did you mean 'tiny'?\n"
+    assert capsys.readouterr().err == "there is no pack 'tinny'\nDid you mean 'tiny'?\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["frob"], ["runs", "--frob"], ["run"]])
@@ -202,8 +201,3 @@ def test_lab_away_from_the_notebooks_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "workbench" / "__main__.py"))
     assert cli.main(["lab"]) == 2
     assert "0_quickstart.ipynb is neither next to" in capsys.readouterr().err
-
-
-def test_plans_written_by_to_json_are_read(tmp_path):
-    (tmp_path / "p.json").write_text(Plan().to_json())
-    assert cli._read_plan(tmp_path / "p.json") == Plan()

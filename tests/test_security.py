@@ -308,7 +308,7 @@ def snapshot(folder):
 
 def test_a_strangers_run_is_listed_and_read_and_nothing_is_written(hostile, tmp_path):
     before = snapshot(tmp_path)
-    (summary,) = run_list.list_runs(hostile.path.parent)
+    (summary,) = run_list.summaries(hostile.path.parent)
     assert (summary.state, summary.step) == ("running", STEP.step)
     folder = run_list.find(hostile.name, hostile.path.parent)
     assert list(folder.events()) == [STARTED, STEP]
@@ -393,7 +393,7 @@ def _has_modes(root, file, folder):
 def test_nothing_in_a_light_look_at_a_strangers_run_imports_what_could_run_code(hostile):
     code = (
         "import sys\nfrom workbench.runs.disk import run_list\n"
-        f"run_list.list_runs({str(hostile.path.parent)!r})\n"
+        f"run_list.summaries({str(hostile.path.parent)!r})\n"
         "print({'pickle', 'torch', 'transformers', 'cloudpickle'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

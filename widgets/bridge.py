@@ -12,16 +12,18 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from workbench.events import Event, RunChosen
+from workbench.events import Event, PlanChanged, PreparationEnded, RunChosen
+from workbench.plan.fields import touched_by
+from workbench.plan.plan import FIELDS
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
 
 INTERVAL = 0.25  # seconds between two updates of the panels
-TICK = 1.0  # seconds between two updates of a panel that shows a running time, without events
+TICK = 1.0 - INTERVAL  # further seconds until a panel that shows a running time is updated without events
 
 
 class View(Protocol):
@@ -54,19 +56,21 @@ class Pump:
     def __init__(self) -> None:
         self._views: list[View] = []
         self._queue: deque[Event] = deque()
+        self._is_prepared = False  # whether the session was asked to load what its plan names
+        self._loaded: dict[str, Event] = {}  # part -> how loading it ended, since the plan changed
         self._shown: dict[int, dict[int, Event]] = {}  # id of a view -> past events that it got when it joined
         self._wake = threading.Event()
         self._lock = threading.RLock()  # one update at a time; callbacks of buttons never wait for it
         self._unsubscribe: Callable[[], None] | None = None  # None: no thread is running
 
     def join(self, view: View) -> None:
-        """Show `view` the past events of the latest run, and all events from now on."""
+        """Show `view` what was loaded and the past events of the latest run, and all events from now on."""
         with self._lock:
             if self._unsubscribe is None:
                 self._unsubscribe = view.session.subscribe(self._receive)
                 threading.Thread(target=self._run, name="panels", daemon=True).start()
             self.update()
-            past = list(view.session.run.events) if view.session.run else []
+            past = [*self._loaded.values(), *(view.session.run.events if view.session.run else [])]
             self._shown[id(view)] = {id(event): event for event in past}
             _show(view, past)
             self._views.append(view)
@@ -88,10 +92,25 @@ class Pump:
         """Pass the queued events to the panels, and let each panel that is displayed redraw."""
         with self._lock:
             events = [self._queue.popleft() for _ in range(len(self._queue))]
+            self._remember(events)
             for view in self._views:
                 _show(view, self._new(view, events))
                 if view.is_seen:
                     view.refresh()
+
+    def prepare(self, session: "Session") -> None:
+        """Let the session load its data and backbone, once while panels are shown."""
+        if not self._is_prepared:
+            self._is_prepared = True
+            session.prepare()
+
+    def _remember(self, events: list[Event]) -> None:
+        """Keep what was loaded for panels that join later; it is announced only once."""
+        for event in events:
+            if isinstance(event, PreparationEnded):
+                self._loaded[event.part] = event
+            elif isinstance(event, PlanChanged) and is_loading_anew(event.fields):
+                self._loaded.clear()
 
     def _new(self, view: View, events: list[Event]) -> list[Event]:
         """Return the events that `view` did not get when it joined; all events of a newly chosen run are new."""
@@ -121,6 +140,8 @@ class Pump:
             self._unsubscribe()
             self._unsubscribe = None
             self._queue.clear()
+            self._loaded.clear()  # later changes will not be noticed
+            self._is_prepared = False
             return True
 
 
@@ -130,6 +151,11 @@ _PUMPS: "weakref.WeakKeyDictionary[Session, Pump]" = weakref.WeakKeyDictionary()
 def join(view: View) -> None:
     """Update `view` with the events of its session until `leave`."""
     _PUMPS.setdefault(view.session, Pump()).join(view)
+
+
+def prepare(session: "Session") -> None:
+    """Let the session load its data and backbone, unless a panel has requested that before."""
+    _PUMPS.setdefault(session, Pump()).prepare(session)
 
 
 def leave(view: View) -> None:
@@ -177,6 +203,11 @@ def background(
             then(result)
 
     threading.Thread(target=guarded(view, execute), name="panels-work", daemon=True).start()
+
+
+def is_loading_anew(fields: Iterable[str]) -> bool:
+    """Whether a change of these fields of the plan lets the session load data, backbone or examples again."""
+    return any({"rows", "model", "examples"} & {*touched_by(FIELDS[name])} for name in fields)
 
 
 def _show(view: View, events: list[Event]) -> None:

@@ -7,8 +7,9 @@ user requested. So nothing is lost when the page is reloaded, and a panel stores
 Left out: threads (bridge.py) and styles (panel.css).
 """
 
+import json
+import re
 import traceback
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,19 +19,25 @@ import anywidget
 import traitlets
 
 from widgets import bridge
-from workbench.errors import WorkbenchError
+from workbench.errors import PlanError, WorkbenchError
 from workbench.events import Event, PlanChanged
+from workbench.glossary import GLOSSARY
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
 
 STATIC = Path(__file__).parent / "static"
-_PREPARED: "weakref.WeakSet[Session]" = weakref.WeakSet()
+TERM = re.compile(r'\bterm\("([^"]+)"')  # a word that a page explains
 
 
 def page(*scripts: str) -> str:
-    """Return the JavaScript module of a panel: panel.js and the given scripts; the last one has the export."""
-    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("panel.js", *scripts))
+    """Return the JavaScript module of a panel: panel.js and the given scripts; the last one has the export.
+
+    Before them stand the words of the glossary that they explain with `term("word")`.
+    """
+    code = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("panel.js", *scripts))
+    meanings = {word: GLOSSARY[word] for word in TERM.findall(code)}
+    return f"const GLOSSARY = {json.dumps(meanings)};\n{code}"
 
 
 def style(*sheets: str) -> str:
@@ -40,9 +47,7 @@ def style(*sheets: str) -> str:
 
 def prepare(session: "Session") -> None:
     """Let the session load its data and backbone, unless a panel has requested that before."""
-    if session not in _PREPARED:
-        _PREPARED.add(session)
-        session.prepare()
+    bridge.prepare(session)
 
 
 def problem(what: str, *, hint: str = "", details: str = "") -> dict[str, str]:
@@ -57,14 +62,21 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         session: The session that it shows and changes.
         kinds: The kinds of event that it handles.
         state: The view as JSON-ready data (and bytes, for curves).
+        attention: Why somebody should look at the panel, if it is behind a tab; "" if there is no reason.
+        is_hidden: Whether it is behind a tab that is not chosen.
     """
 
     _css = style()
     kinds: frozenset[type[Event]] = frozenset({PlanChanged})
     state = traitlets.Dict().tag(sync=True)
+    attention = traitlets.Unicode()
+    is_hidden = False
 
     def __init__(self, session: "Session") -> None:
         super().__init__()
+        if not hasattr(type(session), "subscribe"):
+            name, given = type(self).__name__, type(session).__name__
+            raise PlanError(f"{name} shows a session; got a {given}", hint=f"{name}(wb.Session(…)), or Workbench(…)")
         self.session = session
         self._problem: dict[str, str] | None = None
         self._picture: dict[str, Any] = {}
@@ -143,8 +155,8 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
 
     @property
     def is_seen(self) -> bool:
-        """Whether a page may display the panel: True until all pages that displayed it have closed it."""
-        return self._viewers is None or bool(self._viewers)
+        """Whether a page may display it: it is not hidden, and not all pages that displayed it have closed it."""
+        return not self.is_hidden and (self._viewers is None or bool(self._viewers))
 
     @property
     def is_ticking(self) -> bool:
@@ -159,14 +171,15 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
     def _receive(self, _widget: Any, message: Mapping[str, Any], _buffers: Any) -> None:
         arguments = dict(message)
         name, number = arguments.pop("do", None), arguments.pop("id", None)
-        if number is not None:
-            self.send({"heard": number})
-            if number in self._received:  # the page repeats a message until it is acknowledged
-                return
-            self._received.append(number)
-        if name in self._actions:
-            self._actions[name](**arguments)
-            self._is_stale = True
+        try:
+            if number is None or number not in self._received:  # the page repeats a message until it is acknowledged
+                self._received.append(number or "")
+                if name in self._actions:
+                    self._actions[name](**arguments)
+                self._is_stale = True
+        finally:
+            if number is not None:
+                self.send({"heard": number})
 
     def _note_viewer(self, viewer: str) -> None:
         self._viewers = (self._viewers or set()) | {viewer}

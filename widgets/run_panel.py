@@ -1,13 +1,13 @@
-"""RunPanel: Start, Pause, Resume and Stop, the progress and state of the run, and the files that it writes."""
+"""RunPanel: the run that is shown: its name, plan and state, Pause, Resume and Stop, its proofs, and its files."""
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from widgets import saved_files, wording
+from widgets import proof, saved_files, wording
+from widgets.doing import STARTING, Doing
 from widgets.panel import Panel, page, problem, style
-from widgets.unfinished import unfinished
 from workbench.events import (
     CacheProgressed,
     CacheReady,
@@ -33,33 +33,30 @@ if TYPE_CHECKING:
 
 TURNS = (StageStarted, RunStarted, RunPaused, RunResumed, RunEnded, RunFailed)  # they change the phase of a run
 SILENT = 5.0  # seconds without an event after which the panel says so
-PLACES = {"kernel": "this notebook", "process": "its own process", "elsewhere": "another notebook"}
-PLACE_TIP = (
-    "This notebook: starts fastest, and ends when the kernel is restarted. Its own process: "
-    "continues when the kernel is restarted or the notebook is closed. Takes effect at the next run."
-)
+PLACES = {"kernel": "in this notebook", "process": "in its own process", "elsewhere": "in another notebook"}
 
 
 class RunPanel(Panel):
-    """The buttons, the progress and the state of the session's run.
+    """The name, the plan, the progress and the state of the session's run, and the buttons that control it.
 
     Attributes:
         words: The state in words: "training · step 120 of 400 · 41 s left".
     """
 
-    _esm = page("fields.js", "run.js")
+    _esm = page("fields.js", "use.js", "run.js")
     _css = style("run.css")
-    kinds = saved_files.KINDS | frozenset(
-        {PlanChanged, StageStarted, RunStarted, StepEnded, EvaluationProgressed, EvaluationEnded}
+    kinds = (
+        saved_files.KINDS
+        | proof.KINDS
+        | {PlanChanged, StageStarted, RunStarted, StepEnded, EvaluationProgressed, EvaluationEnded}
         | {RunPaused, RunResumed, RunEnded, RunFailed, RunChosen, CacheProgressed, CacheReady, CacheRefused}
     )
 
     def __init__(self, session: "Session") -> None:
-        self._saved = saved_files.SavedFiles()
-        self._unfinished: list[dict[str, str]] = []
+        self._saved, self._proof = saved_files.SavedFiles(), proof.Proof()
+        self._doing = Doing()
         self._reset()
         super().__init__(session)
-        self._find_unfinished()
 
     def _reset(self) -> None:
         """Forget the run that was shown."""
@@ -67,21 +64,21 @@ class RunPanel(Panel):
         self._stage = ""  # what it prepares, in words
         self._measuring = ""  # progress of an evaluation or of filling the cache, in words
         self._has_stopped = False  # it has stopped training and is saving its model
-        self._pending = ""  # a request without an answer yet: "starting", "resuming"
+        self._is_resuming = False  # it was asked to resume, and has not answered
         self._left, self._estimated_at = "", -math.inf  # time left in words, and when it was estimated, in seconds
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
-        """Return the actions of the buttons and fields."""
-        buttons = {"start": self._start, "pause": self._pause, "resume": self._resume, "stop": self._stop}
-        return {**buttons, "place": self._choose_place, "watch": self._watch, "seen": self._open}
+        """Return the actions of the buttons."""
+        return {"pause": self._pause, "resume": self._resume, "stop": self._stop}
 
     def note(self, event: Event) -> None:
         """Update the state, the progress and the words from an event."""
         self._saved.note(event)
+        self._proof.note(event)
         if not isinstance(event, RunChosen | PlanChanged):
             self._run.note(event)
         if isinstance(event, TURNS):
-            self._pending, self._measuring, self._has_stopped = "", "", False
+            self._is_resuming, self._measuring, self._has_stopped = False, "", False
         match event:
             case EvaluationProgressed(split=split, rows_done=done, rows=rows):
                 self._measuring = f"evaluating {done:,} of {rows:,} {split} rows"
@@ -101,66 +98,69 @@ class RunPanel(Panel):
                 self._problem = None
             case RunFailed():
                 self._problem = _failure(event)
-        if isinstance(event, RunEnded | RunFailed | RunChosen):
-            self._find_unfinished()
+            case PlanChanged() if self._phase == "failed" and not self._has_begun:
+                self._problem = None  # the plan is being repaired
 
     @property
     def _phase(self) -> str:
-        """The phase of the run; "ready" if there is none."""
-        return "ready" if self._run.began is None else self._run.phase
+        """The phase of the run; "none" if there is no run."""
+        if self._run.began is not None:
+            return self._run.phase
+        return "none" if self.session.run is None else "preparing"
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether data and backbone were loaded, so that the run can be resumed; a fork begins with its parent's."""
+        return self._run.steps > 0 or self._run.parent is not None
 
     @property
     def words(self) -> str:
         """The state of the run in words."""
-        step, ending = f"step {self._run.step:,}", self._run.ending
-        if self._pending:
-            return f"{self._pending} …"
+        run, step, ending = self.session.run, f"step {self._run.step:,}", self._run.ending
+        if self._is_resuming:
+            return self._doing.words("resuming")
         if self._wish:
             is_saving = self._has_stopped and self._wish == "stopping"
-            return f"stopped by you at {step} · saving the model …" if is_saving else f"{self._wish} …"
+            return self._doing.words(f"stopped by you at {step} · saving the model" if is_saving else self._wish)
         if isinstance(ending, RunEnded):
             return wording.ending(ending)
-        is_killed = self._phase == "running" and self._is_over  # its log has no end
-        if is_killed or self._phase in ("paused", "failed"):
-            return f"{'failed' if is_killed else self._phase} at {step}"
+        is_killed = self._phase in UNFINISHED and self._is_over  # its log has no end
+        if is_killed or self._phase == "failed":
+            return f"failed at {step}" if self._run.step else "failed before the first step"
+        if self._phase == "paused":
+            return f"paused at {step}"
+        if self._phase == "preparing" and self._run.began is None and run is not None:
+            return self._doing.words(STARTING[run.where])
         if self._phase == "preparing":
             return wording.joined("preparing", self._stage, self._silence())
         if self._phase == "running":
             doing = self._silence() or self._measuring or self._time_left()
             return wording.joined("training", f"{step} of {self._run.steps:,}", doing)
-        return "ready to start"
+        return "The run that you start is shown here."
 
     @property
     def is_ticking(self) -> bool:
         """Whether the words change with the clock alone."""
-        return self._phase in ("preparing", "running")
+        return self._is_resuming or self._wish is not None or self._phase in ("preparing", "running")
 
     def picture(self) -> dict[str, Any]:
-        """Return which buttons are enabled, the progress, the words, and the files on disk."""
-        is_live, wish = self._phase in UNFINISHED and not self._is_over, self._wish
-        is_idle = not is_live and not self._pending
+        """Return the run's name and plan, which buttons are enabled, the progress, the words, proofs and files."""
         run = self.session.run
+        is_live, wish = self._phase in UNFINISHED and not self._is_over, self._wish
+        is_idle = not is_live and not self._is_resuming
         return {
-            "title": wording.title(self.session.plan),
+            "name": run.name if run is not None else "No run yet",
+            "plan": wording.title(run.plan) if run is not None else "",
+            "place": PLACES[run.where] if is_live and run is not None else "",
             "words": self.words,
             "phase": self._phase if is_live or self._phase not in UNFINISHED else "failed",
             "percent": round(100 * self._run.step / self._run.steps, 1) if self._run.steps else 0,
-            "can_start": is_idle,
-            "can_pause": is_live and not wish,
+            "can_pause": is_live and not wish and self._run.began is not None,
             "can_stop": is_live and wish != "stopping",
-            "can_resume": is_idle and run is not None and run.state in ("stopped", "failed"),
-            "place": self._place(is_live=is_live),
+            "can_resume": is_idle and self._has_begun and run is not None and run.state in ("stopped", "failed"),
             "kept": self._saved.picture(run),
-            "unfinished": self._unfinished if is_idle else [],
+            **self._proof.picture(),
         }
-
-    def _place(self, *, is_live: bool) -> dict[str, Any]:
-        """Return where the next run will execute, or where the current one does."""
-        run = self.session.run
-        value = run.where if is_live and run is not None else self.session.where
-        options = [place for place in PLACES if place != "elsewhere" or value == place]
-        choices = [{"value": place, "title": PLACES[place]} for place in options]
-        return {"value": value, "options": choices, "tip": PLACE_TIP, "can_change": not is_live}
 
     @property
     def _is_over(self) -> bool:
@@ -178,7 +178,8 @@ class RunPanel(Panel):
         run = self.session.run
         if run is None or run.is_over or self._phase not in ("preparing", "running") or run.seconds_silent < SILENT:
             return ""
-        return f"no news for {wording.duration(run.seconds_silent)}{', still alive' if run.is_alive else ''}"
+        seconds = wording.duration(run.seconds_silent)
+        return f"still working ({seconds})" if run.is_alive else f"no news for {seconds}"
 
     def _time_left(self) -> str:
         """Return the time left in words. It is estimated from all steps so far, so at most once a second."""
@@ -188,15 +189,6 @@ class RunPanel(Panel):
             self._left = "" if seconds is None else f"{wording.duration(seconds)} left"
             self._estimated_at = now
         return self._left
-
-    def _start(self) -> None:
-        self.calm()
-        self._pending = "starting"
-        try:
-            self.session.start()
-        except Exception:
-            self._pending = ""
-            raise
 
     def _pause(self) -> None:
         if self.session.run is not None:
@@ -210,35 +202,16 @@ class RunPanel(Panel):
             run.resume()
             return
         self.calm()
-        self._pending = "resuming"
+        self._is_resuming = True
         self.background(run.resume, failed=self._give_up)
 
     def _stop(self) -> None:
         if self.session.run is not None:
             self.session.run.stop()
 
-    def _choose_place(self, value: str) -> None:
-        self.session.where = value
-
-    def _watch(self, name: str) -> None:
-        self.calm()
-        self._pending = "attaching"
-        self.background(lambda: self.session.attach(name), failed=self._give_up)
-
     def _give_up(self, error: Exception) -> None:
-        self._pending = ""
+        self._is_resuming = False
         self.alarm(error)
-
-    def _open(self, viewer: str) -> None:
-        self._note_viewer(viewer)
-        self._find_unfinished()
-
-    def _find_unfinished(self) -> None:
-        """Find the unfinished runs in the background."""
-        self.background(lambda: unfinished(self.session), then=self._list, failed=lambda error: self._list([]))
-
-    def _list(self, found: list[dict[str, str]]) -> None:
-        self._unfinished = found
 
 
 def _failure(event: RunFailed) -> dict[str, str]:

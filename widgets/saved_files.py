@@ -12,6 +12,7 @@ from workbench.events import (
     ReplayDiverged,
     RunChosen,
     RunResumed,
+    RunStarted,
     StageStarted,
 )
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 KINDS: frozenset[type[Event]] = frozenset(
     {CheckpointSaved, CheckpointFailed, CheckpointRefused, ModelSaved, ReplayDiverged}
-    | {RunChosen, RunResumed, StageStarted}
+    | {RunChosen, RunStarted, RunResumed, StageStarted}
 )
+
+TEXT, IMAGE = '"a text"', '"picture.png"'  # what a model is asked, in a line of Python
 
 
 class SavedFiles:
@@ -33,6 +36,7 @@ class SavedFiles:
     def _clear(self) -> None:
         self._checkpoints = ""
         self._model: ModelSaved | None = None
+        self._asks = TEXT
         self._warnings: dict[str, str] = {}  # kind of event -> only the latest warning: on a full disk every save fails
 
     def note(self, event: Event) -> None:
@@ -52,19 +56,28 @@ class SavedFiles:
                 self._warnings[event.kind] = f"The checkpoint of step {step:,} was skipped: {what}."
             case ReplayDiverged(step=step, what=what):
                 self._warnings[event.kind] = f"Repeating step {step:,} gave other numbers than before: {what}."
+            case RunStarted(task=task):
+                self._asks = IMAGE if task.startswith("image") else TEXT
             case StageStarted() | RunResumed():
                 self._model = None  # the model on disk is from before
 
     def picture(self, run: "Run | None") -> dict[str, Any]:
-        """Return the words, the line of code that loads the model, and the warnings."""
+        """Return the checkpoints in words, how to use the model, and the warnings."""
         return {
             "checkpoints": self._checkpoints,
-            "model": self._place(run),
-            "code": run.load_line if run is not None and self._model is not None else "",
+            "model": "" if self._model is None else f"{self._model.which} model (step {self._model.step:,})",
+            "uses": self._uses(run),
             "warnings": list(self._warnings.values()),
         }
 
-    def _place(self, run: "Run | None") -> str:
+    def _uses(self, run: "Run | None") -> list[dict[str, str]]:
+        """Return where the model is, and the lines of Python that load it and ask it."""
         if self._model is None or run is None:
-            return ""
-        return f"{self._model.which} model (step {self._model.step:,}) is in {run.folder / self._model.folder}"
+            return []
+        ask = f"import workbench as wb; wb.attach({str(run.folder)!r}).predict([{self._asks}])"
+        lines = (
+            ("in the folder", str(run.folder / self._model.folder)),
+            ("in any program", run.load_line or ""),
+            ("in a notebook", ask),
+        )
+        return [{"title": title, "line": line} for title, line in lines if line]

@@ -1,6 +1,7 @@
-"""Workbench: all panels on one screen, with choices on the left and curves on the right."""
+"""Workbench: all panels on one screen: the plan of the next run on the left, and what is seen of a run on the right."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets as ipw
 
@@ -10,48 +11,49 @@ from widgets.data_panel import DataPanel
 from widgets.freeze_panel import FreezePanel
 from widgets.hyperparameter_panel import HyperparameterPanel
 from widgets.keep_panel import KeepPanel
+from widgets.next_run_panel import NextRunPanel
 from widgets.panel import Panel
+from widgets.plan_panel import PlanPanel
+from widgets.results_panel import ResultsPanel
 from widgets.run_panel import RunPanel
 from widgets.stop_panel import StopPanel
-from workbench.plan.plan import Plan
+from widgets.tabs import Tabs
+from widgets.try_panel import TryPanel
 
-if TYPE_CHECKING:
-    from workbench.session.session import Session
-
-
-CHOICES = (BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)  # in this order
+CHOICES = (NextRunPanel, BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel, PlanPanel)
+TABS: dict[str, type[Panel]] = {  # title -> panel; the first one is open at the start
+    "Curves": CurvesPanel,
+    "Results": ResultsPanel,
+    "Try it": TryPanel,
+}
 
 
 class Workbench(ipw.Box):  # type: ignore[misc]
     """All panels of a session together.
 
     Args:
-        session: The session; a new one if None.
-        plan: The plan of a new session; not allowed together with `session`.
+        session: A session or a run of it; or a plan, a table or the name of a source, for a new session.
+        objects: Arguments of a new `workbench.Session`: plan, table, model, preprocessor, metrics, runs.
 
     Attributes:
         session: The session that it shows and changes.
         panels: Its panels by class name.
+        tabs: The panels on the right, one of which is displayed: `tabs.choose("Curves")`.
 
     Raises:
-        TypeError: Both a session and a plan are given.
+        PlanError: Both a session and arguments of a new one are given.
     """
 
-    def __init__(self, session: "Session | None" = None, *, plan: Plan | None = None) -> None:
-        self.panels: dict[str, Panel] = {}  # set first, because `close` is called even if this constructor fails
-        if session is not None and plan is not None:
-            raise TypeError("Workbench got a session and a plan; the session has a plan of its own")
-        if session is None:
-            from workbench.session.session import Session
+    def __init__(self, session: Any = None, **objects: Any) -> None:
+        from workbench.session.session import session_of
 
-            session = Session(plan)
-        self.session = session
-        run, curves = RunPanel(session), CurvesPanel(session)
-        choices = [kind(session) for kind in CHOICES]
-        self.panels = {type(panel).__name__: panel for panel in (run, *choices, curves)}
-        columns = ipw.Box([_box(choices, "fw-choices"), curves])
-        columns.add_class("fw-columns-box")
-        super().__init__([run, columns])
+        self.panels: dict[str, Panel] = {}  # set first, because `close` is called even if this constructor fails
+        session = self.session = session_of(session, **objects)
+        run, choices = RunPanel(session), [kind(session) for kind in CHOICES]
+        pages = {title: kind(session) for title, kind in TABS.items()}
+        self.panels = {type(panel).__name__: panel for panel in (run, *choices, *pages.values())}
+        self.tabs = Tabs(pages)
+        super().__init__([_box([run, _box(choices, "fw-choices"), self.tabs], "fw-columns-box")])
         self.add_class("fw-workbench")
 
     def close(self) -> None:
@@ -61,7 +63,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
         super().close()
 
 
-def _box(panels: list[Panel], name: str) -> ipw.Box:
-    box = ipw.Box(panels)
+def _box(parts: Sequence[ipw.Widget], name: str) -> ipw.Box:
+    box = ipw.Box(parts)
     box.add_class(name)
     return box

@@ -7,6 +7,8 @@ separately.
 import difflib
 from collections.abc import Iterable
 
+QUESTION = "Did you mean"  # begins a hint that is a question, and no advice
+
 
 class WorkbenchError(Exception):
     """An error that the user can fix.
@@ -22,7 +24,8 @@ class WorkbenchError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.what}\nTry: {self.hint}" if self.hint else self.what
+        advice = self.hint if self.hint.startswith(QUESTION) else f"Try: {self.hint}"
+        return f"{self.what}\n{advice}" if self.hint else self.what
 
 
 class PlanError(WorkbenchError, ValueError):
@@ -63,5 +66,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"{QUESTION} {close[0]!r}?"
     return f"one of {', '.join(names[:12])}{' …' if len(names) > 12 else ''}"

@@ -59,7 +59,7 @@ def reads_or_says_why(good, odd):
     """Look at both runs in every way; reading writes nothing, and the good one is there as ever."""
     root = good.path.parent
     before = contents(root)
-    summaries = {summary.name: summary for summary in run_list.list_runs(root)}
+    summaries = {summary.name: summary for summary in run_list.summaries(root)}
     assert summaries[good.name].state == "completed"
     if odd.name in summaries:
         shows(summaries[odd.name])
@@ -168,7 +168,7 @@ def test_a_plan_of_no_sensible_size_is_not_read(odd):
 
 def test_a_folder_whose_name_is_no_text_hides_no_other(good, odd):
     os.rename(odd.path, os.fsencode(odd.path) + b"\xff")
-    assert [summary.name for summary in run_list.list_runs(good.path.parent)] == [good.name]
+    assert [summary.name for summary in run_list.summaries(good.path.parent)] == [good.name]
 
 
 @pytest.mark.parametrize("name", ["", "\0", "x" * 9_999, "../..", "/", "\ud800", "last" * 999])

@@ -145,7 +145,7 @@ class TestRefusals:
             models.load(str(bert), task="image-classification", labels=TWO)
 
     def test_unknown_task(self):
-        with pytest.raises(BackboneError, match="did you mean 'text-classification'"):
+        with pytest.raises(BackboneError, match="Did you mean 'text-classification'"):
             models.load("minilm-l6", task="text-clasification")
 
     def test_one_class_is_none(self, bert):
@@ -232,12 +232,41 @@ class TestOffline:
         with pytest.raises(BackboneError) as caught:
             models.load(name, task="text-classification", labels=TWO)
         assert time.monotonic() - start < 3
-        assert caught.value.what == f"{name} is not in the local cache and the model hub can't be reached"
+        assert caught.value.what == f"{name} is not on this machine, and the model hub can't be reached"
         assert "minilm-l6, smollm2-135m, efficientnet-lite0" in caught.value.hint
 
     def test_a_slip_of_the_pen_gets_the_nearest_name(self):
-        with pytest.raises(BackboneError, match="did you mean 'minilm-l6'"):
-            models.load("minlm-l6", task="text-classification", labels=TWO)
+        for name, meant in (
+            ("minlm-l6", "'minilm-l6'"),
+            ("smollm-135m", "'smollm2-135m'"),
+            ("bert-base-uncase", "'bert-base'"),
+            ("google-bert/bert-base-uncasd", "'bert-base'"),
+        ):
+            with pytest.raises(BackboneError, match=f"Did you mean {meant}") as caught:
+                models.load(name, task="text-classification", labels=TWO)
+            assert "Try" not in str(caught.value)
+
+    @pytest.mark.parametrize("module", ["httpx", "httpx2", "requests.exceptions", "huggingface_hub.errors", "builtins"])
+    def test_whatever_the_hubs_library_raises_without_a_network(self, module, monkeypatch, tmp_path):
+        def fail(*_, **__):
+            name = {"huggingface_hub.errors": "LocalEntryNotFoundError"}.get(module, "ConnectError")
+            bases = (TimeoutError,) if module == "builtins" else (Exception,)
+            raise type(name, bases, {"__module__": module})("[Errno -2] Name or service not known")
+
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+        with pytest.raises(BackboneError, match="the model hub can't be reached"):
+            models.load("someone/something", task="text-classification", labels=TWO)
+
+    def test_another_failure_of_a_download_is_one_sentence_too(self, monkeypatch, tmp_path):
+        def fail(*_, **__):
+            raise ValueError("no\nsuch thing")
+
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+        with pytest.raises(BackboneError) as caught:
+            models.load("someone/something", task="text-classification", labels=TWO)
+        assert caught.value.what == "someone/something can't be downloaded: ValueError: no"
 
     def test_neither_folder_nor_id(self):
         with pytest.raises(BackboneError, match="neither a folder nor a hub id"):

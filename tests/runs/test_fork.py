@@ -16,12 +16,16 @@ from tiny_runs import (
 from workbench import run
 from workbench.errors import PlanError, RunError
 from workbench.events import ChangeRefused, EvaluationEnded, PlanAdjusted, RunForked, RunStarted, StepEnded
+from workbench.events.pace import Pace
+from workbench.events.run_state import RunState
 from workbench.runs import checkpoints
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.fork import fork
+from workbench.runs.moment import Moment
 from workbench.runs.preparation import Preparation
 from workbench.session.session import Session
+from workbench.training.learner import steps_in
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +58,14 @@ def test_a_fork_without_a_change_is_its_parent(tmp_path, preparation, plan, step
     assert after(facts(twin), step) == after(facts(parent), step)
     first, *_ = twin.events()
     assert first == RunForked(parent=parent.name, step=step, changes={})
+
+
+def test_with_adapters_and_dropout_a_fork_without_a_change_is_its_parent_too(tmp_path, preparation):
+    parent = carried_out(LONG.change(method="lora", trainable="all"), tmp_path)
+    twin = finished(fork(parent, preparation, 7, {}), preparation)
+    assert after(facts(twin), 7) == after(facts(parent), 7)
+    mine, theirs = ends(parent), ends(twin)
+    assert all(torch.equal(mine[part][name], theirs[part][name]) for part in mine for name in mine[part])
 
 
 def test_a_fork_differs_from_its_parent_only_from_its_step_on(tmp_path, preparation):
@@ -102,7 +114,9 @@ def test_what_can_not_be_forked_is_refused_before_anything_is_written(tmp_path, 
         (99, {}, RunError, "has taken 13 steps"),
         (-1, {}, RunError, "expected 0 to 13"),
         (6, {"seed": 1}, PlanError, "seed can't change"),
-        (6, {"max_steps": 6}, PlanError, "more than the 6 that are taken"),
+        (6, {"max_steps": 6}, PlanError, "no step is left to take: the fork starts after step 6"),
+        (13, {}, PlanError, "its plan ends at step 13"),
+        (6, {"trainable": ["block 9"]}, PlanError, "block 9"),
         (6, {"learning_rat": 1}, PlanError, "learning_rate"),
         (6, {"learning_rate": -1}, PlanError, "expected"),
     ):
@@ -117,6 +131,68 @@ def test_a_fork_of_a_fork_is_its_parent_too(tmp_path, preparation):
     grandchild = finished(fork(child, preparation, 8, {}), preparation)
     mine, theirs = ends(child), ends(grandchild)
     assert all(torch.equal(mine[part][name], theirs[part][name]) for part in mine for name in mine[part])
+
+
+CHANGED_LENGTHS = [
+    ({"epochs": 5}, {"max_steps": None, "epochs": 3.0}),
+    ({"max_steps": 17}, {}),
+    ({"max_steps": 9}, {}),
+    ({"batch_size": 3}, {"max_steps": None, "epochs": 2.0}),
+    ({"batch_tokens": 30}, {"max_steps": None, "epochs": 2.0}),
+    ({"accumulation_steps": 1}, {"max_steps": None, "epochs": 2.0}),
+]
+
+
+@pytest.mark.parametrize(("changes", "base"), CHANGED_LENGTHS, ids=lambda value: "-".join(value) or "as is")
+def test_a_fork_takes_the_steps_of_its_own_plan(tmp_path, preparation, changes, base):
+    parent = carried_out(ALL.change(**base), tmp_path)
+    taken = max(event.step for event in parent.events() if isinstance(event, StepEnded))
+    for step in (0, 4, taken):
+        if step >= (changes.get("max_steps") or taken + 1):
+            continue
+        twin = finished(fork(parent, preparation, step, changes), preparation)
+        events = list(twin.events())
+        started = next(event for event in events if isinstance(event, RunStarted))
+        steps = [event.step for event in events if isinstance(event, StepEnded)]
+        planned = steps_in(twin.plan(), preparation.examples(twin.plan())[0])
+        assert (started.first_step, started.steps) == (step, planned)
+        assert steps == [*range(step + 1, started.steps + 1)]
+        assert (events[-1].reason, events[-1].step) == ("completed", started.steps)
+        state, pace = RunState(), Pace()
+        for event in events:
+            state.note(event)
+            pace.note(event)
+            assert pace.seconds_left is None or pace.seconds_left >= 0
+        assert state.steps == pace.steps == started.steps
+
+
+@pytest.mark.parametrize("changes", [{"max_steps": 19}, {"max_steps": 16, "batch_size": 3, "trainable": "all"}])
+def test_a_fork_of_a_completed_run_resumes_and_repeats_to_the_same_bits(tmp_path, preparation, changes):
+    parent = carried_out(LONG, tmp_path / "a", adjustments=ADJUSTMENTS)
+    whole = finished(fork(parent, preparation, 13, changes), preparation)
+    broken = fork(parent, preparation, 13, changes)
+    story = run(folder=broken, preparation=preparation)
+    next(event for event in story if isinstance(event, StepEnded) and event.step == 15)
+    story.close()
+    assert_same(whole, finished(broken, preparation))
+    twin = finished(fork(whole, preparation, 14, {}), preparation)
+    assert after(facts(twin), 14) == after(facts(whole), 14)
+    for step in (4, 13, 15):
+        moment = Moment(whole, preparation, step)
+        moment.model()
+        assert moment.differs == ""
+
+
+def test_a_fork_before_the_start_of_a_fork_repeats_both(tmp_path, preparation):
+    parent = carried_out(ALL, tmp_path, adjustments={2: {"learning_rate": 0.03}, 5: {"evaluate_every": 3}})
+    child = finished(fork(parent, preparation, 13, {"max_steps": 18, "batch_size": 3}), preparation)
+    for step in (0, 4):
+        again = finished(fork(child, preparation, step, {}), preparation)
+        assert after(facts(again), 13) == after(facts(child), 13)
+        mine, theirs = ends(child), ends(again)
+        assert all(torch.equal(mine[part][name], theirs[part][name]) for part in mine for name in mine[part])
+        state = RunState(again.events())
+        assert (state.step, state.steps, state.phase) == (18, 18, "completed")
 
 
 def test_an_evaluation_at_the_step_of_the_fork_is_not_repeated(tmp_path, preparation):

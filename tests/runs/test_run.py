@@ -10,7 +10,7 @@ from workbench.errors import DataError, RunError
 from workbench.events import CheckpointSaved, EvaluationEnded, RunEnded, RunFailed, StageStarted, StepEnded
 from workbench.runs import checkpoints
 from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.disk.run_list import list_runs
+from workbench.runs.disk.run_list import summaries
 from workbench.runs.run import Control
 from workbench.training import engine
 
@@ -24,7 +24,7 @@ def test_the_whole_story_is_in_the_log_before_it_is_told(tmp_path):
         heard.append(event)
     assert next(event.stage for event in heard if isinstance(event, StageStarted)) == "reading the data"
     assert heard[-1].reason == "completed"
-    assert list_runs(tmp_path)[0].state == "completed"
+    assert summaries(tmp_path)[0].state == "completed"
 
 
 def stages(events):

@@ -10,7 +10,7 @@ import transformers as tf
 
 import workbench as wb
 from workbench.events import PlanAdjusted, ReplayDiverged, RunResumed, StepEnded
-from workbench.runs.disk.run_list import list_runs
+from workbench.runs.disk.run_list import summaries
 
 SAVED = Path(__file__).parent / "saved_by_0_1_0"
 
@@ -33,7 +33,7 @@ def losses(run):
 
 
 def test_they_are_listed():
-    rows = {row.name: (row.state, row.step) for row in list_runs(SAVED / "runs")}
+    rows = {row.name: (row.state, row.step) for row in summaries(SAVED / "runs")}
     assert rows == {"completed": ("completed", 10), "fork": ("completed", 10), "stopped": ("stopped", 6)}
 
 

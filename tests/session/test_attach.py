@@ -232,7 +232,7 @@ def test_a_log_that_can_not_be_read_is_said_at_once(folder):
 
 
 def test_no_such_run_is_said(folder):
-    with pytest.raises(RunError, match="did you mean"):
+    with pytest.raises(RunError, match="Did you mean"):
         wb.attach(folder.name[:-1], runs=folder.path.parent)
 
 

@@ -148,7 +148,7 @@ def test_a_run_whose_rows_are_others_now_does_not_go_on(tmp_path):
     with pytest.raises(RunError, match="differ from those"):
         other.resume().wait(20)
     again = Session(LONG, runs=tmp_path).attach(run.name)
-    with pytest.raises(RunError, match="given as an object") as caught:
+    with pytest.raises(RunError, match="given as a table") as caught:
         again.resume()
     assert "table=" in caught.value.hint
 

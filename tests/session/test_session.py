@@ -142,7 +142,7 @@ def test_the_models_of_a_run_best_last_and_backbone(session):
     before, last = run.model("backbone").state_dict(), run.model("last").state_dict()
     assert any(not torch.equal(before[name], last[name]) for name in before)
     assert torch.equal(session.backbone.model.classifier.weight, before["classifier.weight"])
-    with pytest.raises(RunError, match="did you mean 'best'"):
+    with pytest.raises(RunError, match="Did you mean 'best'"):
         run.model("bst")
 
 
@@ -169,7 +169,7 @@ def test_a_split_that_was_never_looked_at_can_be_measured(session):
     assert after["loss"] < before["loss"]
     validation = [event for event in run.events if isinstance(event, EvaluationEnded)]
     assert run.measure("validation", which="last") == dict(validation[-1].metrics)
-    with pytest.raises(DataError, match="did you mean 'test'"):
+    with pytest.raises(DataError, match="Did you mean 'test'"):
         run.measure("tset")
 
 

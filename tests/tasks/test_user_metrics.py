@@ -96,10 +96,16 @@ def test_a_hub_metric_is_asked_for_by_its_name(monkeypatch):
 def test_a_name_that_no_hub_can_be_asked_for_says_what_works_offline(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("matthews_correlation", "someone/metric", "", "../x"):
-        with pytest.raises(RunError, match=f"the metric '{name}' can't be loaded") as failure:
+        with pytest.raises(RunError, match=f"no metric '{name}': .*and the hub can't be reached") as failure:
             resolve([name])
         for word in ("'accuracy'", "'weighted_f1'", "folder", "evaluate.Metric"):
             assert word in failure.value.hint
+
+
+def test_a_slip_of_the_pen_gets_the_nearest_metric(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="Did you mean 'accuracy'"):
+        resolve(["acuracy"])
 
 
 def test_what_is_no_metric_is_refused():

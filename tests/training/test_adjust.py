@@ -130,7 +130,7 @@ def test_what_a_run_can_obey_is_said():
     assert set(LIVE_FIELDS) == {"learning_rate", "trainable", "evaluate_every"}
     with pytest.raises(PlanError, match="can't change after the first step") as caught:
         check(PLAN, {"backbone": "other"})
-    assert "next run" in caught.value.hint
+    assert "new run" in caught.value.hint
 
 
 def test_how_far_a_block_moved_is_the_relative_l2_distance():

@@ -16,7 +16,7 @@ def test_when_a_field_can_change_stands_in_its_metadata_alone():
 
 def test_a_person_can_change_less_than_a_fork():
     assert Change({"learning_rate": 0.5}).applied_to(PLAN).tuning.learning_rate == 0.5
-    with pytest.raises(PlanError, match="epochs can't change after the first step"):
+    with pytest.raises(PlanError, match="epochs can't change in a run that has started"):
         Change({"epochs": 9.0}).applied_to(PLAN)
     assert Change({"epochs": 9.0}, scheduled=True).applied_to(PLAN).tuning.epochs == 9.0
     with pytest.raises(PlanError, match="backbone can't change"):

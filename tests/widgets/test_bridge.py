@@ -7,6 +7,7 @@ import pytest
 from fakes import FakeSession, until
 
 from widgets import CurvesPanel, FreezePanel, RunPanel, bridge
+from workbench.errors import RunError
 from workbench.events import PlanChanged, RunChosen, RunEnded, StageStarted, StepEnded
 
 pytestmark = pytest.mark.slow  # the whole file takes some seconds
@@ -85,15 +86,16 @@ def test_an_error_in_one_panel_shows_there_and_the_others_go_on(opened):
 
 
 def test_an_error_in_a_callback_shows_in_the_panel_and_can_be_dismissed(opened, press):
-    session = FakeSession(events=fakes.log(500))
+    def refuse():
+        raise RunError("the folder can't be written", hint="stop it first")
+
+    session = FakeSession()
     panel = opened(RunPanel, session)
-    session.start()
-    assert until(lambda: panel.state["phase"] == "running")
-    problem = press(panel, "start")["problem"]
-    assert problem["what"] == "fake is still running"
+    session.shown(*fakes.log(500)[:20], stop=refuse)
+    problem = press(panel, "stop")["problem"]
+    assert problem["what"] == "the folder can't be written"
     assert problem["hint"] == "stop it first"
     assert press(panel, "dismiss")["problem"] is None
-    session.run.stop()
 
 
 def test_what_the_page_may_not_ask_for_is_ignored(opened, press):
@@ -109,7 +111,7 @@ def test_a_message_that_is_sent_again_is_answered_again_and_done_once(opened, mo
     answers = []
     monkeypatch.setattr(panel, "send", answers.append)
     for _ in range(2):
-        panel._handle_custom_msg({"do": "preset", "name": "full", "id": "x1"}, [])
+        panel._handle_custom_msg({"do": "preset", "name": "all", "id": "x1"}, [])
     assert answers == [{"heard": "x1"}, {"heard": "x1"}]
     assert [name for name, _ in panel.session.calls].count("change") == 1
 
@@ -122,7 +124,7 @@ def test_a_panel_that_no_page_shows_is_not_redrawn_until_one_does(opened, press)
     assert not panel.is_seen
     session.bus.publish(StageStarted(stage="reading the data"))
     time.sleep(0.6)
-    assert panel.state["words"] == "ready to start"
+    assert panel.state["phase"] == "none"
     panel._handle_custom_msg({"do": "seen", "viewer": "b"}, [])
     assert until(lambda: panel.state["words"] == "preparing · reading the data")
 

@@ -1,5 +1,4 @@
 import dataclasses
-import time
 
 import fakes
 import pytest
@@ -40,7 +39,7 @@ def shown(panel, *events):
 
 
 def buttons(state):
-    return [name for name in ("start", "resume", "pause", "stop") if state[f"can_{name}"]]
+    return [name for name in ("resume", "pause", "stop") if state[f"can_{name}"]]
 
 
 def saved(step, *, kept=(10, 40, 60)):
@@ -58,18 +57,11 @@ def left(root, *events):
     return summarize(find(folder.name, root))
 
 
-def test_before_a_run_only_start_acts(opened):
-    state = opened(RunPanel).state
-    assert state["words"] == "ready to start"
-    assert buttons(state) == ["start"]
-    assert state["title"] == "sentiment: movies · MiniLM-L6 · head only"
-
-
 def test_a_log_replays_to_its_end_in_words(opened):
     state = shown(opened(RunPanel), *fakes.log(60))
     assert state["words"] == "completed at step 60 · best model at step 50"
     assert state["percent"] == 100
-    assert buttons(state) == ["start"]
+    assert buttons(state) == []
 
 
 def test_a_run_that_stopped_early_says_why_and_is_completed(opened):
@@ -80,7 +72,7 @@ def test_a_run_that_stopped_early_says_why_and_is_completed(opened):
     why = "the validation loss has not improved for 5 evaluations"
     assert until(lambda: panel.state["words"] == f"stopped early at step 10: {why} · best model at step 0")
     assert panel.state["phase"] == "completed"
-    assert buttons(panel.state) == ["start"]  # it is over, so there is nothing to resume
+    assert buttons(panel.state) == []  # it is over, so there is nothing to resume
 
 
 def test_progress_is_told_from_event_to_event(opened):
@@ -120,7 +112,7 @@ def test_a_run_that_broke_off_says_why(opened):
 def test_the_buttons_start_pause_resume_and_stop_the_run(opened, press):
     session = FakeSession(events=fakes.log(2000), pace=0.005)
     panel = opened(RunPanel, session)
-    press(panel, "start")
+    session.start()
     assert until(lambda: panel.state["phase"] == "running")
     assert until(lambda: "left" in panel.state["words"])
     press(panel, "pause")
@@ -131,7 +123,7 @@ def test_the_buttons_start_pause_resume_and_stop_the_run(opened, press):
     press(panel, "stop")
     assert until(lambda: panel.state["phase"] == "stopped")
     assert panel.state["words"].startswith("stopped by you at step ")
-    assert buttons(panel.state) == ["start", "resume"]
+    assert buttons(panel.state) == ["resume"]
 
 
 def test_a_wish_is_told_until_it_is_true(opened):
@@ -146,58 +138,19 @@ def test_a_wish_is_told_until_it_is_true(opened):
     session.run.stop()
 
 
-def test_a_start_that_fails_can_be_tried_again(opened, press):
-    class Unwilling(FakeSession):
-        def start(self, *, where=None):
-            raise OSError("the disk is full")
-
-    state = press(opened(RunPanel, Unwilling()), "start")
-    assert "the disk is full" in state["problem"]["what"]
-    assert buttons(state) == ["start"]
-
-
-def test_the_title_follows_the_plan(opened):
-    session = FakeSession()
-    panel = opened(RunPanel, session)
-    session.change(source="/rows/stars.csv", backbone="someone/model", trainable="last 2")
-    assert until(lambda: panel.state["title"] == "stars.csv · someone/model · last 2 blocks")
-
-
-@pytest.mark.parametrize("seconds", [0.2, 59.0, 61.0, 4000.0])
-def test_time_left_is_in_words(opened, seconds):
-    from widgets import wording
-
-    assert wording.duration(seconds).endswith(("s", "min"))
-
-
-def test_the_place_of_the_next_run_can_be_chosen_and_is_told_while_one_is_live(opened, press):
-    session = FakeSession(events=fakes.log(2000), pace=0.005)
-    panel = opened(RunPanel, session)
-    assert panel.state["place"]["value"] == "kernel"
-    assert [option["title"] for option in panel.state["place"]["options"]] == ["this notebook", "its own process"]
-    assert press(panel, "place", value="process")["place"]["value"] == "process"
-    assert session.where == "process"
-    press(panel, "start")
-    assert ("start", {"where": "process"}) in session.calls
-    assert until(lambda: panel.state["phase"] == "running")
-    assert not panel.state["place"]["can_change"]
-    session.run.stop()
-    assert until(lambda: panel.state["place"]["can_change"])
-
-
 @pytest.mark.parametrize("ending", [STOPPED, RunFailed(step=60, what="the worker was killed", hint="resume it")])
 def test_a_run_that_stopped_or_died_can_be_resumed(opened, press, ending):
     session = FakeSession()
     panel = opened(RunPanel, session)
     run = session.shown(*fakes.log(60)[:-1], ending)
-    assert until(lambda: buttons(panel.state) == ["start", "resume"])
+    assert until(lambda: buttons(panel.state) == ["resume"])
     press(panel, "resume")
     assert until(lambda: panel.state["phase"] == "running")
     assert panel.state["problem"] is None
     assert panel.state["words"].startswith("training · step 60 of 60")
     assert session.calls == [("resume", {})]
     run.tell(RunEnded(step=60, reason="completed"))
-    assert until(lambda: buttons(panel.state) == ["start"])
+    assert until(lambda: buttons(panel.state) == [])
 
 
 def test_a_resume_that_fails_is_told_and_can_be_tried_again(opened, press):
@@ -212,7 +165,7 @@ def test_a_resume_that_fails_is_told_and_can_be_tried_again(opened, press):
     press(panel, "resume")
     assert until(lambda: panel.state["problem"] is not None)
     assert panel.state["problem"]["what"] == "another process carries it out"
-    assert buttons(panel.state) == ["start", "resume"]
+    assert buttons(panel.state) == ["resume"]
 
 
 def test_last_words_of_a_dead_run_are_told_with_the_rows_of_its_batch(opened):
@@ -221,19 +174,19 @@ def test_last_words_of_a_dead_run_are_told_with_the_rows_of_its_batch(opened):
     assert details == "training examples of the batch: 0, 1, 2, 3, 4, 5, 6, 7 …\nTrace"
 
 
-@pytest.mark.parametrize(("alive", "words"), [(True, "no news for 12 s, still alive"), (False, "no news for 12 s")])
+@pytest.mark.parametrize(("alive", "words"), [(True, "still working (12 s)"), (False, "no news for 12 s")])
 def test_silence_is_told_after_five_seconds(opened, alive, words):
     session = FakeSession()
     panel = opened(RunPanel, session)
     run = session.shown(*fakes.log(60)[:12], seconds_silent=4.9, is_alive=alive)
     assert until(lambda: panel.state["phase"] == "running")
-    assert "no news" not in panel.state["words"]
+    assert "12 s" not in panel.state["words"]
     run.seconds_silent = 12.0
     panel.refresh()
     assert panel.state["words"] == f"training · step {run.step} of 60 · {words}"
     run.tell(RunPaused(step=run.step))
     assert until(lambda: panel.state["words"].startswith("paused at"))
-    assert "no news" not in panel.state["words"]  # a paused run has none to give
+    assert "12 s" not in panel.state["words"]  # a paused run has none to give
 
 
 def test_what_lies_on_disk_is_told(opened):
@@ -249,8 +202,12 @@ def test_at_the_end_it_says_which_model_lies_where_and_how_to_load_it(opened):
     panel = opened(RunPanel, session)
     run = session.shown(*fakes.log(60)[:-1], saved(60), MODEL, STOPPED)
     assert until(lambda: panel.state["phase"] == "stopped")
-    assert panel.state["kept"]["model"] == "best model (step 40) is in runs/fake/model"
-    assert panel.state["kept"]["code"] == "AutoModel.from_pretrained('runs/fake/model')"
+    assert panel.state["kept"]["model"] == "best model (step 40)"
+    assert panel.state["kept"]["uses"] == [
+        {"title": "in the folder", "line": "runs/fake/model"},
+        {"title": "in any program", "line": "AutoModel.from_pretrained('runs/fake/model')"},
+        {"title": "in a notebook", "line": "import workbench as wb; wb.attach('runs/fake').predict([\"a text\"])"},
+    ]
     run.tell(RunResumed(step=60))
     assert until(lambda: panel.state["kept"]["model"] == "")  # the one that lies there is of before
 
@@ -270,57 +227,6 @@ def test_what_could_not_be_kept_or_repeated_is_a_warning_once_a_kind(opened):
     assert shown(panel, RunChosen(name="another"))["kept"]["warnings"] == []
 
 
-def test_unfinished_runs_are_offered_until_one_is_under_way(opened, press, tmp_path):
-    log = fakes.log(60)
-    broken, stopped = left(tmp_path, *log[:30]), left(tmp_path, *log[:-1], STOPPED)
-    broken = dataclasses.replace(broken, name=f"2{broken.name}", state="died")  # the newer one
-    session = FakeSession(left=[broken, stopped], events=log[:30])
-    panel = opened(RunPanel, session)
-    assert until(lambda: len(panel.state["unfinished"]) == 2)
-    assert [entry["title"] for entry in panel.state["unfinished"]] == [
-        f"{broken.name}: failed at step {broken.step}",
-        f"{stopped.name}: stopped at step 60",
-    ]
-    session.left = [dataclasses.replace(broken, state="running")]
-    press(panel, "seen", viewer="a")  # a page that opens looks again
-    assert until(
-        lambda: panel.state["unfinished"][0]["title"] == f"{broken.name}: running elsewhere, step {broken.step}"
-    )
-    assert len(panel.state["unfinished"]) == 1
-    press(panel, "watch", name=broken.name)
-    assert until(lambda: session.run is not None)
-    assert until(lambda: panel.state["phase"] == "running")
-    assert panel.state["unfinished"] == []
-    assert panel.state["place"]["value"] == "elsewhere"
-
-
-def test_a_run_of_ones_own_that_goes_on_behind_a_fork_can_be_gone_back_to(opened):
-    session = FakeSession()
-    panel = opened(RunPanel, session)
-    parent = session.shown(*fakes.log(60)[:30])
-    parent.fork(3).tell(STOPPED)
-    offered = [{"value": "fake", "title": f"fake: running here, step {parent.step}"}]
-    assert until(lambda: panel.state["unfinished"] == offered)
-
-
-def test_the_run_that_is_shown_is_not_offered_again(opened, tmp_path):
-    stopped = left(tmp_path, *fakes.log(60)[:-1], STOPPED)
-    session = FakeSession(left=[stopped])
-    panel = opened(RunPanel, session)
-    assert until(lambda: panel.state["unfinished"] != [])
-    session.shown(*fakes.log(60)[:-1], STOPPED, name=stopped.name)
-    assert until(lambda: panel.state["phase"] == "stopped")
-    assert until(lambda: panel.state["unfinished"] == [])
-
-
-def test_a_run_that_can_not_be_watched_is_told(opened, press):
-    panel = opened(RunPanel)
-    press(panel, "watch", name="nowhere")
-    assert until(lambda: panel.state["problem"] is not None)
-    assert panel.state["problem"]["what"] == "there is no run 'nowhere'"
-    assert buttons(panel.state) == ["start"]
-
-
 def test_a_run_whose_log_has_no_end_is_not_taken_for_live(opened):
     session = FakeSession()
     panel = opened(RunPanel, session)
@@ -328,7 +234,7 @@ def test_a_run_whose_log_has_no_end_is_not_taken_for_live(opened):
     panel._is_stale = True
     assert until(lambda: panel.state["phase"] == "failed")
     assert panel.state["words"] == f"failed at step {session.run.step}"
-    assert buttons(panel.state) == ["start", "resume"]
+    assert buttons(panel.state) == ["resume"]
 
 
 def test_another_run_begins_on_an_empty_sheet(opened):
@@ -341,12 +247,43 @@ def test_another_run_begins_on_an_empty_sheet(opened):
     assert (panel.state["percent"], panel.state["kept"]["checkpoints"]) == (0, "")
 
 
-def test_looking_for_unfinished_runs_keeps_nobody_waiting(opened):
-    class Slow(FakeSession):
-        def unfinished(self):
-            time.sleep(0.5)
-            return []
+def test_without_a_run_no_button_acts(opened):
+    state = opened(RunPanel).state
+    assert (state["name"], state["phase"], buttons(state)) == ("No run yet", "none", [])
 
-    begun = time.perf_counter()
-    opened(RunPanel, Slow())
-    assert time.perf_counter() - begun < 0.3  # seconds
+
+def test_the_run_is_shown_under_its_own_name_and_plan_whatever_the_next_plan_is(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    session.shown(*fakes.log(60)[:20], name="20261128-bert-abcd", where="process")
+    session.change(source="/rows/stars.csv")
+    assert until(lambda: panel.state["phase"] == "running")
+    assert panel.state["name"] == "20261128-bert-abcd"
+    assert panel.state["plan"] == "sentiment: movies · MiniLM-L6 · head only"
+    assert panel.state["place"] == "in its own process"
+
+
+def test_a_run_without_events_is_starting(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    session.shown(where="process")
+    assert until(lambda: panel.state["words"] == "starting a process …")
+    assert until(lambda: panel.state["words"] in ("starting a process … 1 s", "starting a process … 2 s"))
+    assert buttons(panel.state) == ["stop"]
+
+
+def test_a_run_that_never_loaded_is_not_resumed_and_its_error_goes_when_the_plan_is_repaired(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    session.shown(StageStarted(stage="reading the data"), RunFailed(step=0, what="no file film.csv"))
+    assert until(lambda: panel.state["words"] == "failed before the first step")
+    assert buttons(panel.state) == []
+    session.change(source="sentiment:books")
+    assert until(lambda: panel.state["problem"] is None)
+
+
+def test_what_is_proven_of_the_run_stands_with_the_run(opened):
+    panel = opened(RunPanel)
+    assert shown(panel, dataclasses.replace(saved(60), frozen_tensors=98))["verified"] == (
+        "frozen parts verified at step 60 (98 tensors)"
+    )

@@ -1,11 +1,19 @@
+from pathlib import Path
+
 import fakes
+import pandas as pd
 import pytest
+from datasets import Dataset
 from fakes import FakeSession, until
 
 import widgets
-from widgets import Workbench, wording
+from widgets import CurvesPanel, Workbench, wording
+from workbench import attach
+from workbench.errors import DataError, PlanError
 from workbench.plan.choices import Transfer
 from workbench.plan.plan import Plan
+from workbench.runs.disk.run_folder import RunFolder
+from workbench.session.session import Session, session_of
 
 
 @pytest.fixture
@@ -27,8 +35,54 @@ def test_a_run_shows_in_all_its_panels(whole):
 
 
 def test_a_session_or_a_plan_not_both():
-    with pytest.raises(TypeError, match="a session and a plan"):
+    with pytest.raises(PlanError, match="got a session and plan="):
         Workbench(FakeSession(), plan=Plan())
+
+
+FRAME = pd.DataFrame({"text": [f"row {i}" for i in range(40)], "label": [0, 1] * 20})
+PLAN = Plan().change(epochs=7, backbone="/no/such/model")
+
+
+@pytest.mark.parametrize(
+    ("given", "objects", "plan"),
+    [
+        ((PLAN,), {}, PLAN),
+        ((), {"plan": PLAN}, PLAN),
+        ((FRAME,), {}, Plan().change(source="table")),
+        ((), {"table": FRAME}, Plan().change(source="table")),
+        ((), {"table": Dataset.from_pandas(FRAME)}, Plan().change(source="table")),
+        ((PLAN,), {"table": FRAME}, PLAN.change(source="table")),
+        ((FRAME,), {"plan": PLAN}, PLAN.change(source="table")),
+        (("reviews.csv",), {}, Plan().change(source="reviews.csv")),
+        ((Path("reviews.csv"),), {}, Plan().change(source="reviews.csv")),
+        ((PLAN,), {"table": "reviews.csv"}, PLAN.change(source="reviews.csv")),
+        ((), {}, Plan()),
+    ],
+)
+def test_it_takes_whatever_a_session_can_be_made_of(given, objects, plan, monkeypatch):
+    monkeypatch.setattr(Session, "prepare", lambda self: None)
+    panel = Workbench(*given, **objects)
+    assert panel.session.plan == plan
+    panel.close()
+
+
+def test_a_run_is_shown_in_its_session(tmp_path):
+    RunFolder.create(Plan(), tmp_path)
+    run = attach("last", runs=tmp_path)
+    assert session_of(run) is run.session
+
+
+@pytest.mark.parametrize("given", [3, {"learning_rate": 1}, [FRAME], Plan])
+def test_anything_else_is_refused_with_an_example(given):
+    with pytest.raises(PlanError, match=r"expected a plan, a table or the name of a source.*\n.*table=frame"):
+        Workbench(given)
+    with pytest.raises(DataError, match=r"expected a pandas frame or a datasets.Dataset"):
+        Session(table=[given])
+
+
+def test_a_panel_alone_wants_a_session():
+    with pytest.raises(PlanError, match="CurvesPanel shows a session; got a Plan\nTry: CurvesPanel"):
+        CurvesPanel(Plan())
 
 
 def test_the_names_of_the_panels_are_public():
@@ -45,10 +99,10 @@ def test_the_names_of_the_panels_are_public():
         (Transfer(), "head only"),
         (Transfer(trainable="last 1"), "last block"),
         (Transfer(trainable="last 3"), "last 3 blocks"),
-        (Transfer(trainable="all"), "full"),
+        (Transfer(trainable="all"), "all layers"),
         (Transfer(trainable=("block 1", "head")), "2 chosen blocks"),
-        (Transfer(trainable="all", method="lora", lora_rank=4), "LoRA rank 4"),
-        (Transfer(trainable="last 2", method="lora"), "LoRA rank 8, last 2 blocks"),
+        (Transfer(trainable="all", method="lora", lora_rank=4), "all layers, LoRA rank 4"),
+        (Transfer(trainable="last 2", method="lora"), "last 2 blocks, LoRA rank 8"),
     ],
 )
 def test_the_mode_is_told_in_words(choice, words):

@@ -49,6 +49,26 @@ function typed(text) {
   return Number.isNaN(number) ? trimmed : number;
 }
 
+// A word of the glossary: what it means shows while the mouse is over it or it has the focus.
+function term(word, text = word) {
+  const id = freshId();
+  const meaning = h("span", { id, class: "fw-meaning", role: "tooltip", popover: "manual" }, GLOSSARY[word]);
+  const hide = () => meaning.matches(":popover-open") && meaning.hidePopover();
+  const show = () => {
+    if (meaning.matches(":popover-open")) return;
+    meaning.showPopover?.();
+    const place = root.getBoundingClientRect();
+    const below = place.bottom + meaning.offsetHeight + 8 < window.innerHeight;
+    meaning.style.left = `${Math.max(8, Math.min(place.left, window.innerWidth - meaning.offsetWidth - 8))}px`;
+    meaning.style.top = `${below ? place.bottom + 4 : place.top - meaning.offsetHeight - 4}px`;
+  };
+  const root = h("button", {
+    type: "button", class: "fw-term", "aria-describedby": id, onmouseenter: show, onmouseleave: hide, onfocus: show, onblur: hide,
+    onclick: show, onkeydown: (event) => { if (event.key === "Escape") hide(); },
+  }, text);
+  return h("span", {}, root, meaning);
+}
+
 function problemBox(send) {
   const box = h("div", { class: "fw-problem", role: "alert" });
   let shown = "";
@@ -62,7 +82,7 @@ function problemBox(send) {
       h("button", { class: "fw-dismiss", type: "button", "aria-label": "dismiss", onclick: () => send("dismiss") }, "×"),
       h("p", { class: "fw-what" }, problem.what),
     );
-    if (problem.hint) box.append(h("p", {}, h("b", {}, "Try: "), problem.hint));
+    if (problem.hint) box.append(h("p", {}, h("b", {}, problem.hint.startsWith("Did you mean") ? "" : "Try: "), problem.hint));
     if (problem.details) {
       box.append(h("details", {}, h("summary", {}, "details"), h("pre", { tabindex: 0 }, problem.details)));
     }
@@ -76,9 +96,11 @@ function keepKey(event) {
 }
 
 // Sends an action repeatedly until the kernel acknowledges it, because a message can get lost just after a reload. The
-// kernel acts on the first copy only. If there is no answer for long, the panel says so.
+// kernel acts on the first copy only. If there is no answer for long, the panel says so. `settled` is called when the
+// kernel has acted and the panel shows what came of it: with the next state, or soon if the state remains the same.
 function messenger(model) {
-  const waiting = new Map(); // id -> { message, tries, timer }
+  const waiting = new Map(); // id -> { message, settled, tries, timer }
+  const answered = new Map(); // settled -> timer
   const silence = h("p", { class: "fw-silence", role: "status" });
   const post = (id) => {
     const entry = waiting.get(id);
@@ -88,40 +110,65 @@ function messenger(model) {
   };
   const hear = ({ heard }) => {
     if (!waiting.has(heard)) return;
-    clearTimeout(waiting.get(heard).timer);
+    const { settled, timer } = waiting.get(heard);
+    clearTimeout(timer);
     waiting.delete(heard);
     setText(silence, "");
+    if (settled) answered.set(settled, setTimeout(settle, 600, settled));
   };
+  const settle = (settled) => {
+    clearTimeout(answered.get(settled));
+    answered.delete(settled);
+    settled();
+  };
+  const settleAll = () => [...answered.keys()].forEach(settle);
   model.on("msg:custom", hear);
   return {
     silence,
-    send(action, args) {
+    settleAll,
+    send(action, args, settled) {
       const id = freshId();
-      waiting.set(id, { message: { do: action, id, ...args }, tries: 0, timer: 0 });
+      waiting.set(id, { message: { do: action, id, ...args }, settled, tries: 0, timer: 0 });
       post(id);
     },
     dispose() {
       model.off("msg:custom", hear);
-      for (const { timer } of waiting.values()) clearTimeout(timer);
+      for (const timer of [...[...waiting.values()].map((entry) => entry.timer), ...answered.values()]) clearTimeout(timer);
     },
   };
 }
 
-// Returns the anywidget module of a panel. build(root, {send, model}) returns {update(state), dispose?}.
+// Says that the kernel no longer knows the panel, which is so after a restart; its controls are then out of use.
+function connection(model, body, lost) {
+  const words = h("p", { class: "fw-lost", role: "status" });
+  const look = function () { // called with the view, which alone knows the model with its connection
+    const isLost = this?.model?.comm_live === false;
+    setText(words, isLost ? `The kernel was restarted, so this panel is out of use. Run its cell again. ${lost() ?? ""}` : "");
+    body.inert = isLost;
+    body.parentElement.classList.toggle("fw-is-lost", isLost);
+  };
+  model.on("comm_live_update", look);
+  return { words, dispose: () => model.off("comm_live_update", look) };
+}
+
+// Returns the anywidget module of a panel. build(root, {send, model}) returns {update(state),
+// dispose?, lost?}; lost() returns what else to say if the connection to the kernel is lost.
 function panel(name, title, build) {
   const render = ({ model, el }) => {
     const viewer = freshId();
-    const { send, silence, dispose } = messenger(model);
+    const { send, silence, settleAll, dispose } = messenger(model);
     const root = h("section", { class: `fw-panel fw-${name}`, "aria-label": title, onkeydown: keepKey });
     const problem = problemBox(send);
     const body = h("div", { class: "fw-body" });
-    root.append(body, problem.box, silence);
+    const { words: lost, dispose: disconnect } = connection(model, body, () => view.lost?.());
+    root.append(lost, body, problem.box, silence);
     const view = build(body, { send, model, title });
     const update = () => {
       const state = model.get("state");
       if (!state || Object.keys(state).length === 0) return;
       view.update(state);
       problem.update(state.problem);
+      settleAll();
     };
     model.on("change:state", update);
     el.classList.add("fw-host");
@@ -132,6 +179,7 @@ function panel(name, title, build) {
       model.off("change:state", update);
       view.dispose?.();
       dispose();
+      disconnect();
       model.send({ do: "gone", viewer });
     };
   };

@@ -6,6 +6,8 @@ Call `load`; it runs all these steps. Importing this package is quick: `load` it
 """
 
 from workbench.data.loading import load as load
+from workbench.data.reading import check_table as check_table
+from workbench.data.reading import is_table as is_table
 from workbench.data.sources import SOURCES as SOURCES
 from workbench.data.sources import Source as Source
 from workbench.data.split import Split as Split

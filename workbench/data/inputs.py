@@ -120,7 +120,7 @@ def _text_of(value: Any, row: int) -> str:
         what = f"{_ROW(row)} is {'an image' if is_image else f'of type {type(value).__name__}'}; this run reads texts"
         raise DataError(f"{what}, so expected a str", hint=_examples("text"))
     table = Table("the input", {}, _ROW)
-    if (text := _text(table, row, value)) is None:
+    if (text := _text(table, "text", row, value)) is None:
         raise DataError(f"{_ROW(row)} is an empty text", hint="leave it out")
     return _open_text(table, row, text)[0]
 

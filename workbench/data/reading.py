@@ -80,14 +80,35 @@ def read_object(table: Any) -> Table:
     import datasets
     import pandas as pd
 
+    check_table(table)
     if isinstance(table, pd.DataFrame):
         return _from_frame(table)
-    if isinstance(table, datasets.Dataset):
-        return from_arrow("the table", _arrow(table))
     if isinstance(table, datasets.DatasetDict):
         return _from_dictionary(table)
-    kind = f"{type(table).__module__}.{type(table).__qualname__}"
-    hint = "use datasets.Dataset.from_list(list(…))" if "Iterable" in kind else "use pandas.DataFrame(rows)"
+    return from_arrow("the table", _arrow(table))
+
+
+def is_table(thing: Any) -> bool:
+    """Return whether an object is a pandas frame, a `datasets.Dataset` or a `datasets.DatasetDict`."""
+    home = {kind.__module__.partition(".")[0] for kind in type(thing).__mro__}
+    if not home & {"datasets", "pandas"}:  # nothing that needs these imports, which take seconds
+        return False
+    import datasets
+    import pandas as pd
+
+    return isinstance(thing, pd.DataFrame | datasets.Dataset | datasets.DatasetDict)
+
+
+def check_table(thing: Any) -> None:
+    """Check that an object is a table. Raises DataError."""
+    if is_table(thing):
+        return
+    kind = f"{type(thing).__module__}.{type(thing).__qualname__}".removeprefix("builtins.")
+    hint = "use pandas.DataFrame(rows)"
+    if "Iterable" in kind:
+        hint = "use datasets.Dataset.from_list(list(…))"
+    elif hasattr(thing, "to_pandas"):  # polars, pyarrow
+        hint = "use table.to_pandas()"
     raise DataError(f"the table is a {kind}; expected a pandas frame or a datasets.Dataset", hint=hint)
 
 

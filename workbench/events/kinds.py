@@ -148,6 +148,7 @@ class PlanAdjusted(Event):
     after: Mapping[str, Any]
     scheduled: bool = False  # known when the run started: changes of a fork, and later changes of its parent
     by: str = ""  # name of the tactic that made the change; "" for a person
+    steps: int = field(default=0, compare=False)  # optimizer steps of the run in total, from now on; 0 in old logs
 
 
 @dataclass(frozen=True, kw_only=True)

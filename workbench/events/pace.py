@@ -3,7 +3,7 @@
 import statistics
 from collections import deque
 
-from workbench.events import EvaluationEnded, Event, RunEnded, RunStarted, StepEnded
+from workbench.events import EvaluationEnded, Event, PlanAdjusted, RunEnded, RunStarted, StepEnded
 
 
 class Pace:
@@ -33,6 +33,8 @@ class Pace:
             self.step = event.step
         elif isinstance(event, RunStarted):
             self.step, self.steps = event.first_step, event.steps
+        elif isinstance(event, PlanAdjusted):
+            self.steps = event.steps or self.steps
 
     @property
     def seconds_left(self) -> float | None:

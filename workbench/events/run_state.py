@@ -105,8 +105,9 @@ class RunState:
                 self.waited += 1
                 if event.best:
                     self.best, self.waited = event, 0
-            case PlanAdjusted(after=after):
+            case PlanAdjusted(after=after, steps=steps):
                 self.adjustments += 1
+                self.steps = steps or self.steps
                 self.changed.update(after)
             case ModelSaved():
                 self.model = event

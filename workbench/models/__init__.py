@@ -6,3 +6,4 @@ Importing this package takes milliseconds; torch and transformers are imported b
 from workbench.models.blocks import Block as Block
 from workbench.models.load import Backbone as Backbone
 from workbench.models.load import load as load
+from workbench.models.load import load_saved as load_saved

@@ -90,6 +90,19 @@ def load(name: str, *, task: TaskName, labels: Sequence[str] = (), seed: int = 0
     return Backbone(name, model, preprocessor, task, find(model), tuple(notes))
 
 
+def load_saved(folder: Path, *, task: str) -> Backbone:
+    """Return a model that a run has saved, with the head and the classes that it has.
+
+    Raises:
+        BackboneError: The folder has no such model, or it can't be loaded.
+    """
+    name = str(folder.resolve())
+    if task not in TASKS:
+        raise BackboneError(f"no task {task!r}", hint=nearest(task, TASKS))
+    names = {} if task == "language-modeling" else dict(_config(name, locate(name)).id2label or {})
+    return load(name, task=task, labels=[str(names[number]) for number in sorted(names)])
+
+
 def _config(name: str, folder: Path) -> Any:
     from transformers import AutoConfig
 

@@ -8,10 +8,13 @@ Left out: code files of a repository.
 
 import json
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
-from workbench.errors import BackboneError, nearest
+from workbench.errors import QUESTION, BackboneError
 from workbench.models import catalog
+from workbench.models.heads import first_line
+from workbench.network import is_unreachable
 
 TIMEOUT_S = 5.0  # seconds to wait for the hub to answer
 TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -70,9 +73,8 @@ def _cached(repository: str) -> Path | None:
 
 
 def _downloaded(name: str, repository: str) -> Path:
-    from httpx import HTTPError
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         files = [file.rfilename for file in HfApi().model_info(repository, timeout=TIMEOUT_S).siblings or ()]
@@ -86,16 +88,27 @@ def _downloaded(name: str, repository: str) -> Path:
     except RepositoryNotFoundError as error:
         raise BackboneError(f"no backbone {name!r}: it is not in the catalog, not a folder, and not on the hub",
                             hint=_hint(name)) from error  # fmt: skip
-    except (ConnectionError, HTTPError, LocalEntryNotFoundError) as error:
-        raise BackboneError(
-            f"{name} is not in the local cache and the model hub can't be reached", hint=_hint(name)
-        ) from error
-    except OSError as error:
-        raise BackboneError(f"{name} can't be downloaded: {error}", hint="is the disk full?") from error
+    except BackboneError:
+        raise
+    except Exception as error:  # which classes the hub's library raises changes with its version
+        if is_unreachable(error):
+            raise BackboneError(
+                f"{name} is not on this machine, and the model hub can't be reached", hint=_hint(name)
+            ) from error
+        hint = "is the disk full?" if isinstance(error, OSError) else _hint(name)
+        raise BackboneError(f"{name} can't be downloaded: {first_line(error)}", hint=hint) from error
 
 
 def _hint(name: str) -> str:
-    offline = [entry.name for entry in catalog.TABLE if entry.origin == "pack"]
-    close = nearest(name, [entry.name for entry in catalog.TABLE])
-    meant = f"{close} " if close.startswith("did you mean") else ""
-    return f"{meant}these work offline: {', '.join(offline)}"
+    """Return the entries of the catalog whose name or hub id is close to `name`, and what needs no network."""
+    offline = f"these need no network: {', '.join(e.name for e in catalog.TABLE if e.origin == 'pack')}, a local folder"
+    known = {word.lower(): entry.name for entry in catalog.TABLE for word in (entry.name, *_ids(entry.identifier))}
+    cutoff = 0.8 if "/" in name else 0.6  # a whole id is rarely a slip of the pen
+    close = get_close_matches(name.lower(), known, n=3, cutoff=cutoff)
+    meant = list(dict.fromkeys(repr(known[word]) for word in close if name not in (word, known[word])))
+    return f"{QUESTION} {' or '.join(meant)}? {offline.capitalize()}" if meant else offline
+
+
+def _ids(identifier: str) -> tuple[str, str]:
+    """Return a hub id, and its part after the owner, as which people know it."""
+    return identifier, identifier.rpartition("/")[2]

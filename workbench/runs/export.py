@@ -4,12 +4,18 @@ import copy
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
+from PIL.Image import Resampling
 
 from workbench.models import Backbone, lora
+from workbench.models.blocks import find
 from workbench.models.quiet import quiet
+from workbench.models.stock import as_stock
 from workbench.runs.checkpoints import Checkpoint, load_weights, state_of
+from workbench.tasks.image_classification import pixels
 from workbench.training.learner import Learner
 from workbench.training.settings import make_contiguous
 
@@ -31,13 +37,14 @@ def copy_of(learner: Learner, checkpoint: Checkpoint | None = None) -> Backbone:
     if checkpoint is not None:
         _undo_training(copied, learner)
         load_weights(copied, state_of(checkpoint).progress.trained, checkpoint)
-    return plain(copied)
+    return plain(copied, image_size=learner.plan.data.image_size)
 
 
 def to_save(learner: Learner, checkpoint: Checkpoint | None = None) -> Backbone:
     """Return the same as `copy_of`, for writing only: without a copy if nothing has to be changed."""
     is_plain = not any(lora.is_adapter(name) for name, _ in learner.model.named_parameters())
-    return learner.backbone if checkpoint is None and is_plain else copy_of(learner, checkpoint)
+    is_text = learner.backbone.task != "image-classification"
+    return learner.backbone if checkpoint is None and is_plain and is_text else copy_of(learner, checkpoint)
 
 
 def _undo_training(backbone: Backbone, learner: Learner) -> None:
@@ -51,12 +58,35 @@ def _undo_training(backbone: Backbone, learner: Learner) -> None:
                 tensor.zero_()
 
 
-def plain(backbone: Backbone) -> Backbone:
-    """Merge adapters into the weights that they adapt, and set eval mode, in place; return the backbone."""
+def plain(backbone: Backbone, *, image_size: int | None = None) -> Backbone:
+    """Make it a plain transformers model, in place, and return it: adapters merged, in eval mode, of a stock class.
+
+    Args:
+        backbone: The backbone.
+        image_size: The size of the images of the run; its image processor will make such images.
+    """
     backbone.model = lora.fold(backbone.model)
     make_contiguous(backbone.model)
+    if backbone.task == "image-classification":
+        backbone.model = as_stock(backbone.model, image_size=image_size)
+        backbone.blocks = find(backbone.model)
+        backbone.preprocessor = _sized(backbone.preprocessor, image_size)
     backbone.model.requires_grad_(True).eval()
     return backbone
+
+
+def _sized(processor: Any, side: int | None) -> Any:
+    """Return an image processor that does itself what the run did; the given one if it can't."""
+    if side is None:
+        return processor
+    image = Image.effect_noise((side + 7, side + 3), 64).convert("RGB")
+    try:
+        own = copy.deepcopy(processor)
+        own.size, own.resample, own.do_center_crop = {"height": side, "width": side}, Resampling.BICUBIC, False
+        is_same = torch.equal(pixels([image], own, None), pixels([image], processor, side))
+    except Exception:  # a processor may want another form of size
+        return processor
+    return own if is_same else processor
 
 
 def save_model(backbone: Backbone, folder: Path) -> int:

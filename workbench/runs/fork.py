@@ -2,7 +2,8 @@
 
 Without changes the fork ends with the same weights as its parent, bit for bit, because it also makes the parent's later
 changes of the plan. A field that the fork changes keeps the fork's value: later changes of it by the parent are left
-out.
+out. The fork's own changes are made before its first checkpoint is written, so that everything of it, from the number
+of its steps on, is that of its own plan.
 """
 
 import dataclasses
@@ -10,14 +11,15 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import PlanError
-from workbench.events import RunForked
+from workbench.events import PlanAdjusted, RunForked
 from workbench.plan.plan import FORK_FIELDS, Plan
 from workbench.runs import checkpoints
 from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.moment import Moment
+from workbench.runs.moment import Moment, parent_of
 from workbench.runs.replay import pending_changes, write_schedule
+from workbench.training import engine
 from workbench.training.change import Change, check, ending_unfreezing
-from workbench.training.learner import steps_in
+from workbench.training.learner import Learner, steps_in
 
 if TYPE_CHECKING:
     from workbench.runs.preparation import Preparation
@@ -38,46 +40,74 @@ def fork(parent: RunFolder, preparation: "Preparation", step: int, changes: Mapp
         RunError: The parent has not taken so many steps, or its checkpoints are damaged.
     """
     moment = Moment(parent, preparation, step)
-    root, adjustments = parent.path.parent, 0
     if step == 0:
-        plan = parent.plan().change(**changes)
-        folder = RunFolder.create(plan, root)
+        plan, adjustments, adjusted = moment.folder.plan().change(**changes), 0, None
+        folder = RunFolder.create(plan, parent.path.parent)
     else:
         learner = moment.learner
-        changes = ending_unfreezing(learner.plan, changes)
-        plan = _changed(moment, preparation, changes)
-        folder, adjustments = RunFolder.create(plan, root), learner.progress.adjustments
-        checkpoints.save(learner, folder.path / "checkpoints", adjustments=0)  # the fork's log counts from here
+        adjustments, changes = learner.progress.adjustments, ending_unfreezing(learner.plan, changes)
+        _check(learner, preparation, changes)
+        adjusted = _made(learner, changes)
+        plan = learner.plan
+        folder = RunFolder.create(plan, parent.path.parent)
+        checkpoints.save(learner, folder.path / "checkpoints", adjustments=1 if adjusted else 0)  # those in its own log
     fields = {name: plan.flat()[name] for name in changes}
-    own = [Change(fields, step, True)] if fields and step else []
-    later = [_without(change, fields) for change in pending_changes(parent.path, parent.events(), adjustments)]
-    write_schedule(folder.path, own + [change for change in later if change.fields])
+    own = [Change(fields, step, True)] if adjusted else []
+    write_schedule(folder.path, [*own, *_later_changes(moment.folder, parent, adjustments, without=fields)])
     if {*fields} <= {*FORK_FIELDS}:
         known = parent.environment()
         folder.note_environment(**{name: known[name] for name in ("data", "settings") if known.get(name)})
     folder.append(RunForked(parent=parent.name, step=step, changes=fields))
+    if adjusted:
+        folder.append(adjusted)
     folder.close()
     return folder
 
 
-def _changed(moment: Moment, preparation: "Preparation", changes: Mapping[str, Any]) -> Plan:
-    """Return the plan at that step with the changes, after checking that a step is left to take."""
-    plan = check(moment.learner.plan, changes, allowed=FORK_FIELDS)
-    for tactic in moment.learner.tactics:
-        tactic.check(moment.learner, plan)
+def _check(learner: Learner, preparation: "Preparation", changes: Mapping[str, Any]) -> None:
+    """Check that the learner can take a step with these changes. Raises PlanError."""
+    plan = check(learner.plan, changes, allowed=FORK_FIELDS)
+    for tactic in learner.tactics:
+        tactic.check(learner, plan)
     steps = steps_in(plan, preparation.examples(plan)[0])
-    if steps <= moment.step:
+    if steps <= learner.step:
         raise PlanError(
-            f"with these changes the run has {steps} steps; expected more than the {moment.step} that are taken",
-            hint="use more epochs, or a higher max_steps",
+            f"no step is left to take: the fork starts after step {learner.step}, and its plan ends at step {steps}",
+            hint=_more_steps(plan, learner.step),
         )
-    forked = dataclasses.replace(moment.learner, plan=plan)
+    forked = dataclasses.replace(learner, plan=plan)
     if reason := next((why for tactic in forked.tactics if (why := tactic.stop_reason(forked))), None):
         raise PlanError(
             f"with these changes the run would end at once: {reason}",
             hint="use a higher stop_patience, or stop_patience=None",
         )
-    return plan
+
+
+def _more_steps(plan: Plan, step: int) -> str:
+    """Return what to try if the plan ends at or before this step."""
+    limit = plan.tuning.max_steps
+    more = "use more epochs" if limit is None or limit > step else f"use a higher max_steps than {step}, or None"
+    return f"{more}, or fork at an earlier step"
+
+
+def _made(learner: Learner, changes: Mapping[str, Any]) -> PlanAdjusted | None:
+    """Make the changes of the fork, in place; return their event, or None if there are none. Raises PlanError."""
+    if not changes:
+        return None
+    if not learner.is_due:  # the parent did not evaluate here, and its fork does not either
+        learner.progress.decided_step = learner.step
+    return engine.make_change(learner, Change(changes, learner.step, scheduled=True))
+
+
+def _later_changes(first: RunFolder, last: RunFolder, adjustments: int, *, without: Collection[str]) -> list[Change]:
+    """Return the changes that a run made after its first `adjustments` ones, and then its forks down to `last`."""
+    changes = pending_changes(last.path, last.events(), adjustments if first.path == last.path else 0)
+    if first.path != last.path:
+        forked = next(event for event in last.events() if isinstance(event, RunForked))
+        before = _later_changes(first, parent_of(last, forked), adjustments, without=())
+        changes = [change for change in before if (change.step or 0) < forked.step] + changes
+    kept = [_without(change, without) for change in changes]
+    return [change for change in kept if change.fields]
 
 
 def _without(change: Change, names: Collection[str]) -> Change:

@@ -39,6 +39,7 @@ class Moment:
 
     Attributes:
         step: Number of steps taken.
+        folder: The folder of the run that took them: of this run, or of the one that it was forked from.
         events: The events of the run until then.
         differs: The first difference between repeated steps and the log, in words; empty if there is none.
     """
@@ -46,17 +47,17 @@ class Moment:
     def __init__(
         self, folder: RunFolder, preparation: Preparation, step: int, *, progress: OnProgress = lambda done, of: None
     ) -> None:
-        folder, logged = _run_with_step(folder, step)
+        folder, logged = run_with_step(folder, step)
         last = max((event.step for event in logged if isinstance(event, (StepEnded, RunForked))), default=0)
         if not isinstance(step, int) or not 0 <= step <= last:
             what = f"step is {step!r}, but {folder.name} has taken {last} steps"
             raise RunError(f"{what}; expected 0 to {last}", hint=f"use step={last}")
         self.step, self.differs = step, ""
         self.events = [event for event in logged if getattr(event, "step", 0) <= step]
-        self._folder, self._preparation, self._logged, self._progress = folder, preparation, logged, progress
+        self.folder, self._preparation, self._logged, self._progress = folder, preparation, logged, progress
 
     def __repr__(self) -> str:
-        return f"<{self._folder.name} after {self.step} steps: loss {self.loss}, {dict(self.metrics)}>"
+        return f"<{self.folder.name} after {self.step} steps: loss {self.loss}, {dict(self.metrics)}>"
 
     @property
     def loss(self) -> float | None:
@@ -147,24 +148,24 @@ class Moment:
 
     def _record(self, score: EvaluationEnded) -> None:
         with contextlib.suppress(RunError):  # a folder that can't be written, such as one of another person
-            test_scores.record(self._folder.path, score)
+            test_scores.record(self.folder.path, score)
 
     def _nearest(self) -> Learner:
         """Return the learner at the last intact checkpoint until this step, or at step 0."""
-        for checkpoint in reversed(all_in(self._folder.path / "checkpoints")):
+        for checkpoint in reversed(all_in(self.folder.path / "checkpoints")):
             if checkpoint.step <= self.step:
                 with contextlib.suppress(RunError):  # damaged, or deleted meanwhile by the run itself
-                    return learner_of(self._folder, self._preparation, checkpoint)
+                    return learner_of(self.folder, self._preparation, checkpoint)
         if any(isinstance(event, RunForked) and event.step for event in self._logged):
             raise RunError(
-                f"the checkpoint that {self._folder.name} starts from is damaged", hint="fork the parent again"
+                f"the checkpoint that {self.folder.name} starts from is damaged", hint="fork the parent again"
             )
-        return learner_of(self._folder, self._preparation)
+        return learner_of(self.folder, self._preparation)
 
     def _repeat(self, learner: Learner) -> None:
         """Repeat the steps from the learner's current step to this one, with the logged changes of the plan."""
         first, logged = learner.step, {event.step: event for event in self._logged if isinstance(event, StepEnded)}
-        known = pending_changes(self._folder.path, self._logged, learner.progress.adjustments)
+        known = pending_changes(self.folder.path, self._logged, learner.progress.adjustments)
         for event in engine.repeat(learner, self.step, self._logged, changes=ChangeQueue(known, Control())):
             if not self.differs and event != logged[event.step]:
                 self.differs = (
@@ -173,14 +174,19 @@ class Moment:
             self._progress(learner.step - first, self.step - first)
 
 
-def _run_with_step(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
+def run_with_step(folder: RunFolder, step: int) -> tuple[RunFolder, list[Event]]:
     """Return the run that took this step, and its log; a step before the start of a fork was taken by its parent."""
     logged = list(folder.events())
     fork = next((event for event in logged[:1] if isinstance(event, RunForked)), None)
     if fork is None or not isinstance(step, int) or not 0 <= step < fork.step:
         return folder, logged
+    return run_with_step(parent_of(folder, fork), step)
+
+
+def parent_of(folder: RunFolder, fork: RunForked) -> RunFolder:
+    """Return the run that this one was forked from. Raises RunError if it does not exist any more."""
     parent = RunFolder(folder.path.parent / fork.parent)
     if not (parent.path / "plan.json").exists():
         what = f"{folder.name} was forked at step {fork.step} of {fork.parent}, which does not exist any more"
         raise RunError(what, hint=f"use a step from {fork.step} on")
-    return _run_with_step(parent, step)
+    return parent

@@ -4,20 +4,52 @@ A run changes the model that it trains, so every run gets a copy; the unchanged 
 runs. Rows, a model and metrics can be given as objects; the plan then has "table" as source or "object" as backbone.
 """
 
+import os
 import threading
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from workbench import data, models, tasks
+from workbench import data, models
 from workbench.data import Split
-from workbench.errors import RunError
+from workbench.errors import PlanError, RunError
 from workbench.models import Backbone, from_object
-from workbench.models.copy_on_write import settle, twin
 from workbench.plan.plan import Plan
-from workbench.tasks.examples import Examples
+
+if TYPE_CHECKING:
+    from workbench.tasks.examples import Examples
 
 TABLE_SOURCE = "table"  # the source of a plan whose rows were given as an object
 OBJECT_BACKBONE = "object"  # the backbone of a plan whose model was given as an object
+_EXAMPLE = "wb.Session(wb.Plan().change(epochs=1), table=frame)"
+
+
+def plan_and_table(given: Any, table: Any = None) -> tuple[Plan, Any]:
+    """Return the plan and the table that the first argument of a session or a run stands for.
+
+    Args:
+        given: A plan, a table (pandas frame, `datasets.Dataset` or `DatasetDict`), the name of a source or path of a
+            file, or None.
+        table: The table that was given by its own name, if any.
+
+    Raises:
+        PlanError: `given` is none of these, or there are two tables.
+        DataError: `table` is no table.
+    """
+    if isinstance(table, str | os.PathLike):
+        given, table = (given or Plan()).change(source=os.fspath(table)), None
+    if table is not None:
+        data.check_table(table)
+    if given is None or isinstance(given, Plan):
+        return given or Plan(), table
+    if isinstance(given, str | os.PathLike):
+        return Plan().change(source=os.fspath(given)), table
+    if not data.is_table(given):
+        raise PlanError(
+            f"expected a plan, a table or the name of a source; got a {type(given).__name__}", hint=_EXAMPLE
+        )
+    if table is not None:
+        raise PlanError("two tables are given; expected a plan and a table", hint=_EXAMPLE)
+    return Plan(), given
 
 
 class Preparation:
@@ -79,13 +111,13 @@ class Preparation:
         """
         if plan.data.source == TABLE_SOURCE and self.table is None:
             raise RunError(
-                "the rows of this plan were given as an object, which a run folder does not store",
-                hint="give them again: attach(name, table=frame), or Session(plan, table=frame)",
+                "the rows of this run were given as a table, which a run folder does not store",
+                hint="give them again: wb.attach(name, table=frame), or wb.Session(plan, table=frame)",
             )
         if plan.baseline.backbone == OBJECT_BACKBONE and self.model is None:
             raise RunError(
-                "the model of this plan was given as an object, which a run folder does not store",
-                hint="give it again: attach(name, model=model, preprocessor=tokenizer)",
+                "the model of this run was given as an object, which a run folder does not store",
+                hint="give it again, as it was before training: wb.attach(name, model=model, preprocessor=tokenizer)",
             )
 
     def split(self, plan: Plan) -> Split:
@@ -100,8 +132,10 @@ class Preparation:
         backbone: Backbone = self._once("backbone", _model_of(plan, split), lambda: self._load(plan, split))
         return backbone
 
-    def examples(self, plan: Plan) -> tuple[Examples, Examples]:
+    def examples(self, plan: Plan) -> "tuple[Examples, Examples]":
         """Return the training and validation examples, encoded for the backbone."""
+        from workbench import tasks
+
         split, backbone = self.split(plan), self.backbone(plan)
         choices = (_rows_of(plan), plan.touching("examples"), _model_of(plan, split))
         examples: tuple[Examples, Examples] = self._once(
@@ -111,6 +145,8 @@ class Preparation:
 
     def own_backbone(self, plan: Plan) -> Backbone:
         """Return a copy of the backbone that a run may change; only changed tensors use additional memory."""
+        from workbench.models.copy_on_write import twin
+
         backbone = self.backbone(plan)
         own: Backbone = twin(backbone, backbone.model)
         return own
@@ -132,6 +168,8 @@ class Preparation:
         return found
 
     def _load(self, plan: Plan, split: Split) -> Backbone:
+        from workbench.models.copy_on_write import settle
+
         if self.model is not None:
             return from_object.adopt(self.model, self.preprocessor, task=split.task, labels=split.labels)
         name, seed = plan.baseline.backbone, plan.tuning.seed

@@ -7,8 +7,9 @@ of an interrupted and resumed run is the same as that of an uninterrupted one.
 
 import dataclasses
 import json
+import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,26 @@ class ChangeQueue:
         known: The changes that are known in advance, in the order of their steps.
         control: The requests.
         since: Requests are delayed until this step, because a repeated step must be the same as before.
+        steps: Returns the number of steps of the run. A request after the last of them stays with `control`.
     """
 
-    def __init__(self, known: Iterable[Change], control: Control, *, since: int = 0) -> None:
-        self._known, self._control, self._since = deque(known), control, since
+    def __init__(
+        self,
+        known: Iterable[Change],
+        control: Control,
+        *,
+        since: int = 0,
+        steps: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        self._known, self._control, self._since, self._steps = deque(known), control, since, steps
 
     def __call__(self, step: int) -> list[Change]:
         """Return the changes to make after this number of steps."""
         due = []
         while self._known and self._known[0].step is not None and self._known[0].step <= step:
             due.append(self._known.popleft())
-        return due + [Change(fields) for fields in self._control.taken_changes()] if step >= self._since else due
+        is_heard = self._since <= step < self._steps()
+        return due + [Change(fields) for fields in self._control.taken_changes()] if is_heard else due
 
 
 def pending_changes(folder: Path, logged: Iterable[Event], adjustments: int) -> list[Change]:

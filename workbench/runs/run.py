@@ -19,6 +19,7 @@ from workbench.events import (
     ChangeRefused,
     CheckpointRefused,
     Event,
+    PlanAdjusted,
     RunEnded,
     RunFailed,
     RunForked,
@@ -33,14 +34,14 @@ from workbench.runs.checkpoints import Checkpoint, State, all_in, newest_valid, 
 from workbench.runs.disk.control import Control as Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.keeper import Keeper
-from workbench.runs.preparation import Preparation
+from workbench.runs.preparation import Preparation, plan_and_table
 from workbench.runs.replay import ChangeQueue, Replay, pending_changes
 from workbench.training import engine
 from workbench.training.learner import Learner
 
 
 def run(
-    plan: Plan | None = None,
+    plan: Any = None,
     *,
     table: Any = None,
     metrics: Sequence[Any] = (),
@@ -52,7 +53,7 @@ def run(
     """Execute a plan and yield each event as it happens; the run starts when the first event is requested.
 
     Args:
-        plan: The plan; by default a plan with default values.
+        plan: The plan; by default a plan with default values. Or a table, or the name of a source, with such a plan.
         table: Rows as a pandas frame or `datasets.Dataset`, in place of the plan's source.
         metrics: Metrics to compute besides those of the task: `evaluate.Metric` objects, or their names.
         runs: Folder in which the run folder is created.
@@ -65,8 +66,9 @@ def run(
         WorkbenchError: The run failed; its log has a RunFailed event.
         RunError: The run is complete, or another process is executing it; nothing is written to its log.
     """
+    plan, table = plan_and_table(plan, table)
     preparation = preparation or Preparation(table, metrics=tuple(metrics))
-    folder = folder or RunFolder.create(preparation.label_objects(plan or Plan()), runs)
+    folder = folder or RunFolder.create(preparation.label_objects(plan), runs)
     with folder.locked():
         yield from _logged_events(folder, preparation, control or Control(folder.path))
 
@@ -161,7 +163,7 @@ class _ActiveRun:
 
     def _all_events(self) -> Iterator[Event]:
         """Yield all events from the start on, including those of repeated steps, which are in the log already."""
-        if any(not isinstance(event, RunForked) for event in self.logged):
+        if any(not isinstance(event, RunForked | PlanAdjusted) for event in self.logged):  # a new fork has these two
             yield RunResumed(step=self.start.step)
         for refusal in self.refusals:
             yield CheckpointRefused(step=self.start.step, what=refusal.what)
@@ -170,7 +172,9 @@ class _ActiveRun:
         forked = next((event.step for event in self.logged if isinstance(event, RunForked)), None)
         self.keeper = Keeper(learner, self.folder.path, origin=forked)
         known = pending_changes(self.folder.path, self.logged, learner.progress.adjustments)
-        yield from engine.train(learner, changes=ChangeQueue(known, self.control, since=self.replay.last_step))
+        since = self.replay.last_step
+        queue = ChangeQueue(known, self.control, since=since, steps=lambda: learner.steps)
+        yield from engine.train(learner, changes=queue)
 
     def _prepare(self) -> Iterator[Event]:
         """Load everything that the learner is built from; the preparation keeps it."""

@@ -6,20 +6,19 @@ so asking never changes the model in training.
 
 import threading
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.events import EvaluationEnded
 from workbench.models import Backbone
 from workbench.plan.plan import Plan
 from workbench.runs.disk import test_scores
-from workbench.runs.moment import Moment
-from workbench.runs.predict import BATCH, is_untrained, predict
 from workbench.runs.preparation import Preparation
-from workbench.runs.results import OnRows, Results
-from workbench.runs.samples import first_words, spread
-from workbench.training.device import choose_device
+
+if TYPE_CHECKING:  # a session, and with it the panel, is there before torch and pandas are imported
+    import pandas as pd
+
+    from workbench.runs.moment import Moment
+    from workbench.runs.results import OnRows, Results
 
 KEPT_MODELS = 3  # the backbone, the best model, and one more
 
@@ -32,7 +31,7 @@ class _Run(Protocol):
     _preparation: Preparation
     _answering: "Answering"
 
-    def at(self, step: int) -> Moment: ...
+    def at(self, step: int) -> "Moment": ...
     def _step_of(self, which: str) -> int: ...
     def _backbone_at(self, step: int) -> Backbone: ...
 
@@ -46,6 +45,8 @@ class Answering:
 
     def model(self, run: _Run, step: int) -> Backbone:
         """Return the plain model at a step, on the fastest device. Do not change it."""
+        from workbench.training.device import choose_device
+
         with self._lock:
             found = self._models.pop(step, None)
             if found is None:
@@ -66,9 +67,9 @@ class Answers:
         *,
         step: int | None = None,
         which: str = "best",
-        batch_size: int = BATCH,
+        batch_size: int = 32,
         max_new_tokens: int = 40,
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """Return the answers of a model of this run to texts or images, one line per input.
 
         A classifier gives the columns "input", "label" (the most probable class), its "probability", and for each class
@@ -89,6 +90,8 @@ class Answers:
             DataError: An input is missing, empty, or of a wrong type; the message says which row.
             RunError: There is no such model, or a prompt is too long for it.
         """
+        from workbench.runs.predict import predict
+
         backbone = self._answering.model(self, self._step_of(which) if step is None else step)
         split, options = (
             self._preparation.split(self.plan),
@@ -102,8 +105,8 @@ class Answers:
         *,
         which: str = "best",
         split: str = "validation",
-        progress: OnRows = lambda done, of: None,
-    ) -> Results:
+        progress: "OnRows" = lambda done, of: None,
+    ) -> "Results":
         """Return what a model of this run gets right and wrong: per class, as a confusion matrix, and row by row.
 
         On the validation rows, these are the rows of the run's evaluations, so the accuracy is the logged one. Results
@@ -131,10 +134,14 @@ class Answers:
 
     def is_untrained(self: _Run) -> bool:
         """Whether the classifier on top of the backbone was new, so that "backbone" answers by chance."""
+        from workbench.runs.predict import is_untrained
+
         return is_untrained(self._answering.model(self, 0))
 
     def held_out(self: _Run, count: int = 4) -> list[Any]:
         """Return texts (for a language model: the first words), or PIL images, of some validation rows."""
+        from workbench.runs.samples import first_words, spread
+
         rows = self._preparation.split(self.plan).validation
         chosen = rows.select(spread(len(rows), count))
         kind = "image" if "image" in rows.column_names else "text"

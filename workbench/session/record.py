@@ -7,23 +7,22 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from workbench.errors import RunError, WorkbenchError, nearest
-from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked
+from workbench.errors import BackboneError, RunError, WorkbenchError, nearest
+from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked, RunStarted
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
-from workbench.models import Backbone, generation
+from workbench.models import Backbone, load_saved
 from workbench.plan.plan import Plan
-from workbench.runs.checkpoints import at, put_into
 from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.export import plain
-from workbench.runs.moment import Moment, OnProgress
 from workbench.runs.preparation import Preparation
-from workbench.session import history
 from workbench.session.answers import Answering, Answers
+
+if TYPE_CHECKING:  # a session, and with it the panel, is there before torch and pandas are imported
+    import pandas as pd
+
+    from workbench.runs.moment import Moment, OnProgress
 
 _LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(folder\)")
 MODELS = ("best", "last", "backbone")  # the models of a run that have a name
@@ -146,6 +145,8 @@ class Record(Answers):
         Raises:
             RunError: The model of this run is not a language model.
         """
+        from workbench.models import generation
+
         return generation.complete(self.as_backbone(which), prompt, tokens=tokens)
 
     def as_backbone(self, which: str = "best") -> Backbone:
@@ -156,14 +157,38 @@ class Record(Answers):
         return self._backbone_at(self._step_of(which))
 
     def _backbone_at(self, step: int) -> Backbone:
+        from workbench.runs.checkpoints import at, put_into
+        from workbench.runs.export import plain
+
+        if (saved := self._saved_backbone(step)) is not None:
+            return saved
         backbone = self._preparation.own_backbone(self.plan)
         if step == 0:
-            return plain(backbone)
+            return plain(backbone, image_size=self.plan.data.image_size)
         try:
             put_into(backbone, at(self.folder / "checkpoints", step))
         except RunError:  # without an intact checkpoint, the steps are repeated
             return self.at(step).as_backbone()
-        return plain(backbone)
+        return plain(backbone, image_size=self.plan.data.image_size)
+
+    def _saved_backbone(self, step: int) -> Backbone | None:
+        """Return the model that the run has saved, if it is of this step and the objects to compute it are not given.
+
+        Raises:
+            RunError: An object has to be given again, and no saved model can replace it.
+        """
+        saved, started = self.saved_model, next((e for e in self.events if isinstance(e, RunStarted)), None)
+        try:
+            self._preparation.check_objects(self.plan)
+            return None
+        except RunError:
+            if saved is None or saved.step != step or started is None:
+                raise
+            try:
+                return load_saved(self.folder / saved.folder, task=started.task)
+            except BackboneError:  # it was deleted, or its class is none of transformers
+                pass
+            raise
 
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
         """Return the metrics of the "best", "last" or "backbone" model on all rows of a split, which may take long.
@@ -176,7 +201,7 @@ class Record(Answers):
         """
         return self.at(self._step_of(which)).measure(split)
 
-    def at(self, step: int, *, progress: OnProgress = lambda done, of: None) -> Moment:
+    def at(self, step: int, *, progress: "OnProgress" = lambda done, of: None) -> "Moment":
         """Return the run as it was after `step` steps: its model, its outputs, its numbers.
 
         Args:
@@ -186,6 +211,8 @@ class Record(Answers):
         Raises:
             RunError: The run has not taken so many steps.
         """
+        from workbench.runs.moment import Moment
+
         return Moment(self._store, self._preparation, step, progress=progress)
 
     def _step_of(self, which: str) -> int:
@@ -199,12 +226,16 @@ class Record(Answers):
         kept = [event.step for event in self.events if isinstance(event, CheckpointSaved | RunForked)]
         return max(kept, default=0)
 
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """Return a table with one row per step or evaluation: step, split, loss and metrics."""
+        from workbench.session import history
+
         return history.history(self.events)
 
     def plot(self) -> Any:
         """Return a matplotlib Figure of the loss, and of perplexity, or accuracy and F1."""
+        from workbench.session import history
+
         return history.plot(self.events)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench import data
 from workbench.data import Split
-from workbench.errors import RunError, nearest
+from workbench.errors import PlanError, RunError, nearest
 from workbench.events import Event, PlanChanged, RunEnded, RunFailed, run_state
 from workbench.events.bus import Bus
 from workbench.models import Backbone
@@ -21,7 +22,7 @@ from workbench.plan.plan import FIELDS, Plan
 from workbench.runs.disk import process, run_list
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.disk.run_list import Summary
-from workbench.runs.preparation import Preparation
+from workbench.runs.preparation import Preparation, plan_and_table
 from workbench.session.handle import Run
 from workbench.session.loader import Loader
 from workbench.session.slot import Slot
@@ -34,7 +35,8 @@ class Session:
     """The work of a person in a notebook: a plan and its runs.
 
     Args:
-        plan: The first plan; by default a plan with default values.
+        plan: The first plan; by default a plan with default values. Or a table, or the name of a source, with such a
+            plan.
         table: Rows as a pandas frame or `datasets.Dataset`, in place of the plan's source.
         model: A transformers model with a head for the classes of the rows, in place of the plan's backbone; it is
             copied.
@@ -53,7 +55,7 @@ class Session:
 
     def __init__(
         self,
-        plan: Plan | None = None,
+        plan: Any = None,
         *,
         table: Any = None,
         model: Any = None,
@@ -64,9 +66,10 @@ class Session:
         self.bus = Bus()
         self._slot: Slot[Run] = Slot(self.bus)
         self._root = Path(runs)
+        plan, table = plan_and_table(plan, table)
         model, preprocessor = pinned(model, preprocessor)
         self._preparation = Preparation(table, model=model, preprocessor=preprocessor, metrics=tuple(metrics))
-        self._plan = self._preparation.label_objects(plan or Plan())
+        self._plan = self._preparation.label_objects(plan)
         self._lock = threading.Lock()
         weakref.finalize(self, self._slot.employer.dismiss)
         self._where = "kernel"
@@ -107,6 +110,11 @@ class Session:
     def split(self) -> Split | None:
         """The loaded and split rows of the plan; None until `prepare` has loaded them."""
         return self._preparation.current_split(self._plan)
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the objects that the session was given beside its plan, for example "table"."""
+        return tuple(self._preparation.objects)
 
     def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
         """Call `watcher(event)` for every event, from other threads; return a function that ends the subscription."""
@@ -179,7 +187,7 @@ class Session:
     def unfinished(self) -> list[Summary]:
         """Return the runs in this session's folder that are live elsewhere or can be resumed, oldest first."""
         mine = {run.name for run in self.runs if not run.is_over}
-        return [row for row in run_list.list_runs(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
+        return [row for row in run_list.summaries(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RunEnded | RunFailed):
@@ -197,6 +205,30 @@ class Session:
             threading.Thread(
                 target=self._slot.employer.warm, args=(wanted,), name="workbench-warmer", daemon=True
             ).start()
+
+
+def session_of(given: Any = None, *, plan: Plan | None = None, **objects: Any) -> Any:
+    """Return the session that `given` is or belongs to, or a new one.
+
+    Args:
+        given: A session, a run, or what `Session` takes first: a plan, a table, or the name of a source.
+        plan: The plan of a new session.
+        objects: Further arguments of a new session, such as table=.
+
+    Raises:
+        PlanError: A session or run is given with arguments of a new session, or `given` is something else.
+    """
+    session = given.session if isinstance(given, Run) else given
+    if not hasattr(type(session), "subscribe"):
+        if data.is_table(given) and plan is not None:
+            return Session(plan, table=given, **objects)
+        return Session(given if plan is None else plan, **objects)
+    if plan is not None or objects:
+        names = ", ".join(f"{name}=" for name in (*(["plan"] if plan is not None else []), *objects))
+        raise PlanError(
+            f"got a session and {names}; the session has its own", hint="session.change(…), or give no session"
+        )
+    return session
 
 
 def _known_place(place: str) -> str:

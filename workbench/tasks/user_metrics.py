@@ -14,7 +14,8 @@ from typing import Any
 
 import evaluate
 
-from workbench.errors import RunError
+from workbench.errors import QUESTION, RunError, nearest
+from workbench.network import is_unreachable
 from workbench.tasks.metrics import METRICS, OWN
 
 _ONE_AT_A_TIME = threading.Lock()  # a metric object stores its inputs while it computes, and runs may share it
@@ -71,15 +72,20 @@ _OFFLINE = (
 )
 
 
+def _known(name: str) -> str:
+    meant = nearest(name, OWN)
+    return meant if meant.startswith(QUESTION) else _OFFLINE
+
+
 def _loaded(name: str) -> Any:
     try:
         metric = evaluate.load(name, keep_in_memory=True)
     except Exception as error:  # the hub, the network or the script may raise anything
+        if not name or isinstance(error, FileNotFoundError) or is_unreachable(error):  # `evaluate` hides the last
+            what = f"no metric {name!r}: it is neither built in nor on this machine, and the hub can't be reached"
+            raise RunError(f"{what} or does not have it", hint=_known(name)) from error
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        raise RunError(
-            f"the metric {name!r} can't be loaded: {reason}. It is not built in, so it has to come from the hub",
-            hint=_OFFLINE,
-        ) from error
+        raise RunError(f"the metric {name!r} can't be loaded: {reason}", hint=_OFFLINE) from error
     if not isinstance(metric, evaluate.Metric):
         raise RunError(f"{name!r} is a {metric.module_type}; expected a metric", hint=_OFFLINE)
     return metric

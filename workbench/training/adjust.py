@@ -37,7 +37,14 @@ def adjust(learner: Learner, change: Change) -> PlanAdjusted | None:
     learner.is_consistent = True
     before = {name: old for name, (old, _) in differences.items()}
     after = {name: new for name, (_, new) in differences.items()}
-    return PlanAdjusted(step=learner.step, before=before, after=after, scheduled=change.scheduled, by=change.by)
+    return PlanAdjusted(
+        step=learner.step,
+        before=before,
+        after=after,
+        scheduled=change.scheduled,
+        by=change.by,
+        steps=learner.steps,
+    )
 
 
 def _apply(learner: Learner, plan: Plan, trainable: tuple[str, ...], *, is_rebuilt: bool) -> None:

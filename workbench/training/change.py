@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.errors import PlanError, nearest
+from workbench.errors import PlanError
 from workbench.plan.plan import FORK_FIELDS, LIVE_FIELDS, Plan
 
 
@@ -45,6 +45,16 @@ def ending_unfreezing(plan: Plan, fields: Mapping[str, Any]) -> Mapping[str, Any
     return {**fields, "unfreeze_to": None} if ends else fields
 
 
+def _refusal(name: str) -> PlanError:
+    """Return the error for a field that can't change now: what a live run can't change, a fork of it perhaps can."""
+    if name in FORK_FIELDS:
+        what = f"{name} can't change in a run that has started; only {', '.join(LIVE_FIELDS)} can"
+        return PlanError(what, hint=f"run.fork({name}=…), which continues as a new run from the same step")
+    return PlanError(
+        f"{name} can't change after the first step of a run", hint=f"run.fork(step=0, {name}=…), or start a new run"
+    )
+
+
 def check(plan: Plan, fields: Mapping[str, Any], *, allowed: tuple[str, ...] = LIVE_FIELDS) -> Plan:
     """Return the plan with these fields changed.
 
@@ -57,8 +67,5 @@ def check(plan: Plan, fields: Mapping[str, Any], *, allowed: tuple[str, ...] = L
         raise PlanError(f"{what}; expected a number", hint="use dropout=0.1, or dropout=0")
     for name in fields:
         if name not in allowed:
-            raise PlanError(
-                f"{name} can't change after the first step; expected one of {', '.join(allowed)}",
-                hint=f"{nearest(name, allowed)}, or change the plan of the next run",
-            )
+            raise _refusal(name)
     return changed

@@ -70,11 +70,10 @@ def _events(learner: Learner, changes: ChangesAt) -> Generator[Event, None, str]
                 yield weights_moved(learner)
             yield from _evaluate(learner)
         learner.progress.decided_step = learner.step
-        if learner.step < learner.steps:
-            yield from _apply_changes(learner, changes(learner.step))
+        yield from _apply_changes(learner, changes(learner.step))
         if reason := _stop_reason(learner):
             return reason
-        if learner.step >= learner.steps:  # a change may have lowered the number of steps
+        if learner.step >= learner.steps:  # after the changes, which may have raised or lowered the number of steps
             return "completed"
         yield from _changed_by_tactics(learner)
         yield from prepare(learner)
@@ -138,11 +137,21 @@ def _evaluate(learner: Learner) -> Iterator[Event]:
             )
 
 
+def make_change(learner: Learner, change: Change) -> PlanAdjusted | None:
+    """Change the plan of the learner, and tell its tactics; return the event, or None if nothing changes.
+
+    Raises:
+        PlanError: The plan does not allow the change, or names unknown blocks; the learner is then unchanged.
+    """
+    if event := adjust(learner, change):
+        _notify_tactics(learner, event)
+    return event
+
+
 def _apply_changes(learner: Learner, changes: Sequence[Change]) -> Iterator[PlanAdjusted | ChangeRefused]:
     for change in changes:
         try:
-            if event := adjust(learner, change):
-                _notify_tactics(learner, event)
+            if event := make_change(learner, change):
                 yield event
         except PlanError as error:  # an impossible request must not end the run
             yield ChangeRefused(step=learner.step, what=error.what, hint=error.hint, scheduled=change.scheduled)

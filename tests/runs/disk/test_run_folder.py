@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from workbench.events import EvaluationEnded, RunEnded, RunPaused
 from workbench.plan.plan import Plan
 from workbench.runs.disk import run_list
 from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.listing import list_runs
 
 PLAN = Plan().change(backbone="org/My Model", learning_rate=1e-4)
 
@@ -71,7 +73,7 @@ def test_runs_are_listed_with_their_state_and_best_loss(tmp_path):
     waiting.append(RunPaused(step=0))
     done.close()
     waiting.close()
-    by_name = {summary.name: summary for summary in run_list.list_runs(tmp_path)}
+    by_name = {summary.name: summary for summary in run_list.summaries(tmp_path)}
     assert set(by_name) == {done.name, waiting.name}
     first = by_name[done.name]
     assert (first.state, first.step, first.steps, first.best_loss) == ("stopped", 6, 10, 0.5)
@@ -82,7 +84,7 @@ def test_a_run_is_found_by_name_by_path_or_as_the_last(tmp_path):
     folder = RunFolder.create(PLAN, tmp_path)
     for name in (folder.name, str(folder.path), "last"):
         assert run_list.find(name, tmp_path).path.resolve() == folder.path.resolve()
-    with pytest.raises(RunError, match="did you mean"):
+    with pytest.raises(RunError, match="Did you mean"):
         run_list.find(folder.name[:-1], tmp_path)
 
 
@@ -103,5 +105,44 @@ def test_a_root_that_cant_be_written_is_said(tmp_path):
 def test_one_broken_run_hides_no_other(tmp_path):
     good, broken = RunFolder.create(PLAN, tmp_path), RunFolder.create(PLAN, tmp_path)
     (broken.path / "events.jsonl").write_bytes(b"\xff\xfe nonsense\n")
-    states = {summary.name: summary.state for summary in run_list.list_runs(tmp_path)}
+    states = {summary.name: summary.state for summary in run_list.summaries(tmp_path)}
     assert states == {good.name: "preparing", broken.name: "unreadable"}
+
+
+def test_a_list_of_many_runs_is_read_once_and_again_only_where_it_changed(tmp_path, monkeypatch):
+    folders = [RunFolder.create(PLAN, tmp_path) for _ in range(3)]
+    for folder in folders:
+        folder.append(STARTED)
+        folder.close()
+    run_list.summaries(tmp_path)
+    read = []
+    monkeypatch.setattr(RunFolder, "milestones", lambda self: read.append(self.name) or iter([]))
+    run_list.summaries(tmp_path)
+    assert read == []
+    folders[1].append(RunEnded(step=1, reason="completed"))
+    folders[1].close()
+    run_list.summaries(tmp_path)
+    assert read == [folders[1].name]
+
+
+def test_of_successive_steps_only_the_last_is_read(tmp_path):
+    folder = RunFolder.create(PLAN, tmp_path)
+    steps = [dataclasses.replace(STEP, step=step) for step in range(1, 6)]
+    ended = RunEnded(step=5, reason="completed")
+    for event in (STARTED, *steps[:2], evaluated(2, 0.5, best=True), *steps[2:], ended):
+        folder.append(event)
+    folder.close()
+    assert list(folder.milestones()) == [STARTED, steps[1], evaluated(2, 0.5, best=True), steps[-1], ended]
+
+
+def test_the_table_of_runs_has_the_newest_first_with_its_score(tmp_path):
+    older, newer = RunFolder.create(PLAN, tmp_path), RunFolder.create(PLAN.change(stop_metric="accuracy"), tmp_path)
+    renamed = RunFolder(newer.path.rename(tmp_path / f"2{newer.name}"))
+    score = dataclasses.replace(evaluated(3, 0.4, best=True), metrics={"loss": 0.4, "accuracy": 0.8})
+    for event in (STARTED, score, RunEnded(step=3, reason="completed")):
+        renamed.append(event)
+    renamed.close()
+    table = list_runs(tmp_path)
+    assert list(table["run"]) == [renamed.name, older.name]
+    assert (table["metric"][0], table["score"][0], table["state"][0]) == ("accuracy", 0.8, "completed")
+    assert list(list_runs(tmp_path / "none").columns) == list(table.columns)

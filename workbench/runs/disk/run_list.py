@@ -2,13 +2,17 @@
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import RunError, WorkbenchError, nearest
-from workbench.events.run_state import RunState
+from workbench.events.run_state import UNFINISHED, RunState
+from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.untrusted import shown, text_fault
+
+FILES = ("plan.json", "events.jsonl")  # what a summary is read from
 
 
 @dataclass(frozen=True)
@@ -19,33 +23,77 @@ class Summary:
     path: Path
     started: float  # seconds since the epoch
     state: str  # preparing | running | paused | completed | stopped | failed | died | unreadable
-    backbone: str
-    source: str
-    step: int
-    steps: int
-    best_loss: float | None  # nats per target
-    metrics: Mapping[str, float]  # of the last evaluation
+    plan: Plan | None = None  # with all changes that have taken effect; None if it can't be read
+    step: int = 0
+    steps: int = 0
+    best_loss: float | None = None  # nats per target
+    best_step: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of the last evaluation
+    best_metrics: Mapping[str, float] = field(default_factory=dict)  # of the best evaluation
+    parent: str = ""  # the run that it was forked from
+
+    @property
+    def backbone(self) -> str:
+        """The backbone of the plan."""
+        return self.plan.baseline.backbone if self.plan else ""
+
+    @property
+    def source(self) -> str:
+        """The data of the plan."""
+        return self.plan.data.source if self.plan else ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process executes the run."""
+        return self.state in UNFINISHED
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the run has begun to train, and can go on from there."""
+        return self.state in ("stopped", "failed", "died") and (self.steps > 0 or self.parent != "")
+
+    @property
+    def score(self) -> tuple[str, float] | None:
+        """The metric that says most about the run, and its value at the best step; None before an evaluation."""
+        goal = self.plan.monitoring.stop_metric if self.plan else None
+        names = (goal, "accuracy", "perplexity", "loss")
+        return next(((name, self.best_metrics[name]) for name in names if name and name in self.best_metrics), None)
+
+
+_READ: dict[Path, tuple[Any, Plan, RunState]] = {}  # folder -> (size and time of its files, what they say)
 
 
 def summarize(folder: RunFolder) -> Summary:
     """Read a run folder for the list of runs. "died" is a run that has not ended, but that no process executes."""
-    plan, run = folder.plan(), RunState(folder.events())
+    plan, run = _read(folder)
     has_died = not run.is_over and folder.was_started and not folder.is_executed
     return Summary(
         folder.name,
         folder.path,
         folder.path.stat().st_mtime if run.began is None else run.began,
         "died" if has_died else run.phase,
-        plan.baseline.backbone,
-        plan.data.source,
+        plan,
         run.step,
         run.steps,
         run.best_loss,
+        run.best_step,
         run.metrics,
+        run.best.metrics if run.best else {},
+        run.parent.parent if run.parent else "",
     )
 
 
-def list_runs(root: Path | str = "runs") -> list[Summary]:
+def _read(folder: RunFolder) -> tuple[Plan, RunState]:
+    """Return the plan and the state of a run; its files are read again only if they have changed."""
+    path = folder.path.resolve()
+    version = [(file.stat().st_size, file.stat().st_mtime_ns) for name in FILES if (file := path / name).exists()]
+    if path not in _READ or _READ[path][0] != version:
+        run = RunState(folder.milestones())
+        _READ[path] = (version, folder.plan().change(**run.changed), run)
+    return _READ[path][1:]
+
+
+def summaries(root: Path | str = "runs") -> list[Summary]:
     """Return the runs under `root`, oldest first; other folders are ignored.
 
     A run whose plan or log can't be read is listed as "unreadable", so that it does not hide the others.
@@ -58,7 +106,7 @@ def _summary_or_unreadable(path: Path) -> Summary:
     try:
         return summarize(RunFolder(path))
     except (WorkbenchError, OSError):  # for example deleted meanwhile
-        return Summary(path.name, path, path.stat().st_mtime, "unreadable", "", "", 0, 0, None, {})
+        return Summary(path.name, path, path.stat().st_mtime if path.exists() else 0.0, "unreadable")
 
 
 def find(name: str, root: Path | str = "runs") -> RunFolder:
