@@ -51,11 +51,8 @@ def test_texts_of_several_columns_are_joined_as_the_run_joined_them():
     )
     found = read_inputs(table, TEXT, ("title", "body"), " | ")
     assert list(found.rows["text"]) == ["A film | It is good.", "It is bad.", "A play"]
-    choice = Data(
-        text_column=("title", "body"), text_separator=" | ", label_column="year", validation_fraction=0, test_fraction=0
-    )
-    again = pd.concat([table] * 4, ignore_index=True)
-    assert {*load(choice, table=again).train["text"]} == {*found.rows["text"]}
+    choice = Data(text_column=("title", "body"), text_separator=" | ", label_column="year")
+    assert {*load(choice, table=pd.concat([table] * 6, ignore_index=True)).train["text"]} <= {*found.rows["text"]}
     table.loc[1, "body"] = ""
     with pytest.raises(DataError, match="row 1 is an empty text"):
         read_inputs(table, TEXT, ("title", "body"), " | ")

@@ -156,7 +156,7 @@ def test_a_saved_model_answers_without_its_rows(tmp_path):
     again = attach(run.name, tmp_path)
     found = again.predict(TEXTS)
     np.testing.assert_allclose(found.iloc[:, 2:].to_numpy(float), expected.iloc[:, 2:].to_numpy(float), atol=1e-6)
-    with pytest.raises(RunError, match="given as an object"):
+    with pytest.raises(RunError, match="a run folder does not store"):
         again.predict(TEXTS, which="backbone")
 
 
