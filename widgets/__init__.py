@@ -15,6 +15,7 @@ _HOME = {  # public name -> its module
     "KeepPanel": "widgets.keep_panel",
     "NextRunPanel": "widgets.next_run_panel",
     "RunPanel": "widgets.run_panel",
+    "RunsPanel": "widgets.runs_panel",
     "StopPanel": "widgets.stop_panel",
     "Workbench": "widgets.workbench_panel",
 }

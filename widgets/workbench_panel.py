@@ -14,11 +14,15 @@ from widgets.keep_panel import KeepPanel
 from widgets.next_run_panel import NextRunPanel
 from widgets.panel import Panel
 from widgets.run_panel import RunPanel
+from widgets.runs_panel import RunsPanel
 from widgets.stop_panel import StopPanel
 from widgets.tabs import Tabs
 
 CHOICES = (NextRunPanel, BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)
-TABS: dict[str, type[Panel]] = {"Curves": CurvesPanel}  # title -> panel; the first one is open at the start
+TABS: dict[str, type[Panel]] = {  # title -> panel; the first one is open at the start
+    "Curves": CurvesPanel,
+    "Runs": RunsPanel,
+}
 
 
 class Workbench(ipw.Box):  # type: ignore[misc]
