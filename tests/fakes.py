@@ -74,11 +74,15 @@ def log(steps=60, *, task="text-classification", every=10, seed=1):
 class FakeMoment:
     """A step looked back at; it draws no more than a table of what it is told."""
 
-    def __init__(self, step, table):
-        self.step, self._table, self.differs = step, table, ""
+    def __init__(self, step, table, found=None):
+        self.step, self._table, self.differs, self._found = step, table, "", found
 
     def samples(self, count=6):
         return self._table.head(count)
+
+    def results(self, *, progress):
+        progress(1, 2)
+        return self._found(self.step)
 
 
 class FakeRun:
@@ -89,6 +93,7 @@ class FakeRun:
         self.events, self.state, self.pace, self.where = [], "preparing", pace, where
         self.is_alive, self.seconds_silent = True, 0.0
         self.differences, self.table = {}, None  # what samples are given
+        self.answer, self.found, self.rows, self.test_scores = None, None, [], []  # what it says when it is asked
         self._log, self._session = events, session
         self._may_go_on, self._is_stopping = threading.Event(), False
         self._may_go_on.set()
@@ -151,7 +156,19 @@ class FakeRun:
 
     def at(self, step, *, progress=lambda done, of: None):
         progress(step, step)
-        return FakeMoment(step, self.table)
+        return FakeMoment(step, self.table, self.found)
+
+    def predict(self, value, *, which="", step=None):
+        return self.answer(value, which or step)
+
+    def held_out(self, count):
+        return self.rows[:count]
+
+    def is_untrained(self):
+        return True
+
+    def measure(self, split):
+        self.test_scores = [*self.test_scores, evaluation(self.step, 0.4, split=split)]
 
     def fork(self, step=None, **changes):
         self._session.calls.append(("fork", {"step": step, **changes}))
@@ -199,6 +216,7 @@ class FakeSession:
         self.calls = []  # what panels asked for
         self._events, self._pace = list(events), pace
         self.folder, self.overlaid = Path(folder), ()
+        self.objects = ()  # names of the objects that it was given
 
     @property
     def run(self):

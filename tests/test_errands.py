@@ -65,7 +65,7 @@ assert Plan.from_json(plan.to_json()) == plan
 try:
     PLAN.change(shrinking=10.0)
 except wb.WorkbenchError as error:
-    assert "shrinking" in str(error) and "strength" in str(error)
+    assert "shrinking is 10; it must be between 0 and 9" in str(error)
 fields = HyperparameterPanel(wb.Session(plan)).picture()["more"]
 (field,) = [field for field in fields if field["name"] == "shrinking"]
 assert (field["value"], field["unit"]) == (2.0, "strength") and "Pulls weights" in field["tip"]
@@ -96,7 +96,7 @@ def insert(path, text, *, before):
 def test_a_tactic_a_hyperparameter_and_a_metric_each_take_one_new_file_or_class_and_one_row(tmp_path):
     for name in ("workbench", "widgets"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    insert(tmp_path / "workbench/plan/choices.py", FIELD, before="    precision: Precision")
+    insert(tmp_path / "workbench/plan/choices/tuning.py", FIELD, before="    precision: Precision")
     (tmp_path / "workbench/training/tactics/shrinking.py").write_text(TACTIC, encoding="utf-8")
     table = tmp_path / "workbench/training/tactics/__init__.py"
     insert(table, "from workbench.training.tactics.shrinking import Shrinking\n\n", before="TABLE:")

@@ -42,6 +42,11 @@ def test_light_modules_bring_in_neither_torch_nor_jupyter(module):
     assert not brought_in(f"import workbench.{module}") & (HEAVY | JUPYTER)
 
 
+def test_a_session_and_its_panels_are_there_before_torch_is_imported():
+    code = "import workbench, widgets; panel = widgets.Workbench; session = workbench.Session()"
+    assert not brought_in(code) & {"torch", "transformers", "datasets", "evaluate", "pandas", "matplotlib"}
+
+
 def test_public_names_are_found_without_loading_them():
     assert not brought_in("import workbench; assert {'Plan', 'Session', 'run'} <= set(dir(workbench))") & (
         HEAVY | JUPYTER

@@ -13,10 +13,13 @@ _HOME = {  # public name -> its module
     "FreezePanel": "widgets.freeze_panel",
     "HyperparameterPanel": "widgets.hyperparameter_panel",
     "KeepPanel": "widgets.keep_panel",
+    "PlanPanel": "widgets.plan_panel",
+    "ResultsPanel": "widgets.results_panel",
     "NextRunPanel": "widgets.next_run_panel",
     "RunPanel": "widgets.run_panel",
     "RunsPanel": "widgets.runs_panel",
     "StopPanel": "widgets.stop_panel",
+    "TryPanel": "widgets.try_panel",
     "Workbench": "widgets.workbench_panel",
 }
 __all__ = sorted(_HOME)

@@ -30,39 +30,38 @@ class Cached:
     def picture(self) -> dict[str, str]:
         """Return the state of the cache in one sentence, and details for the tooltip."""
         if self._why_not:
-            said = f"frozen blocks are computed at each step: {self._why_not}"
+            said = f"frozen blocks not cached: {self._why_not}"
             return {
                 "cached": said,
-                "cached_tip": f"{said}. The results are equal up to rounding, but steps take longer.",
+                "cached_tip": f"{said}. They are computed at each step, which takes longer; the numbers stay the same.",
             }
         if not self._ready:
             return {"cached": "", "cached_tip": ""}
         facts = list(self._ready.values())
         budget = wording.size(max(fact.budget_bytes for fact in facts))
-        whose = (
-            "" if "train" in self._ready else " for held-out rows"
-        )  # in less than one epoch, no training row is used twice
+        whose = "" if "train" in self._ready else " for validation rows"  # in one epoch, no training row is used twice
         return {
-            "cached": f"frozen blocks computed once{whose} · {_where(facts, budget)}",
-            "cached_tip": f"{_origin(facts)} The memory budget is {budget} (more settings).",
+            "cached": f"frozen blocks cached{whose} ({_size(facts)})",
+            "cached_tip": f"{_origin(facts)} Up to {budget} are kept in memory (Settings, more), the rest on disk.",
         }
 
 
-def _where(facts: list[CacheReady], budget: str) -> str:
-    """Return how much is in memory and how much on disk: what exceeds the memory budget is mapped from disk."""
+def _size(facts: list[CacheReady]) -> str:
+    """Return the size of the cache in memory and of what exceeds the memory budget, on disk."""
     sizes: Counter[str] = Counter()
     for fact in facts:
         sizes[fact.place] += fact.size_bytes
-    in_memory = [f"{wording.size(sizes['memory'])} of {budget} in memory"] if "memory" in sizes else []
-    on_disk = [f"{wording.size(sizes['disk'])} mapped from disk"] if "disk" in sizes else []
-    return ", ".join((*in_memory, *on_disk))
+    if not sizes["disk"]:
+        return wording.size(sizes["memory"])
+    in_memory = f"{wording.size(sizes['memory'])} in memory, " if sizes["memory"] else ""
+    return f"{in_memory}{wording.size(sizes['disk'])} on disk"
 
 
 def _origin(facts: list[CacheReady]) -> str:
     if all(fact.reused for fact in facts):
-        return "An earlier run with the same data and frozen blocks had computed them."
+        return "An earlier run with the same data and frozen blocks had computed their outputs."
     seconds = wording.duration(sum(fact.seconds for fact in facts))
     below = next((fact.advanced_from for fact in facts if fact.advanced_from), "")
     if below:
-        return f"They were computed in {seconds} from the activations that an earlier run had cached at {below}."
-    return f"They were computed for every row in {seconds}, and are not computed again."
+        return f"Their outputs were computed in {seconds} from those that an earlier run had cached at {below}."
+    return f"Their outputs were computed for every row in {seconds}, and are not computed again."

@@ -58,7 +58,8 @@ class CurvesPanel(Panel):
     def note(self, event: Event) -> None:
         """Add an event to the curves. A new run starts with empty curves, a fork with those of its parent."""
         if isinstance(event, RunsOverlaid):
-            return self._read_overlaid()
+            self._read_overlaid()
+            return
         self._curves.note(event)
         if isinstance(event, RunChosen):
             self._leave()

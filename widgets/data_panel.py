@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from widgets import cells, wording
 from widgets.panel import Panel, page, prepare, problem, style
+from widgets.settings import tip
 from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
@@ -125,7 +126,13 @@ def _columns(split: "Split") -> list[dict[str, Any]]:
     """Return each role with its column ("" for none) and the columns that could be chosen."""
     roles = ["text", "label", "group"] if "text" in split.columns else ["label", "group"]
     return [
-        {"role": role, "field": ROLES[role], "value": split.columns.get(role, ""), "options": list(split.available)}
+        {
+            "role": role,
+            "field": ROLES[role],
+            "tip": tip(ROLES[role]),
+            "value": split.columns.get(role, ""),
+            "options": list(split.available),
+        }
         for role in roles
         if split.available
     ]

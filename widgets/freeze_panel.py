@@ -1,5 +1,6 @@
 """FreezePanel: a picture of the network, in which each block can be set to frozen or trainable."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,18 +21,14 @@ if TYPE_CHECKING:
     from workbench.models import Block
     from workbench.session.session import Session
 
-PRESETS: dict[str, dict[str, Any]] = {  # preset -> its changes of the plan
-    "head": {"trainable": "head", "method": "weights"},
-    "last": {"method": "weights"},
-    "lora": {"trainable": "all", "method": "lora"},
-    "full": {"trainable": "all", "method": "weights"},
-}
+WHICH, HOW = ("backbone", "trainable"), ("method", "lora_rank")  # fields of the plan: which layers train, and how
 
 
 class FreezePanel(Panel):
-    """The trainable blocks, when further ones are unfrozen, and the number of trainable parameters.
+    """Which blocks are trainable, with or without LoRA, when further ones are unfrozen, and how many parameters train.
 
-    It shows the plan; while a run unfreezes one block after another, it shows the blocks that are trainable now.
+    It shows the plan; while a run unfreezes one block after another, it shows the blocks that are trainable now. Which
+    blocks and whether with LoRA are two choices, and neither changes the other.
     """
 
     _esm = page("fields.js", "freeze.js")
@@ -41,14 +38,16 @@ class FreezePanel(Panel):
     def __init__(self, session: "Session") -> None:
         self._effects = live.Effects()
         self._proof, self._cached = Proof(), Cached()
+        self._is_failed = False  # whether the data or the backbone could not be loaded
+        self._refusals = 0  # a new count makes the page restore the values of the plan
         self._last_n = 2  # number in the stepper while another preset is chosen
         self._inherited: list[PlanAdjusted] | None = []  # what the ancestors of a fork changed before; None: not known
         super().__init__(session)
         prepare(session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
-        """Return the actions of the blocks and the presets."""
-        return {"toggle": self._toggle, "preset": self._choose}
+        """Return the actions of the blocks, the presets and LoRA."""
+        return {"toggle": self._toggle, "preset": self._choose, "lora": self._switch_lora, "rank": self._set_rank}
 
     def note(self, event: Event) -> None:
         """Remember what the run reports about its blocks; clear the error when the plan changes."""
@@ -58,12 +57,22 @@ class FreezePanel(Panel):
         self._proof.note(event)
         self._cached.note(event)
         match event:
-            case PlanChanged():
+            case PreparationEnded(what=what):
+                self._is_failed = bool(what)
+            case PlanChanged(fields=fields):
+                self._is_failed = self._is_failed and not {"source", "backbone"} & {*fields}
                 self.calm()
             case RunChosen():
                 self._inherited = []
             case RunForked() if event.step:
                 self._read_ancestors(event)
+
+    def alarm(self, error: Exception) -> None:
+        """Show an error in the words of the panel."""
+        super().alarm(error)
+        self._refusals += 1
+        if isinstance(error, PlanError):
+            self._problem = problem(_in_labels(error.what), hint=_in_labels(error.hint))
 
     def _read_ancestors(self, forked: RunForked) -> None:
         """Read in the background what was unfrozen before the fork, and when."""
@@ -88,8 +97,9 @@ class FreezePanel(Panel):
         return {
             "preset": preset,
             "last_n": number,
+            "is_lora": choice.method == "lora",
             "lora_rank": choice.lora_rank,
-            "mode": wording.mode(choice),
+            "refusals": self._refusals,
             "effect": self._effect(),
             **self._proof.picture(),
             **self._cached.picture(),
@@ -123,9 +133,14 @@ class FreezePanel(Panel):
         return unfreezing.schedule(blocks, running, [*self._inherited, *own], steps=run.steps)
 
     def _effect(self) -> str:
-        """Return when the choices in the picture take effect in the current run."""
-        fields = ("backbone", "method", "lora_rank", "trainable")
-        return next((said for name in fields if (said := self._effects.of(name, self.session))), "")
+        """Return when the choice of the layers and that of LoRA take effect in the current run."""
+        which, how = (
+            next((said for name in fields if (said := self._effects.of(name, self.session))), "")
+            for fields in (WHICH, HOW)
+        )
+        if which and which == how:
+            return f"layers and LoRA: {which}"
+        return wording.joined(which and f"layers: {which}", how and f"LoRA: {how}")
 
     def _network(self, choice: Transfer) -> dict[str, Any]:
         from workbench.models import freezing
@@ -133,20 +148,31 @@ class FreezePanel(Panel):
         backbone = self.session.backbone
         if backbone is None:
             name = self.session.plan.baseline.backbone
-            return {"backbone": name, "blocks": [], "counts": "", "notes": [], "schedule": ""}
+            return {
+                "doing": "" if self._is_failed else f"loading {name} …",
+                "blocks": [],
+                "counts": "",
+                "notes": [],
+                "schedule": "",
+            }
         try:
             trainable = set(freezing.resolve(backbone.blocks, choice))
             counts = freezing.count(backbone.model, backbone.blocks, choice)
         except PlanError as error:  # the plan does not fit this backbone: show the error and all blocks
-            self.alarm(error)
+            if self._problem is None:  # else it is about the last click
+                self.alarm(error)
             trainable, share, notes = set(), "none", []
         else:
-            share, notes = _share(counts.trainable, counts.total), list(counts.notes)
-        schedule = self._schedule(backbone.blocks)
+            share, notes = _share(counts.trainable, counts.total), [_in_labels(note) for note in counts.notes]
+        schedule, chosen = self._schedule(backbone.blocks), self._chosen(choice) if trainable else set()
         return {
-            "backbone": backbone.name,
+            "doing": "",
             "blocks": [
-                {**self._block(block, choice, is_trainable=block.name in trainable), "turn": schedule.of(block.name)}
+                {
+                    **self._block(block, choice, is_trainable=block.name in trainable),
+                    "has_no_adapter": block.name in chosen - trainable,
+                    "turn": schedule.of(block.name),
+                }
                 for block in backbone.blocks
             ],
             "counts": share,
@@ -168,32 +194,49 @@ class FreezePanel(Panel):
         }
 
     def _toggle(self, name: str) -> None:
+        """Freeze a block, or make it trainable."""
         backbone, choice = self.session.backbone, self._choice()
         if backbone is None:
             return
         every = [block.name for block in backbone.blocks]
-        wanted = self._trainable(choice) ^ {name}
+        wanted = self._chosen(choice) ^ {name}
         names = tuple(block for block in every if block in wanted)
         if not names:
-            raise PlanError("with every block frozen nothing would learn", hint="leave at least one block trainable")
-        trainable = unfreezing.shortest(names, every)
-        if name in names and name not in self._trainable(replace(choice, trainable=trainable), is_strict=True):
+            raise PlanError("with every block frozen nothing would be trained", hint="leave at least one trainable")
+        changed = replace(choice, trainable=unfreezing.shortest(names, every))
+        if (name in self._trainable(choice)) == (name in self._trainable(changed, is_strict=True)):
             raise PlanError(
-                f"{name} can't learn beside adapters", hint="choose 'full' or 'last' to train its own weights"
+                f"LoRA has no adapters for {name}, so it stays frozen", hint="switch LoRA off to train its own weights"
             )
-        self._effects.change(self.session, trainable=trainable)
+        self._effects.change(self.session, trainable=changed.trainable)
 
     def _choose(self, name: str, *, number: Any = None) -> None:
-        choice = self._choice()
-        changes = dict(PRESETS[name])
-        if name == "last":
-            changes["trainable"] = f"last {self._last_n if number is None else number}"
-        if name == "lora" and number is not None:
-            changes["lora_rank"] = number
-        if name == "lora" and choice.method == "lora":
-            del changes["trainable"]  # a new rank does not change which blocks are trainable
-        self._trainable(replace(choice, **changes), is_strict=True)
+        """Choose which layers are trainable; how they are trained stays."""
+        last = f"last {self._last_n if number is None else number}"
+        self._change(trainable=last if name == "last" else name)
+
+    def _switch_lora(self, *, is_on: bool) -> None:
+        """Choose how the layers are trained; which ones are trainable stays."""
+        self._change(method="lora" if is_on else "weights")
+
+    def _set_rank(self, number: Any) -> None:
+        self._change(lora_rank=number)
+
+    def _change(self, **changes: Any) -> None:
+        """Change the plan, and the run if it can follow. Raises PlanError if nothing would be trainable then."""
+        self._trainable(replace(self._choice(), **changes), is_strict=True)
         self._effects.change(self.session, **changes)
+
+    def _chosen(self, choice: Transfer) -> set[str]:
+        """Return the blocks that a choice names; with LoRA, some of them may have no adapters and stay frozen."""
+        from workbench.models import freezing
+
+        try:
+            return (
+                set(freezing.chosen(self.session.backbone.blocks, choice.trainable)) if self.session.backbone else set()
+            )
+        except PlanError:
+            return set()
 
     def _trainable(self, choice: Transfer, *, is_strict: bool = False) -> set[str]:
         """Return the trainable blocks of a choice. If it is invalid, raise PlanError if strict, else return none."""
@@ -215,8 +258,18 @@ def _share(part: int, whole: int) -> str:
 
 
 def _preset(choice: Transfer) -> str:
-    if choice.method == "lora":
-        return "lora"
-    if not isinstance(choice.trainable, str):
-        return ""
-    return {"head": "head", "all": "full"}.get(choice.trainable, "last")
+    """Return "head", "last" or "all"; "" for a list of blocks."""
+    return choice.trainable.split()[0] if isinstance(choice.trainable, str) else ""
+
+
+def _in_labels(text: str) -> str:
+    """Return an error or a note about blocks with the words of the panel in place of the values of the plan.
+
+    Examples:
+        >>> _in_labels("choose trainable='last 2', or 'all' with method='lora'")
+        'choose last 2 blocks, or all layers with LoRA'
+    """
+    text = re.sub(
+        r"(?:trainable=)?'(head|all|last \d+)'", lambda found: wording.mode(Transfer(trainable=found[1])), text
+    )
+    return text.replace("method='lora'", "LoRA")

@@ -11,28 +11,10 @@ from workbench.events import PreparationEnded
 if TYPE_CHECKING:
     from workbench.session.session import Session
 
-TO = Control(
-    "unfreeze_to",
-    "unfreeze",
-    "Progressive unfreezing: training begins with the layers that are chosen above, and one more block becomes "
-    "trainable at a time, from the top, up to these.",
-)
-ON = Control(
-    "unfreeze_on",
-    "when",
-    "Whether the next block is unfrozen after some steps, or when the validation rows show no improvement (a plateau).",
-)
-EVERY = Control(
-    "unfreeze_every",
-    "every",
-    "Steps from one block to the next. Empty: evenly over the first two thirds of the run.",
-    none="evenly",
-)
-PATIENCE = Control(
-    "unfreeze_patience",
-    "patience",
-    "So many evaluations in a row without improvement unfreeze the next block. The metric is that of section Stop.",
-)
+TO = Control("unfreeze_to", "unfreeze")
+ON = Control("unfreeze_on", "when")
+EVERY = Control("unfreeze_every", "every")
+PATIENCE = Control("unfreeze_patience", "patience")
 ON_WORDS = {"steps": "by steps", "plateau": "on a plateau"}
 
 

@@ -100,7 +100,7 @@ class Effects:
             return SOON
         if step:
             return f"{wording.value_of(name, value)} since step {step:,}"
-        return LATER_OR_FORK if FIELDS[name].metadata.get("takes_effect") == "in a fork" else LATER
+        return LATER_OR_FORK if FIELDS[name].metadata["takes_effect"] == "in a fork" else LATER
 
 
 def is_applicable(name: str, running: "Plan", wanted: "Plan") -> bool:

@@ -7,6 +7,8 @@ user requested. So nothing is lost when the page is reloaded, and a panel stores
 Left out: threads (bridge.py) and styles (panel.css).
 """
 
+import json
+import re
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,16 +21,23 @@ import traitlets
 from widgets import bridge
 from workbench.errors import PlanError, WorkbenchError
 from workbench.events import Event, PlanChanged
+from workbench.glossary import GLOSSARY
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
 
 STATIC = Path(__file__).parent / "static"
+TERM = re.compile(r'\bterm\("([^"]+)"')  # a word that a page explains
 
 
 def page(*scripts: str) -> str:
-    """Return the JavaScript module of a panel: panel.js and the given scripts; the last one has the export."""
-    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("panel.js", *scripts))
+    """Return the JavaScript module of a panel: panel.js and the given scripts; the last one has the export.
+
+    Before them stand the words of the glossary that they explain with `term("word")`.
+    """
+    code = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("panel.js", *scripts))
+    meanings = {word: GLOSSARY[word] for word in TERM.findall(code)}
+    return f"const GLOSSARY = {json.dumps(meanings)};\n{code}"
 
 
 def style(*sheets: str) -> str:

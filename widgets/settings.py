@@ -1,6 +1,7 @@
 """SettingsPanel: base class of the panels that show fields of the plan, with units and when they take effect.
 
-Ranges, units and when a field takes effect come from `workbench.plan.choices`. A panel adds descriptions and sliders.
+What a field means, its range, its unit and when it takes effect come from its metadata in `workbench.plan.choices`. A
+panel adds titles and sliders.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,17 +12,11 @@ from widgets import live
 from widgets.panel import Panel, page, style
 from workbench.errors import PlanError, WorkbenchError
 from workbench.events import ChangeRefused, Event, PlanChanged
+from workbench.plan.fields import WHEN
 from workbench.plan.plan import FIELDS, LIVE_FIELDS
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
-
-WHEN = {  # the field's own word for it -> a sentence
-    "at the next step": "Takes effect at the next step.",
-    "in a fork": "Takes effect at the next run. A run under way keeps its value, but a fork of it can take another one "
-    "from any step on.",
-    "at the next run": "Takes effect at the next run.",
-}
 
 
 @dataclass(frozen=True)
@@ -30,10 +25,14 @@ class Control:
 
     name: str  # field of the plan
     title: str
-    tip: str  # description
-    none: str = ""  # meaning of an empty field
     slider: tuple[str, tuple[float, ...]] | None = None  # ("log" | "linear", (low, high)) or ("list", values)
     options: tuple[str, ...] = ()
+
+
+def tip(name: str) -> str:
+    """Return the tooltip of a field of the plan: what it means, and when a change takes effect."""
+    about = FIELDS[name].metadata
+    return f"{about['help']} {WHEN[about['takes_effect']]}"
 
 
 class SettingsPanel(Panel):
@@ -84,8 +83,8 @@ class SettingsPanel(Panel):
             "title": control.title,
             "value": self.session.plan.flat()[control.name],
             "unit": about.get("unit", ""),
-            "tip": f"{control.tip} {WHEN[about.get('takes_effect', 'at the next run')]}",
-            "none": control.none,
+            "tip": tip(control.name),
+            "none": about["none"],
             "slider": control.slider,
             "options": [{"value": value, "title": title} for value, title in choices.items()],
             "is_live": control.name in LIVE_FIELDS,

@@ -14,20 +14,10 @@ from workbench.plan.choices import TASKS, Monitoring, TaskName
 if TYPE_CHECKING:
     from workbench.session.session import Session
 
-PATIENCE = Control(
-    "stop_patience",
-    "patience",
-    "Early stopping: so many evaluations in a row without improvement end the run. Empty: it never stops early. The "
-    "best weights are kept either way.",
-    none="off",
-)
-METRIC = Control("stop_metric", "metric", "The best step is the one with the best value of it on the validation rows.")
-MIN_DELTA = Control(
-    "stop_min_delta",
-    "min delta",
-    "An evaluation is an improvement if it beats the best one by more than this.",
-)
-MODE = Control("stop_mode", "better is", "Whether a low or a high value of the metric is good.")
+PATIENCE = Control("stop_patience", "patience")
+METRIC = Control("stop_metric", "metric")
+MIN_DELTA = Control("stop_min_delta", "min delta")
+MODE = Control("stop_mode", "better is")
 EVALUATIONS = 10  # of a run whose plan does not say how often it evaluates
 
 
@@ -40,12 +30,15 @@ class StopPanel(SettingsPanel):
 
     def __init__(self, session: "Session") -> None:
         self._run = RunState()
+        self._can_ask_task = False  # asking imports torch: not before the backbone, which other panels wait for
         super().__init__(session)
         prepare(session)
 
     def note(self, event: Event) -> None:
         """Remember which metrics the run measures."""
         super().note(event)
+        if isinstance(event, PreparationEnded) and event.part != "data":
+            self._can_ask_task = True
         if isinstance(event, RunChosen):
             self._run = RunState()
         if isinstance(event, EvaluationEnded):
@@ -82,12 +75,15 @@ class StopPanel(SettingsPanel):
         """Return the names of the metrics of the task, and of those that the run shown measured on the same data."""
         run, split = self.session.run, self.session.split
         own = tuple(self._run.metrics) if run and run.plan.data == self.session.plan.data else ()
-        return own if split is None else (*_metrics_of(split.task), *own)
+        return (*_metrics_of(split.task), *own) if split is not None and self._can_ask() else own
+
+    def _can_ask(self) -> bool:
+        return self._can_ask_task or self.session.backbone is not None
 
     def _fault(self) -> str:
         """Return what is wrong with the metric. A name that no task knows may be that of a metric of the user."""
         chosen, split = self.session.plan.monitoring.stop_metric, self.session.split
-        if split is None or chosen is None or chosen in self._measured():
+        if split is None or chosen is None or not self._can_ask() or chosen in self._measured():
             return ""
         if not any(chosen in _metrics_of(task) for task in TASKS):
             return ""

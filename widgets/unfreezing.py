@@ -73,13 +73,13 @@ def schedule(
         changes: What the run changed so far, and its ancestors before.
         steps: Optimizer steps that the whole run takes; 0 if that is not known yet.
     """
-    from workbench.training.tactics import unfreezing
-
     by_hand = [place for place, change in enumerate(changes) if change.by != NAME and _BLOCKS & change.after.keys()]
     last, own = (changes[by_hand[-1]], changes[by_hand[-1] + 1 :]) if by_hand else (None, changes)
     if plan.retention.unfreeze_to is None:
         is_ended = last is not None and last.before.get("unfreeze_to") is not None
         return Schedule(ended=last.step if last and is_ended else None)
+    from workbench.training.tactics import unfreezing  # imports torch
+
     done = [change for change in own if change.by == NAME]
     first = done[0].before.get("trainable") if done else None
     try:

@@ -6,10 +6,9 @@ from typing import Any
 from workbench.events import RunEnded
 from workbench.events.run_state import STOPPED_BY_USER
 from workbench.plan.choices import Transfer
-from workbench.plan.plan import Plan
+from workbench.plan.plan import FIELDS, Plan
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
-EMPTY = {"unfreeze_to": "off", "unfreeze_every": "evenly", "stop_patience": "off", "stop_metric": "loss"}  # else "auto"
 METRICS = {"macro_f1": "F1 (macro)", "weighted_f1": "F1 (weighted)"}  # else as in the log, without underscores
 
 
@@ -69,7 +68,7 @@ def change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
     Examples:
         >>> change({"learning_rate": 1e-3, "trainable": "head"}, {"learning_rate": 1e-4, "trainable": "all"})
-        'learning rate 0.001 → 0.0001, layers head only → full'
+        'learning rate 0.001 → 0.0001, layers head only → all layers'
     """
     return ", ".join(
         f"{field(name)} {value_of(name, before[name])} → {value_of(name, value)}"
@@ -94,12 +93,12 @@ def value_of(name: str, value: Any) -> str:
 
     Examples:
         >>> value_of("learning_rate", 3e-5), value_of("trainable", ["block 1"]), value_of("evaluate_every", None)
-        ('3e-05', '1 chosen block', 'auto')
+        ('3e-05', '1 chosen block', '10 × a run')
         >>> value_of("unfreeze_to", "all"), value_of("unfreeze_to", None)
-        ('full', 'off')
+        ('all layers', 'off')
     """
     if value is None:
-        return EMPTY.get(name, "auto")
+        return str(FIELDS[name].metadata["none"]) if name in FIELDS else "none"
     if name in ("trainable", "unfreeze_to"):
         return mode(Transfer(trainable=value if isinstance(value, str) else tuple(value)))
     return f"{value:g}" if isinstance(value, float) else f"{value}"
@@ -153,20 +152,18 @@ def duration(seconds: float) -> str:
 
 
 def mode(choice: Transfer) -> str:
-    """Return which blocks are trainable, and the method.
+    """Return which blocks are trainable, and whether with LoRA.
 
     Examples:
         >>> mode(Transfer()), mode(Transfer(trainable="last 2")), mode(Transfer(trainable="all", method="lora"))
-        ('head only', 'last 2 blocks', 'LoRA rank 8')
+        ('head only', 'last 2 blocks', 'all layers, LoRA rank 8')
     """
-    words = {"head": "head only", "all": "full", "last 1": "last block"}
+    words = {"head": "head only", "all": "all layers", "last 1": "last block"}
     if not isinstance(choice.trainable, str):
         where = plural(len(choice.trainable), "chosen block")
     else:
         where = words.get(choice.trainable, f"{choice.trainable} blocks")
-    if choice.method == "weights":
-        return where
-    return f"LoRA rank {choice.lora_rank}" + ("" if choice.trainable == "all" else f", {where}")
+    return where if choice.method == "weights" else f"{where}, LoRA rank {choice.lora_rank}"
 
 
 def ending(event: RunEnded) -> str:

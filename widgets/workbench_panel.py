@@ -13,14 +13,19 @@ from widgets.hyperparameter_panel import HyperparameterPanel
 from widgets.keep_panel import KeepPanel
 from widgets.next_run_panel import NextRunPanel
 from widgets.panel import Panel
+from widgets.plan_panel import PlanPanel
+from widgets.results_panel import ResultsPanel
 from widgets.run_panel import RunPanel
 from widgets.runs_panel import RunsPanel
 from widgets.stop_panel import StopPanel
 from widgets.tabs import Tabs
+from widgets.try_panel import TryPanel
 
-CHOICES = (NextRunPanel, BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel)
+CHOICES = (NextRunPanel, BackbonePanel, DataPanel, FreezePanel, HyperparameterPanel, KeepPanel, StopPanel, PlanPanel)
 TABS: dict[str, type[Panel]] = {  # title -> panel; the first one is open at the start
     "Curves": CurvesPanel,
+    "Results": ResultsPanel,
+    "Try it": TryPanel,
     "Runs": RunsPanel,
 }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import __version__, packs
-from workbench.errors import PlanError, RunError, WorkbenchError
+from workbench.errors import RunError, WorkbenchError
 from workbench.events.terminal import Line, RunLine
 from workbench.plan.plan import Plan
 
@@ -117,7 +117,7 @@ def _project() -> Path:
 
 def run(options: argparse.Namespace) -> int:
     """Run a plan; the first Ctrl-C stops the run and saves its model, the second one interrupts it."""
-    plan = _read_plan(options.plan)
+    plan = Plan.open(options.plan)
     from workbench.runs.disk.run_folder import RunFolder
 
     return _run_folder(RunFolder.create(plan, options.runs))
@@ -144,14 +144,6 @@ def _run_folder(folder: "RunFolder") -> int:
             shown.show(event)
     print(folder.path)
     return _INTERRUPTED if control.is_stopping else 0
-
-
-def _read_plan(path: Path) -> Plan:
-    try:
-        return Plan.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise PlanError(f"the plan {path} can't be read: {reason}", hint="write one with Plan.to_json") from None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 People pass plans, logs and run folders on. A value of another type than its field is refused here, before it can break
 something elsewhere, and no file is read that could block or fill the memory. The fields themselves are defined in
-plan/choices.py and events/kinds.py. Logs and tables are not read here, because they may have any length.
+plan/choices/ and events/kinds.py. Logs and tables are not read here, because they may have any length.
 """
 
 import math

@@ -31,6 +31,12 @@ print(json.loads((run.folder / "worker.json").read_text())["pid"])""",
 panel.session.change(max_steps=20_000, epochs=1000)""",
     """model = panel.session.run.saved_model
 print((panel.session.run.folder / model.folder / "config.json").exists())""",
+    """import ipywidgets as ipw
+from widgets import ResultsPanel, TryPanel
+box = ipw.Box([TryPanel(panel.session), ResultsPanel(panel.session)])
+box.add_class("fw-workbench")
+box""",
+    "print(len(panel.session.run.test_scores))",
 )
 STEP = "Number((document.querySelector('.fw-run-words').textContent.match(/step ([\\d,]+)/) ?? [0, '0'])[1])"
 WORDS = ".fw-run-words:has-text('{}')"
@@ -193,3 +199,36 @@ def test_stop_leaves_a_model_and_says_where(panel):
     assert panel.page.get_by_role("button", name="Resume").is_enabled()
     panel.run(4)
     assert panel.output(4).strip() == "True"
+
+
+def test_a_text_is_tried_on_both_models(panel):
+    panel.run(5)
+    box, cells = panel.page.locator(".jp-Cell").nth(5), panel.page.locator(".jp-Notebook .jp-Cell").count()
+    field = box.locator(".fw-try-text")
+    field.fill(f"a good film {EVIL}")
+    field.press("Control+Enter")  # JupyterLab's own key for running a cell
+    box.locator(".fw-try-entry").wait_for(timeout=60_000)
+    box.locator(".fw-try-bar").nth(3).wait_for(timeout=60_000)  # two classes of two models
+    assert EVIL in box.locator(".fw-try-input").inner_text()
+    assert "backbone, before training" in box.locator(".fw-try-who").first.inner_text()
+    box.locator(".fw-chip").first.click()
+    panel.page.wait_for_function("() => document.querySelectorAll('.fw-try-entry').length === 2", timeout=60_000)
+    assert panel.page.locator(".jp-Notebook .jp-Cell").count() == cells
+
+
+def test_results_are_shown_and_the_test_score_is_spent(panel):
+    box = panel.page.locator(".jp-Cell").nth(5)
+    box.get_by_role("button", name="Show results").click()
+    box.locator(".fw-matrix").wait_for(timeout=60_000)
+    assert "accuracy" in box.locator(".fw-results .fw-facts").first.inner_text()
+    assert box.locator(".fw-results-classes tbody tr").count() == 2
+    box.get_by_role("button", name="Score on the test rows").click()
+    box.locator(".fw-results-score:has-text('test rows')").wait_for(timeout=60_000)
+    assert "The test rows are spent" in box.locator(".fw-results-test").inner_text()
+    assert box.get_by_role("button", name="Score on the test rows").is_hidden()
+    panel.run(6)
+    assert panel.output(6).strip() == "1"
+    panel.page.set_viewport_size({"width": 600, "height": 800})
+    panel.page.wait_for_timeout(400)
+    assert panel.page.evaluate(TOO_FAINT) == []
+    assert panel.page.evaluate(STICKING_OUT) == []

@@ -138,7 +138,7 @@ def test_missing_labels_and_texts_are_left_out_and_counted(tmp_path):
         ({"text": SENTENCES, "label": [None] * 40}, "no row that can be used"),
         ({"text": [""] * 40, "label": FEW}, "no row that can be used"),
         ({"text": SENTENCES, "label": [["a", "b"], ["a"]] * 20}, "row 0, column 'label': the label is ['a', 'b']"),
-        ({"text": [*SENTENCES[:-1], {"a": 1}], "label": FEW}, "row 39: the text is a dict"),
+        ({"text": [*SENTENCES[:-1], {"a": 1}], "label": FEW}, "row 39: 'text' has a dict"),
         ({"text": [*SENTENCES[:-1], "\ud800"], "label": FEW}, "row 39: the text contains half a character"),
         ({"text": SENTENCES, "label": [*FEW[:-2], "\ud800", "\ud800"]}, "half a character"),
     ],

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import PlanError
+from workbench.plan import words
+from workbench.plan.fields import WHEN
 from workbench.plan.plan import FIELDS, SECTION_OF, Plan
 
 
@@ -30,20 +32,25 @@ def test_a_partial_plan_takes_defaults():
     ("changes", "words"),
     [
         ({"lerning_rate": 1}, "Did you mean 'learning_rate'"),
-        ({"learning_rate": -1.0}, "expected 1e-08 to 10"),
+        ({"learning_rate": -1.0}, "learning_rate is -1; it must be between 1e-8 and 10\n"),
         ({"learning_rate": float("nan")}, "expected a number"),
         ({"learning_rate": True}, "expected a number"),
         ({"batch_size": 2.5}, "expected a whole number"),
         ({"batch_size": "32"}, "expected a whole number"),
-        ({"batch_size": 10**400}, "expected 1 to 65536"),
-        ({"learning_rate": 10**400}, "expected 1e-08 to 10"),
+        ({"batch_size": 10**400}, "must be between 1 and 65,536"),
+        ({"learning_rate": 10**400}, "must be between 1e-8 and 10"),
         ({"task": "classify"}, "text-classification"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'"),
         ({"trainable": "lst 2"}, "Did you mean 'last 2'"),
         ({"trainable": "last 0"}, "trainable is 'last 0'"),
         ({"trainable": ()}, "expected at least one block"),
-        ({"trainable": (1,)}, "expected text or a list of names"),
-        ({"validation_fraction": 0.9}, "expected 0.01 to 0.5"),
+        ({"trainable": (1,)}, "expected 'head', 'all', 'last 2' or a list of names"),
+        ({"validation_fraction": 0.9}, "must be between 0.01 and 0.5"),
+        ({"seed": -1}, "must be between 0 and 2,147,483,647"),
+        ({"max_rows": 3}, "use None, the default"),
+        ({"text_column": 3}, "expected a column name, a list of names or None"),
+        ({"stop_metric": 3}, "expected the name of a metric or None"),
+        ({"task": 3}, "expected 'text-classification', 'language-modeling', 'image-classification' or None"),
     ],
 )
 def test_a_choice_that_cant_be_is_refused_with_what_to_do(changes, words):
@@ -84,7 +91,17 @@ def test_field_names_are_unique_and_every_number_says_its_unit():
     assert len(SECTION_OF) == sum(len(dataclasses.fields(section)) for section in sections)
     numbers = [f for f in FIELDS.values() if f.type in (int, float, int | None, float | None)]
     assert numbers
-    assert all(field.metadata["unit"] for field in numbers)
+    assert [field.name for field in numbers if not field.metadata["unit"]] == ["split_seed", "seed"]
+
+
+@pytest.mark.parametrize("entry", FIELDS.values(), ids=FIELDS)
+def test_every_field_says_in_a_sentence_what_it_means_and_when_a_change_takes_effect(entry):
+    sentence = entry.metadata["help"]
+    assert sentence[0].isupper()
+    assert sentence.endswith(".")
+    assert len(sentence) <= 160
+    assert entry.metadata["takes_effect"] in WHEN
+    assert bool(entry.metadata["none"]) == (type(None) in words.options(entry.type))
 
 
 def test_numbers_as_numpy_has_them_are_taken():

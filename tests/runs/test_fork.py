@@ -60,6 +60,14 @@ def test_a_fork_without_a_change_is_its_parent(tmp_path, preparation, plan, step
     assert first == RunForked(parent=parent.name, step=step, changes={})
 
 
+def test_with_adapters_and_dropout_a_fork_without_a_change_is_its_parent_too(tmp_path, preparation):
+    parent = carried_out(LONG.change(method="lora", trainable="all"), tmp_path)
+    twin = finished(fork(parent, preparation, 7, {}), preparation)
+    assert after(facts(twin), 7) == after(facts(parent), 7)
+    mine, theirs = ends(parent), ends(twin)
+    assert all(torch.equal(mine[part][name], theirs[part][name]) for part in mine for name in mine[part])
+
+
 def test_a_fork_differs_from_its_parent_only_from_its_step_on(tmp_path, preparation):
     parent = carried_out(ALL, tmp_path)
     twin = finished(

@@ -1,18 +1,22 @@
 import shutil
 
+import numpy as np
 import pytest
 import tiny
 import torch
+from datasets import ClassLabel
 from tiny_runs import (
     ADJUSTMENTS,
     LONG,
+    PLAN,
     a_tiny_backbone_by_that_name,  # noqa: F401
     carried_out,
 )
 
-from workbench import run
+from workbench import models, run
 from workbench.errors import RunError
 from workbench.events import EvaluationEnded, StepEnded
+from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.fork import fork
 from workbench.runs.moment import Moment
 from workbench.runs.preparation import Preparation
@@ -71,7 +75,7 @@ def test_samples_are_the_same_rows_at_every_step(tmp_path, preparation, task):
         assert {*late.predicted} <= {"negative", "positive"}
         assert list(early.probability) != list(late.probability)
     else:
-        assert list(early.columns) == ["prompt", "continuation", "reference"]
+        assert list(early.columns) == ["prompt", "completion", "original"]
 
 
 def test_a_moment_before_a_fork_is_its_parents(tmp_path, preparation):
@@ -91,3 +95,27 @@ def test_a_moment_before_a_fork_is_its_parents(tmp_path, preparation):
     shutil.rmtree(parent.path)
     with pytest.raises(RunError, match=f"was forked at step 6 of {parent.name}, which does not exist"):
         Moment(twin, preparation, 4)
+
+
+def test_samples_of_an_image_run_have_their_pictures(tmp_path, monkeypatch):
+    load = models.load
+    monkeypatch.setattr(
+        models,
+        "load",
+        lambda name, **options: tiny.backbone("vit") if "image" in options["task"] else load(name, **options),
+    )
+    rows = tiny.rows("vit", 40).cast_column("label", ClassLabel(names=["cat", "dog"]))
+    plan = PLAN.change(source="table", task="image-classification", max_steps=2)
+    folder = RunFolder.create(plan, tmp_path)
+    preparation = Preparation(rows)
+    list(run(folder=folder, preparation=preparation))
+    found = Moment(folder, preparation, 2).samples(3)
+    assert list(found.columns) == ["image", "label", "predicted", "probability"]
+    assert {*found.label} <= {"cat", "dog"}
+    assert found._repr_html_().count("data:image/png;base64,") == 3
+    assert found.image.iloc[0].size == (16, 16)
+    worst = Moment(folder, preparation, 2).results().mistakes
+    assert list(worst.columns) == ["row", "image", "label", "predicted", "probability", "loss"]
+    for line in worst.itertuples():
+        assert np.array(line.image).tolist() == np.array(rows[line.row]["image"]).tolist()
+        assert rows.features["label"].names[rows[line.row]["label"]] == line.label

@@ -41,9 +41,7 @@ def find(model, shapes=((2, 5), (1, 9))):
 def make(kind, plan=PLAN, **options):
     backbone = tiny.backbone(kind, **options)
     train, validation = (TABLE[backbone.task].encode(tiny.rows(kind, count), backbone, plan.data) for count in (40, 14))
-    made = make_learner(backbone, train, validation, plan, settings=Settings().overridden_by(plan.tuning))
-    list(made.shortcuts[0].prepare(made, ()))
-    return made
+    return make_learner(backbone, train, validation, plan, settings=Settings().overridden_by(plan.tuning))
 
 
 def numbers(learner):
@@ -134,6 +132,11 @@ def test_dropout_is_the_same_with_and_without_the_cache():
     plan = PLAN.change(dropout=0.3, trainable="last 1")
     cached, plain = (numbers(make("bert", plan.change(prefix_cache=cache))) for cache in ("auto", "off"))
     assert torch.allclose(cached, plain, rtol=1e-5, atol=0)
+
+
+def test_no_part_of_an_adapted_layer_is_narrowed_by_itself():
+    paths = make("bert", PLAN.change(method="lora", trainable="all")).shortcuts[0].paths
+    assert paths == make("bert").shortcuts[0].paths == ("bert.encoder.layer.1.attention.output",)
 
 
 @pytest.mark.parametrize("kind", CAUSAL)

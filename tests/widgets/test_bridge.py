@@ -111,7 +111,7 @@ def test_a_message_that_is_sent_again_is_answered_again_and_done_once(opened, mo
     answers = []
     monkeypatch.setattr(panel, "send", answers.append)
     for _ in range(2):
-        panel._handle_custom_msg({"do": "preset", "name": "full", "id": "x1"}, [])
+        panel._handle_custom_msg({"do": "preset", "name": "all", "id": "x1"}, [])
     assert answers == [{"heard": "x1"}, {"heard": "x1"}]
     assert [name for name, _ in panel.session.calls].count("change") == 1
 

@@ -24,7 +24,7 @@ def test_nothing_is_said_before_anything_is_known():
 
 def test_what_is_at_hand_is_said_with_its_size_and_the_budget():
     picture = said(CacheReady(split="train", **FACT), CacheReady(split="validation", **FACT))
-    assert picture["cached"] == "frozen blocks computed once · 22 MB of 6.0 GB in memory"
+    assert picture["cached"] == "frozen blocks cached (22 MB)"
     assert "every row in 5 s" in picture["cached_tip"]
     assert "6.0 GB" in picture["cached_tip"]
 
@@ -38,18 +38,18 @@ def test_where_it_came_from_is_said(changes, words):
 
 
 def test_what_lies_on_disk_is_said():
-    assert said(CacheReady(split="train", **{**FACT, "place": "disk"}))["cached"].endswith("11 MB mapped from disk")
+    assert said(CacheReady(split="train", **{**FACT, "place": "disk"}))["cached"].endswith("(11 MB on disk)")
 
 
 def test_what_lies_in_memory_and_what_on_disk_is_told_apart():
     on_disk = CacheReady(split="train", **{**FACT, "place": "disk", "size_bytes": 7 * 10**9})
     picture = said(CacheReady(split="validation", **FACT), on_disk)
-    assert picture["cached"].endswith("· 11 MB of 6.0 GB in memory, 7.0 GB mapped from disk")
+    assert picture["cached"].endswith("(11 MB in memory, 7.0 GB on disk)")
 
 
 def test_it_is_said_if_only_held_out_rows_are_at_hand():
     said_of = said(CacheReady(split="validation", **FACT))["cached"]
-    assert said_of == "frozen blocks computed once for held-out rows · 11 MB of 6.0 GB in memory"
+    assert said_of == "frozen blocks cached for validation rows (11 MB)"
 
 
 def test_a_boundary_that_moves_makes_it_another_story():
@@ -59,4 +59,4 @@ def test_a_boundary_that_moves_makes_it_another_story():
 
 def test_why_not_is_said():
     picture = said(CacheReady(split="train", **FACT), CacheRefused(step=3, what="block 2 reads 2 values"))
-    assert picture["cached"] == "frozen blocks are computed at each step: block 2 reads 2 values"
+    assert picture["cached"] == "frozen blocks not cached: block 2 reads 2 values"

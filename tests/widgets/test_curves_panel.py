@@ -277,7 +277,7 @@ def test_what_goes_wrong_at_a_point_is_told_in_its_box(opened, press):
     assert (panel.state["problem"], panel.state["point"]["doing"]) == (None, "")
     assert press(panel, "settle")["point"]["problem"] is None
     state = press(panel, "fork", learning_rate=50, layers="head only")
-    assert "expected" in state["point"]["problem"]["what"]
+    assert "must be between" in state["point"]["problem"]["what"]
     assert "fork" not in [name for name, _ in session.calls]
 
 
@@ -313,7 +313,7 @@ def test_a_fork_gets_what_differs_and_nothing_else(opened, press):
     assert press(panel, "point", step=5)["point"]["learning_rate"] == 1e-3
     point = press(panel, "point", step=25)["point"]
     assert (point["learning_rate"], point["layer"]) == (5e-4, "head only")  # as it was then
-    assert point["layers"] == ["head only", "last block", "last 2 blocks", "last 3 blocks", "full"]
+    assert point["layers"] == ["head only", "last block", "last 2 blocks", "last 3 blocks", "all layers"]
     press(panel, "fork", learning_rate=5e-4, layers="last 2 blocks")
     assert until(lambda: ("fork", {"step": 25, "trainable": "last 2"}) in session.calls)
     assert until(lambda: panel.state["point"] is None)

@@ -8,6 +8,7 @@ from fakes import FakeSession, until
 from PIL import Image
 
 from widgets import DataPanel, panel
+from widgets.settings import tip
 from workbench import data
 from workbench.events import PreparationEnded
 from workbench.plan.choices import Data
@@ -124,6 +125,7 @@ def test_rows_without_a_label_and_a_backbone_that_can_not_write_are_told_here(op
     assert panel.state["split"]["columns"][1] == {
         "role": "label",
         "field": "label_column",
+        "tip": tip("label_column"),
         "value": "",
         "options": ["text"],
     }

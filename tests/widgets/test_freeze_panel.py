@@ -12,6 +12,7 @@ from workbench.events import (
     CheckpointSaved,
     FrozenMoved,
     PlanAdjusted,
+    PreparationEnded,
     RunChosen,
     RunEnded,
     RunForked,
@@ -52,7 +53,7 @@ def test_a_click_switches_a_block_and_reaches_the_plan(opened, press, backbone):
 def test_the_last_trainable_block_stays(opened, press, backbone):
     session = FakeSession(backbone=backbone)
     state = press(opened(FreezePanel, session), "toggle", name="head")
-    assert "nothing would learn" in state["problem"]["what"]
+    assert "nothing would be trained" in state["problem"]["what"]
     assert session.plan.transfer.trainable == "head"
 
 
@@ -61,18 +62,68 @@ def test_presets_reach_the_plan(opened, press, backbone):
     panel = opened(FreezePanel, session)
     press(panel, "preset", name="last", number=1)
     assert session.plan.transfer.trainable == "last 1"
-    press(panel, "preset", name="full")
-    assert session.plan.transfer.trainable == "all"
-    state = press(panel, "preset", name="lora", number=4)
-    assert (session.plan.transfer.method, session.plan.transfer.lora_rank) == ("lora", 4)
-    assert state["preset"] == "lora"
-    adapters = {block["name"]: block["has_adapter"] for block in state["blocks"]}
-    assert adapters == {"embeddings": False, "block 1": True, "block 2": True, "head": False}
-    press(panel, "toggle", name="block 1")
-    press(panel, "preset", name="lora", number=2)
-    assert session.plan.transfer.trainable == "last 1"  # a new rank leaves the blocks alone
+    state = press(panel, "preset", name="all")
+    assert (session.plan.transfer.trainable, state["preset"]) == ("all", "all")
     state = press(panel, "preset", name="head")
-    assert (state["preset"], session.plan.transfer.method) == ("head", "weights")
+    assert (session.plan.transfer.trainable, state["preset"]) == ("head", "head")
+    state = press(panel, "preset", name="last")
+    assert session.plan.transfer.trainable == "last 1"  # the number that was chosen before
+
+
+def test_lora_is_how_and_not_which(opened, press, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    press(panel, "toggle", name="block 1")
+    chosen = ("block 1", "head")
+    state = press(panel, "lora", is_on=True)
+    assert (session.plan.transfer.method, session.plan.transfer.trainable) == ("lora", chosen)
+    adapters = {block["name"]: block["has_adapter"] for block in state["blocks"]}
+    assert adapters == {"embeddings": False, "block 1": True, "block 2": False, "head": False}
+    state = press(panel, "rank", number=4)
+    assert (session.plan.transfer.lora_rank, session.plan.transfer.trainable) == (4, chosen)
+    state = press(panel, "lora", is_on=False)
+    assert (state["is_lora"], session.plan.transfer.trainable) == (False, chosen)
+    press(panel, "lora", is_on=True)
+    for choice in ({"name": "last", "number": 1}, {"name": "all"}, {"name": "last", "number": 2}):
+        state = press(panel, "preset", **choice)
+        assert (state["preset"], state["is_lora"], state["lora_rank"]) == (choice["name"], True, 4)
+    press(panel, "toggle", name="block 1")
+    assert (session.plan.transfer.method, session.plan.transfer.trainable) == ("lora", "last 1")
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+@pytest.mark.parametrize(
+    "trainable", ["head", "last 1", "last 2", "all", ("embeddings",), ("block 1",), ("head", "block 2")]
+)
+def test_every_choice_works_with_lora_or_it_is_said_why_not_and_what_to_do(opened, press, kind, trainable):
+    session = FakeSession(Plan().change(trainable=trainable), backbone=tiny.backbone(kind))
+    panel = opened(FreezePanel, session)
+    state = press(panel, "lora", is_on=True)
+    assert session.plan.transfer.trainable == trainable
+    if session.plan.transfer.method == "lora":
+        assert any(block["is_trainable"] for block in state["blocks"])
+        assert state["problem"] is None
+        has_adapter = any(block["has_adapter"] for block in state["blocks"])
+        assert has_adapter or state["notes"][0].endswith("choose last 2 blocks or all layers for adapters")
+    else:
+        assert "nothing would be trained: LoRA has adapters only for the blocks" in state["problem"]["what"]
+        assert state["problem"]["hint"] == "choose last 2 blocks or all layers"
+
+
+def test_lora_and_the_layers_are_told_apart_during_a_run(opened, press, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    run = session.shown(*fakes.log(60)[:30])
+    assert until(lambda: panel._effects.is_live)
+    press(panel, "toggle", name="block 2")
+    assert until(lambda: panel.state["effect"] == f"layers: since step {run.step + 1}")
+    state = press(panel, "lora", is_on=True)
+    assert state["effect"] == f"layers: since step {run.step + 1} · LoRA: at the next run"
+    assert (session.plan.transfer.trainable, run.plan.transfer.trainable) == ("last 1", "last 1")
+    again = opened(FreezePanel, session).state  # as a page that is loaded again, or a second panel
+    assert (again["preset"], again["last_n"], again["is_lora"]) == ("last", 1, True)
+    press(panel, "lora", is_on=False)
+    assert until(lambda: panel.state["effect"] == f"layers: since step {run.step + 1}")
 
 
 @pytest.mark.parametrize("number", [99, 0, 2.5, "two"])
@@ -86,9 +137,14 @@ def test_a_number_of_blocks_that_can_not_be_is_refused_at_the_panel(opened, pres
 def test_adapters_have_no_place_in_the_embeddings(opened, press, backbone):
     session = FakeSession(backbone=backbone)
     panel = opened(FreezePanel, session)
-    press(panel, "preset", name="lora")
-    state = press(panel, "toggle", name="embeddings")
-    assert "embeddings" in state["problem"]["what"]
+    for name in ("all", "last"):  # whether they are among the layers that are chosen or not
+        press(panel, "preset", name=name)
+        press(panel, "lora", is_on=True)
+        before = session.plan
+        state = press(panel, "toggle", name="embeddings")
+        assert state["problem"]["what"] == "LoRA has no adapters for embeddings, so it stays frozen"
+        assert session.plan == before
+        assert {block["name"]: block["has_no_adapter"] for block in state["blocks"]}["embeddings"] == (name == "all")
 
 
 def test_a_plan_that_does_not_suit_the_backbone_is_told_with_the_blocks(opened, backbone):
@@ -102,10 +158,12 @@ def test_a_plan_that_does_not_suit_the_backbone_is_told_with_the_blocks(opened, 
 def test_what_tied_weights_mean_is_told(opened, press):
     panel = opened(FreezePanel, session := FakeSession(backbone=tiny.backbone("llama")))
     assert panel.state["preset"] == "head"  # as another backbone leaves it
-    assert panel.state["notes"][0].endswith("choose LoRA or 'last 2' instead")
-    for choice in ({"name": "lora"}, {"name": "last", "number": 2}):
+    assert panel.state["notes"][0].endswith("choose last 2 blocks, or all layers with LoRA")
+    for choice in ({"name": "all"}, {"name": "last", "number": 2}):
         state = press(panel, "preset", **choice)
-        assert "instead" not in state["notes"][0]
+        assert "choose" not in "".join(state["notes"])
+        state = press(panel, "lora", is_on=True)
+        assert "choose" not in "".join(state["notes"])
     assert session.plan.transfer.trainable == "last 2"
 
 
@@ -122,8 +180,19 @@ def test_a_change_by_code_shows(opened, backbone):
 def test_without_a_backbone_there_is_nothing_to_click(opened, press):
     panel = opened(FreezePanel)
     assert panel.state["blocks"] == []
+    assert panel.state["doing"] == "loading minilm-l6 …"
     press(panel, "toggle", name="block 1")
     assert panel.state["problem"] is None
+
+
+def test_a_backbone_that_could_not_be_loaded_is_not_waited_for(opened):
+    session = FakeSession()
+    panel = opened(FreezePanel, session)
+    for part in ("data", "backbone"):
+        session.bus.publish(PreparationEnded(part=part, what="there is none"))
+        assert until(lambda: panel.state["doing"] == "")
+        session.change(**{{"data": "source", "backbone": "backbone"}[part]: "another"})
+        assert until(lambda: panel.state["doing"] != "")
 
 
 def test_a_click_is_answered_at_once(opened, press, backbone):
@@ -146,9 +215,9 @@ def test_a_click_reaches_the_plan_and_the_run_under_way(opened, press, backbone)
     state = press(panel, "toggle", name="block 2")
     assert session.plan.transfer.trainable == "last 1"
     assert asked(session) == [{"trainable": "last 1"}]
-    assert state["effect"] == "from the next step"
+    assert state["effect"] == "layers: from the next step"
     run.tell(PlanAdjusted(step=run.step, before={"trainable": "head"}, after={"trainable": "last 1"}))
-    assert until(lambda: panel.state["effect"] == f"since step {run.step + 1}")
+    assert until(lambda: panel.state["effect"] == f"layers: since step {run.step + 1}")
     run.tell(RunEnded(step=run.step, reason="completed"))
     assert until(lambda: panel.state["effect"] == "")
 
@@ -158,13 +227,14 @@ def test_what_a_run_under_way_can_not_obey_waits_for_the_next(opened, press, bac
     panel = opened(FreezePanel, session)
     session.shown(*fakes.log(60)[:30])
     assert until(lambda: panel._effects.is_live)
-    assert press(panel, "preset", name="lora")["effect"] == "at the next run"
-    assert press(panel, "toggle", name="block 1")["effect"] == "at the next run"
+    assert press(panel, "lora", is_on=True)["effect"] == "LoRA: at the next run"
+    assert press(panel, "toggle", name="block 1")["effect"] == "layers and LoRA: at the next run"
     assert asked(session) == []
-    assert press(panel, "preset", name="head")["effect"] == ""  # as the run has it
+    press(panel, "preset", name="head")
+    assert press(panel, "lora", is_on=False)["effect"] == ""  # as the run has it
     session.change(backbone="another/model")
-    assert press(panel, "preset", name="full")["effect"] == "at the next run"
-    assert asked(session) == [{"trainable": "head"}]
+    assert press(panel, "preset", name="all")["effect"] == "layers: at the next run"
+    assert asked(session) == []
 
 
 def test_after_the_run_a_click_changes_the_plan_alone(opened, press, backbone):
@@ -185,7 +255,7 @@ def test_a_refusal_by_the_run_is_told_and_the_plan_keeps_the_choice(opened, pres
     assert until(lambda: panel._effects.is_live)
     state = press(panel, "toggle", name="block 2")
     assert state["problem"]["what"] == "this run keeps its blocks"
-    assert (session.plan.transfer.trainable, state["effect"]) == ("last 1", "at the next run")
+    assert (session.plan.transfer.trainable, state["effect"]) == ("last 1", "layers: at the next run")
 
 
 def test_each_block_shows_how_far_it_has_moved(opened, backbone):
@@ -250,7 +320,7 @@ def test_a_change_that_the_run_could_not_make_is_told_where_it_was_asked_for(ope
     run.tell(ChangeRefused(step=21, what="block 2 can't learn", hint="another"))
     assert until(lambda: panel.state["problem"] is not None)
     assert panel.state["problem"]["what"] == "block 2 can't learn"
-    assert panel.state["effect"] == "at the next run"
+    assert panel.state["effect"] == "layers: at the next run"
 
 
 UNFREEZING = Plan().change(trainable="head", unfreeze_to="all")
@@ -304,12 +374,12 @@ def test_a_click_while_a_run_unfreezes_changes_what_is_shown_and_ends_the_schedu
     state = press(panel, "toggle", name="block 1")
     assert session.calls[-1] == ("run.change", {"trainable": "last 2"})
     assert states(state)["block 1"]
-    assert state["effect"] == "from the next step"
+    assert state["effect"] == "layers: from the next step"
     before = {"trainable": ("block 2", "head"), "unfreeze_to": "all"}
     run.tell(PlanAdjusted(step=20, before=before, after={"trainable": "last 2", "unfreeze_to": None}))
     said = "the unfreezing schedule ended at step 20: the layers were changed by hand"
     assert until(lambda: panel.state["schedule"] == said)
-    assert panel.state["effect"] == "since step 21"
+    assert panel.state["effect"] == "layers: since step 21"
     assert set(turns(panel.state).values()) == {None}
 
 
@@ -319,7 +389,7 @@ def test_another_choice_for_the_next_run_is_told_while_a_run_unfreezes(opened, b
     session.shown(*fakes.log(60)[:10], unfreezes(13, "head", "block 2", "head"))
     assert until(lambda: panel.state["schedule"] != "")
     session.change(trainable="last 1")
-    assert until(lambda: panel.state["effect"] == "at the next run")
+    assert until(lambda: panel.state["effect"] == "layers: at the next run")
 
 
 def test_a_fork_continues_the_schedule_of_its_parent(opened, backbone):

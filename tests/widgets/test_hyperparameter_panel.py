@@ -7,7 +7,8 @@ from widgets import HyperparameterPanel
 from widgets.hyperparameter_panel import FIRST, MORE
 from workbench.errors import RunError
 from workbench.events import ChangeRefused, PlanAdjusted, RunStarted
-from workbench.plan.plan import FIELDS, LIVE_FIELDS
+from workbench.plan.fields import WHEN
+from workbench.plan.plan import FIELDS, LIVE_FIELDS, SECTION_OF
 
 
 def field(state, name):
@@ -18,13 +19,22 @@ def test_every_field_says_its_unit_and_when_it_takes_effect(opened):
     state = opened(HyperparameterPanel).state
     for spec in (*state["first"], *state["more"]):
         assert spec["unit"] == FIELDS[spec["name"]].metadata.get("unit", "")
-        assert "Takes effect" in spec["tip"]
+        about = FIELDS[spec["name"]].metadata
+        assert spec["tip"] == f"{about['help']} {WHEN[about['takes_effect']]}"
 
 
 def test_the_fields_that_were_promised_are_there():
     assert [control.name for control in FIRST] == ["learning_rate", "batch_size", "epochs", "dropout"]
     assert all(control.slider for control in FIRST)
     assert {control.name for control in MORE} <= set(FIELDS)
+
+
+def test_each_hyperparameter_of_the_plan_is_there_once(opened):
+    state = opened(HyperparameterPanel).state
+    names = [spec["name"] for spec in (*state["first"], *state["more"])]
+    assert len(names) == len(set(names))
+    assert {name for name, section in SECTION_OF.items() if section == "tuning"} <= set(names)
+    assert [option["value"] for option in field(state, "device")["options"]] == ["auto", "cpu", "cuda", "mps"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +71,7 @@ def test_a_value_that_can_not_be_is_told_at_the_field_and_the_earlier_one_kept(o
     before, refusals = session.plan, panel.state["refusals"]
     state = press(panel, "change", name=name, value=value)
     assert session.plan == before
-    assert "expected" in field(state, name)["error"]
+    assert field(state, name)["error"].startswith(f"{name} is ")
     assert state["refusals"] == refusals + 1  # the page puts the kept value back
     assert state["problem"] is None
     kept = field(state, name)["value"]
@@ -169,7 +179,7 @@ def test_a_refusal_by_the_run_shows_at_the_field(opened, press):
 def test_a_value_that_can_not_be_reaches_neither(opened, press):
     session, panel, _ = live(opened)
     state = press(panel, "change", name="learning_rate", value=50)
-    assert "expected" in field(state, "learning_rate")["error"]
+    assert "must be between" in field(state, "learning_rate")["error"]
     assert "run.change" not in [name for name, _ in session.calls]
 
 

@@ -71,7 +71,7 @@ def test_the_choices_reach_the_plan(opened, press, backbone):
 def test_a_value_that_can_not_be_is_told_at_its_field(opened, press, backbone):
     session = FakeSession(Plan().change(unfreeze_to="all"), backbone=backbone)
     state = press(opened(KeepPanel, session), "change", name="unfreeze_every", value=0)
-    assert "unfreeze_every is 0; expected 1" in field(state, "unfreeze_every")["error"]
+    assert "unfreeze_every is 0; it must be between 1 and" in field(state, "unfreeze_every")["error"]
     assert session.plan.retention.unfreeze_every is None
 
 

@@ -4,6 +4,7 @@ import pytest
 from fakes import FakeSession, evaluation, log, until
 
 from widgets import StopPanel
+from workbench.events import PreparationEnded
 from workbench.plan.plan import FIELDS, Plan
 
 
@@ -54,11 +55,11 @@ def test_a_patience_that_can_not_be_is_told_at_its_field(opened, press, value, w
     assert session.plan.monitoring.stop_patience is None
 
 
-def test_the_metrics_are_those_of_the_task(opened, press, split):
+def test_the_metrics_are_those_of_the_task(opened, press, split, backbone):
     session = FakeSession()
     panel = opened(StopPanel, session)
     assert options(panel.state, "stop_metric") == {"": "loss"}  # the data are not loaded yet
-    session.split = split
+    session.split, session.backbone = split, backbone
     session.prepare()
     wanted = {"": "loss", "accuracy": "accuracy", "macro_f1": "F1 (macro)", "weighted_f1": "F1 (weighted)"}
     assert until(lambda: options(panel.state, "stop_metric") == wanted)
@@ -86,8 +87,15 @@ def test_what_the_run_measured_is_offered_too_and_told_where_its_name_does_not_t
     assert until(lambda: options(panel.state, "stop_metric").get("rouge_l") == "rouge l")  # the plan says it
 
 
-def test_a_metric_of_another_task_is_told_at_the_choice(opened, split):
-    session = FakeSession(Plan().change(stop_metric="perplexity"), split=split)
+def test_torch_is_not_imported_for_the_metrics_while_the_backbone_is_loaded(opened, split):
+    panel = opened(StopPanel, session := FakeSession(split=split))
+    assert options(panel.state, "stop_metric") == {"": "loss"}
+    session.bus.publish(PreparationEnded(part="backbone", what="there is no such backbone"))
+    assert until(lambda: "accuracy" in options(panel.state, "stop_metric"))
+
+
+def test_a_metric_of_another_task_is_told_at_the_choice(opened, split, backbone):
+    session = FakeSession(Plan().change(stop_metric="perplexity"), split=split, backbone=backbone)
     state = opened(StopPanel, session).state
     assert field(state, "stop_metric")["value"] == "perplexity"
     assert "perplexity" in options(state, "stop_metric")

@@ -99,10 +99,10 @@ def test_the_names_of_the_panels_are_public():
         (Transfer(), "head only"),
         (Transfer(trainable="last 1"), "last block"),
         (Transfer(trainable="last 3"), "last 3 blocks"),
-        (Transfer(trainable="all"), "full"),
+        (Transfer(trainable="all"), "all layers"),
         (Transfer(trainable=("block 1", "head")), "2 chosen blocks"),
-        (Transfer(trainable="all", method="lora", lora_rank=4), "LoRA rank 4"),
-        (Transfer(trainable="last 2", method="lora"), "LoRA rank 8, last 2 blocks"),
+        (Transfer(trainable="all", method="lora", lora_rank=4), "all layers, LoRA rank 4"),
+        (Transfer(trainable="last 2", method="lora"), "last 2 blocks, LoRA rank 8"),
     ],
 )
 def test_the_mode_is_told_in_words(choice, words):

@@ -23,11 +23,8 @@ export default panel("data", "Data", (body, { send }) => {
     bars.replaceChildren(...split.classes.map(classBar));
     notes.update(split.notes);
   };
-  function columnField({ role, field: name, value, options }) {
-    const tips = { text: "the column that the text is read from", label: "the column that the label is read from",
-      group: "rows with the same value here never land in two splits" };
-    const choice = dropdown({ label: role, tip: `${tips[role]}; takes effect at the next run`,
-      choose: (column) => send("column", { field: name, value: column }) });
+  function columnField({ role, field: name, tip, value, options }) {
+    const choice = dropdown({ label: role, tip, choose: (column) => send("column", { field: name, value: column }) });
     const none = role === "group" || value === "" ? [{ value: "", title: "none" }] : [];
     choice.update(value, [...none, ...options.map((option) => ({ value: option, title: option }))]);
     return choice.root;

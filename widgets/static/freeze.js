@@ -1,5 +1,8 @@
 // The network as a row of blocks from input to output, wrapped if it is long. A click on a block freezes or unfreezes it.
-const PRESETS = [["head", "head only"], ["last", "last"], ["lora", "LoRA"], ["full", "full"]];
+// The presets choose which layers are trainable, and the switch chooses how: their own weights, or LoRA adapters.
+const PRESETS = [["head", "head only"], ["last", "last", "blocks"], ["all", "all layers"]];
+const MOVED = "How far the weights of a block have moved: the norm of their change, in % of the norm they started with.";
+const LORA = "Off: the trainable blocks change their own weights. On: their weights stay frozen, and small adapters beside them are trained.";
 
 function snowflake(x, y, r) {
   const arms = [0, 60, 120].map((turn) => {
@@ -11,7 +14,7 @@ function snowflake(x, y, r) {
 
 const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block /, "");
 
-const STRIP = 18; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
+const STRIP = 22; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
 
 // Shortens "step 1,200" to "1,200", and anything else to nothing, where there is no room.
 const fit = (words, room) => [words, words.replace(/^(step|since) /, "")].find((said) => 6 * said.length <= room) ?? "";
@@ -38,40 +41,46 @@ function layout(blocks, room) {
 export default panel("freeze", "Layers", (body, { send }) => {
   const hatch = freshId();
   const pressed = {};
-  const number = (name, label, low, high) => h("input", { class: "fw-input fw-small-number", type: "number", min: low, max: high,
-    step: 1, "aria-label": label, onchange: (event) => send("preset", { name, number: typed(event.target.value) }) });
-  const inputs = { last: number("last", "number of last blocks that train", 1, 999), lora: number("lora", "LoRA rank", 1, 512) };
-  const presets = h("div", { class: "fw-presets", role: "group", "aria-label": "which layers learn" },
-    PRESETS.map(([name, words]) => {
+  const number = (label, high, change) => h("input", { class: "fw-input fw-small-number", type: "number", min: 1, max: high,
+    step: 1, "aria-label": label, onchange: (event) => change(typed(event.target.value)) });
+  const lastN = number("number of last blocks that train", 999, (value) => send("preset", { name: "last", number: value }));
+  const presets = h("div", { class: "fw-presets", role: "group", "aria-label": "which layers are trainable" },
+    PRESETS.map(([name, words, after]) => {
       pressed[name] = h("button", { type: "button", class: "fw-button fw-choice", "aria-pressed": "false",
-        onclick: () => send("preset", { name }) }, words);
-      return h("span", { class: inputs[name] ? "fw-preset fw-joined" : "fw-preset" }, pressed[name], inputs[name]);
+        "aria-label": after ? "last blocks" : null, onclick: () => send("preset", { name }) }, words);
+      return h("span", { class: after ? "fw-preset fw-joined" : "fw-preset" }, pressed[name], after && [lastN, h("span", { class: "fw-after" }, after)]);
     }));
+  const rank = number("LoRA rank", 512, (value) => send("rank", { number: value }));
+  const lora = h("input", { type: "checkbox", role: "switch", onchange: () => send("lora", { is_on: lora.checked }) });
+  const how = h("div", { class: "fw-how", role: "group", "aria-label": "how the layers are trained" },
+    h("label", { title: LORA }, lora, "LoRA"), h("label", { title: "Rank of the LoRA adapters: more, and they can learn more and need more memory." }, "rank", rank));
   const cells = s("g", {});
   const svg = s("svg", { role: "group", "aria-label": "blocks of the network, from input to output", class: "fw-network" },
     s("defs", {}, s("pattern", { id: hatch, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
       s("rect", { width: 6, height: 6, class: "fw-hatch-ground" }), s("line", { x1: 0, y1: 0, x2: 0, y2: 6, class: "fw-hatch-line" }))),
     cells);
   const waiting = h("p", { class: "fw-nothing" });
-  const box = h("div", { class: "fw-network-box" }, svg, waiting);
+  const skeleton = h("div", { class: "fw-skeleton", "aria-hidden": "true" }, Array.from({ length: 8 }, () => h("i")));
+  const box = h("div", { class: "fw-network-box" }, svg, skeleton, waiting);
   const counts = h("b", {});
   const key = (kind, words) => h("span", {}, h("i", { class: `fw-swatch fw-swatch-${kind}` }), words);
   const adapterKey = key("adapter", "LoRA adapter");
-  const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts),
-    h("span", { class: "fw-keys" }, key("trainable", "trainable"), key("frozen", "frozen"), adapterKey));
-  const movedKey = key("moved", "moved");
-  line.lastChild.append(movedKey);
+  const movedKey = key("moved", "moved, % of starting weights");
+  setAttribute(movedKey, "title", MOVED);
+  const keys = h("div", { class: "fw-keys" }, key("trainable", "trainable"), key("frozen", "frozen"), adapterKey, movedKey);
+  const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts), how);
   const verified = h("span", { class: "fw-verified" });
   const broken = h("p", { class: "fw-broken", role: "alert" });
   const effect = h("span", { class: "fw-effect", role: "status" });
   const cached = h("span", { class: "fw-cached" });
   const schedule = h("p", { class: "fw-schedule", role: "status" });
-  const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified, effect);
-  const once = h("div", { class: "fw-freeze-line fw-proof" }, cached);
+  const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified);
+  const once = h("div", { class: "fw-freeze-line fw-proof" }, cached, effect);
   const notes = noteList();
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, schedule, proof, once, broken, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, keys, schedule, proof, once, broken, notes.root);
 
   let blocks = [];
+  let refusals = 0;
   let drawn = "";
   let nodes = [];
 
@@ -125,7 +134,8 @@ export default panel("freeze", "Layers", (body, { send }) => {
   function paint() {
     nodes.forEach(({ group, rect, adapter, flake, hint, track, bar, moved, turn, x, width, isDense }, index) => {
       const block = blocks[index];
-      const state = block.has_adapter ? "frozen, LoRA adapters train" : block.is_trainable ? "trainable" : "frozen";
+      const frozen = block.has_no_adapter ? "frozen, since LoRA has no adapters for it" : "frozen";
+      const state = block.has_adapter ? "frozen, LoRA adapters train" : block.is_trainable ? "trainable" : frozen;
       const kind = block.has_adapter ? "adapter" : block.is_trainable ? "trainable" : "frozen";
       setAttribute(group, "aria-checked", String(block.is_trainable));
       const far = block.moved ? `moved by ${block.moved.words}` : "";
@@ -161,23 +171,28 @@ export default panel("freeze", "Layers", (body, { send }) => {
     update(state) {
       blocks = state.blocks;
       svg.style.display = blocks.length ? "" : "none";
+      skeleton.hidden = !state.doing;
       waiting.hidden = blocks.length > 0;
-      setText(waiting, `The blocks of ${state.backbone} appear here when it is loaded.`);
+      setText(waiting, state.doing || "The blocks appear here when the backbone and the data are loaded.");
+      setAttribute(body, "aria-busy", String(state.doing !== ""));
       setText(counts, state.counts || "–");
       setAttribute(svg, "data-dense", String(blocks.length > 14));
       for (const [name] of PRESETS) setAttribute(pressed[name], "aria-pressed", String(name === state.preset));
-      for (const [name, input] of Object.entries(inputs)) {
-        if (document.activeElement !== input) input.value = state[name === "last" ? "last_n" : "lora_rank"];
+      for (const [input, value] of [[lastN, state.last_n], [rank, state.lora_rank]]) {
+        if (document.activeElement !== input || state.refusals !== refusals) input.value = value;
       }
+      refusals = state.refusals;
+      lora.checked = state.is_lora;
+      rank.disabled = !state.is_lora;
       notes.update(state.notes);
-      adapterKey.hidden = state.preset !== "lora";
+      adapterKey.hidden = !blocks.some((block) => block.has_adapter);
       movedKey.style.visibility = blocks.some((block) => block.moved) ? "" : "hidden"; // hidden without a change of the layout
       setText(verified, state.verified ? `✓ ${state.verified}` : "");
       setText(cached, state.cached);
       setAttribute(cached, "title", state.cached_tip);
       setText(schedule, state.schedule);
       setText(broken, state.broken);
-      setText(effect, state.effect && (state.effect.startsWith("at") ? `your choice takes effect ${state.effect}` : `in this run ${state.effect}`));
+      setText(effect, state.effect);
       draw();
     },
     dispose: () => watcher.disconnect(),

@@ -49,6 +49,26 @@ function typed(text) {
   return Number.isNaN(number) ? trimmed : number;
 }
 
+// A word of the glossary: what it means shows while the mouse is over it or it has the focus.
+function term(word, text = word) {
+  const id = freshId();
+  const meaning = h("span", { id, class: "fw-meaning", role: "tooltip", popover: "manual" }, GLOSSARY[word]);
+  const hide = () => meaning.matches(":popover-open") && meaning.hidePopover();
+  const show = () => {
+    if (meaning.matches(":popover-open")) return;
+    meaning.showPopover?.();
+    const place = root.getBoundingClientRect();
+    const below = place.bottom + meaning.offsetHeight + 8 < window.innerHeight;
+    meaning.style.left = `${Math.max(8, Math.min(place.left, window.innerWidth - meaning.offsetWidth - 8))}px`;
+    meaning.style.top = `${below ? place.bottom + 4 : place.top - meaning.offsetHeight - 4}px`;
+  };
+  const root = h("button", {
+    type: "button", class: "fw-term", "aria-describedby": id, onmouseenter: show, onmouseleave: hide, onfocus: show, onblur: hide,
+    onclick: show, onkeydown: (event) => { if (event.key === "Escape") hide(); },
+  }, text);
+  return h("span", {}, root, meaning);
+}
+
 function problemBox(send) {
   const box = h("div", { class: "fw-problem", role: "alert" });
   let shown = "";

@@ -41,7 +41,7 @@ export default panel("runs", "Runs", (body, { send }) => {
     undo.disabled = isBusy;
     empty.hidden = state.is_read && state.rows.length > 0 && state.hidden === 0;
     setText(empty, !state.is_read ? "reading the runs …" : state.rows.length === 0 ? `No runs in ${state.folder} yet. Start one: it is kept there.`
-      : `${state.hidden} older runs are not listed here: session.list_runs() has all.`);
+      : `${state.hidden} older runs are not listed here: wb.list_runs() has all.`);
     const names = new Set(state.rows.map((row) => row.name));
     for (const [name, row] of rows) if (!names.has(name)) { row.root.remove(); rows.delete(name); }
     state.rows.forEach((data, i) => {

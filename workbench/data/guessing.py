@@ -32,10 +32,18 @@ _LONGEST_CLASS_NAME = 40  # characters, in a label column that is guessed from i
 
 @dataclass(frozen=True)
 class Guess:
-    """The task, and the column of each role."""
+    """The task, and the column of each role.
+
+    Attributes:
+        task: The task of the rows.
+        columns: Role (text, image, label, group) -> its column.
+        joined: Further columns, whose texts are joined to that of the text column.
+        notes: Every guess.
+    """
 
     task: choices.TaskName
     columns: Mapping[str, str]
+    joined: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -47,7 +55,8 @@ def guess(table: Table, choice: choices.Data) -> Guess:
             label and the task needs one.
     """
     wanted = choice.task or table.task
-    known = {**table.roles, **_chosen(table, choice)}
+    texts = (choice.text_column,) if isinstance(choice.text_column, str) else choice.text_column or ()
+    known = {**table.roles, **_chosen(table, choice, texts)}
     image = _image(table, known, wanted, prefer_text=choice.text_column is not None)
     text = None if image else known.get("text") or _text(table, known)
     if image is None and text is None:
@@ -56,22 +65,23 @@ def guess(table: Table, choice: choices.Data) -> Guess:
         )
     label = None
     if wanted != "language-modeling":
-        label = known.get("label") or _label(table, {text, image, *known.values()})
+        label = known.get("label") or _label(table, {text, image, *texts, *known.values()})
     task = wanted or _task(image, label)
     if task != "language-modeling" and label is None:
         raise DataError(f"{table.name} has no label column, which {task} needs; {_listed(table)}", hint=_NO_LABEL)
     roles = {"image": image, "text": text, "label": label, "group": known.get("group")}
     columns = {role: column for role, column in roles.items() if column is not None}
-    return Guess(task, columns, _notes(columns, known, "" if wanted else task))
+    joined = () if image else texts[1:]
+    return Guess(task, columns, joined, _notes(columns, known, "" if wanted else task))
 
 
-def _chosen(table: Table, choice: choices.Data) -> dict[str, str]:
-    chosen = {"text": choice.text_column, "label": choice.label_column, "group": choice.group_column}
-    for role, column in chosen.items():
+def _chosen(table: Table, choice: choices.Data, texts: tuple[str, ...]) -> dict[str, str]:
+    chosen = [*(("text", column) for column in texts), ("label", choice.label_column), ("group", choice.group_column)]
+    for role, column in chosen:
         if column is not None and column not in table.columns:
             what = f"{role}_column is {column!r}, but {table.name} has no such column; {_listed(table)}"
             raise DataError(what, hint=nearest(column, table.columns))
-    return {role: column for role, column in chosen.items() if column is not None}
+    return {role: column for role, column in reversed(chosen) if column is not None}  # the first text wins
 
 
 def _task(image: str | None, label: str | None) -> choices.TaskName:

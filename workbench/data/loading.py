@@ -50,7 +50,7 @@ def _load(choice: choices.Data, table: Any) -> Split:
     if not len(found):
         raise DataError(f"{found.name} has no rows", hint="choose a source that has rows")
     roles = guess(found, choice)
-    rows = clean(found, roles, max_rows=choice.max_rows, seed=choice.split_seed)
+    rows = clean(found, roles, choice)
     keys = splitting.shuffled_keys(rows.digests, choice.split_seed)
     splits, notes = _split(rows, keys, choice)
     parts, fingerprint = arrange(rows, splits, keys, roles.task)
@@ -59,6 +59,7 @@ def _load(choice: choices.Data, table: Any) -> Split:
         task=roles.task,
         labels=rows.labels,
         columns=roles.columns,
+        joined=roles.joined,
         source=choice.source if table is None else "table",
         notes=tuple(_readable(note) for note in (*found.notes, *roles.notes, *rows.notes, *notes)),
         fingerprint=fingerprint,

@@ -19,6 +19,7 @@ from workbench.data import labels, splitting
 from workbench.data.guessing import Guess
 from workbench.data.table import Table
 from workbench.errors import DataError
+from workbench.plan import choices
 
 Numbers = NDArray[np.int64]
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -53,7 +54,7 @@ class Rows:
         return len(self.numbers)
 
 
-def clean(table: Table, guess: Guess, *, max_rows: int | None = None, seed: int = 0) -> Rows:
+def clean(table: Table, guess: Guess, choice: choices.Data) -> Rows:
     """Return the rows of `table` that can be used: all, or a seeded sample of `max_rows`, stratified by class.
 
     Raises:
@@ -61,14 +62,13 @@ def clean(table: Table, guess: Guess, *, max_rows: int | None = None, seed: int 
             are fewer than two classes or too many for a label column.
     """
     kind = "image" if "image" in guess.columns else "text"
-    values = table.values(guess.columns[kind])
-    contents = values if kind == "image" else [_text(table, row, value) for row, value in enumerate(values)]
+    contents = table.values(guess.columns["image"]) if kind == "image" else _texts(table, guess, choice.text_separator)
     names = labels.class_names(table, guess.columns["label"]) if "label" in guess.columns else None
     kept, notes = _kept(table, {kind: contents, "label": names} if names else {kind: contents})
     found = labels.in_order(table, guess.columns["label"], [str(names[row]) for row in kept]) if names else ()
     ids = {name: i for i, name in enumerate(found)}
     classes = np.array([ids[str(names[row])] if names else 0 for row in kept], dtype=np.int64)
-    chosen = _sample(table, kept, classes, max_rows, seed)
+    chosen = _sample(table, kept, classes, choice.max_rows, choice.split_seed)
     if len(chosen) < len(kept):
         notes = (*notes, f"{len(chosen):,} of {len(kept):,} rows were sampled (max_rows)")
     return _assemble(table, guess, kept[chosen], classes[chosen], contents, found, notes)
@@ -127,7 +127,16 @@ def _sample(table: Table, kept: Numbers, classes: Numbers, most: int | None, see
     return np.flatnonzero(splitting.sample(strata, keys, most)).astype(np.int64)
 
 
-def _text(table: Table, row: int, value: Any) -> str | None:
+def _texts(table: Table, guess: Guess, separator: str) -> list[str | None]:
+    """Return the text of each row: those of all text columns that are not empty, joined; None if there is none."""
+    names = (guess.columns["text"], *guess.joined)
+    columns = [[_text(table, name, row, value) for row, value in enumerate(table.values(name))] for name in names]
+    if len(columns) == 1:
+        return columns[0]
+    return [separator.join(part for part in parts if part) or None for parts in zip(*columns, strict=True)]
+
+
+def _text(table: Table, column: str, row: int, value: Any) -> str | None:
     """Return the value as a text, or None if it is missing; numbers become text."""
     if isinstance(value, str):
         return value if value.strip() else None
@@ -135,7 +144,8 @@ def _text(table: Table, row: int, value: Any) -> str | None:
         return None
     if isinstance(value, numbers.Number):
         return str(value)
-    what = f"{table.name}, {table.place(row)}: the text is a {type(value).__name__}, {str(value)[:40]}; expected text"
+    found = f"a {type(value).__name__}, {str(value)[:40]}"
+    what = f"{table.name}, {table.place(row)}: {column!r} has {found}; expected text"
     raise DataError(what, hint="choose another text_column, or join the parts into one text first")
 
 

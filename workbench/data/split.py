@@ -27,6 +27,7 @@ class Split:
         task: The task of the rows.
         labels: Class names, sorted by class id; () for language modeling.
         columns: Role (text, image, label, group) -> the column of the source.
+        joined: Further columns of the source, whose texts are joined to that of the text column.
         source: The `source` of the plan, or "table" for an object in memory.
         notes: What the user should know: guesses, rows left out, repeated rows.
         fingerprint: sha256 of the contents of the rows and of their splits.
@@ -43,6 +44,7 @@ class Split:
     notes: tuple[str, ...]
     fingerprint: str
     available: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

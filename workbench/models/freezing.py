@@ -44,20 +44,20 @@ def resolve(blocks: Sequence[Block], choice: Transfer) -> tuple[str, ...]:
     Raises:
         PlanError: A block is unknown, there are fewer blocks than asked for, or nothing would be trainable.
     """
-    asked = _asked(blocks, choice.trainable)
+    asked = chosen(blocks, choice.trainable)
     if choice.method == "lora":
         shared = _shared(blocks)
         adapted = [b.name for b in blocks if b.kind == "block" or (b.kind == "head" and not shared & {*b.parameters})]
         trainable = tuple(name for name in asked if name in adapted)
-        reason = "adapters go into the blocks between embeddings and head"
-        hint = f"trainable={_some_last(blocks)!r} or 'all'"
+        reason = "LoRA has adapters only for the blocks between embeddings and head"
+        hint = f"choose trainable={_some_last(blocks)!r} or 'all'"
     else:
         trainable = asked if _learning(blocks, asked) else ()
         reason = "its weights are shared with blocks that are frozen"
-        hint = f"trainable={_some_last(blocks)!r}, or method='lora' with trainable='all'"
+        hint = f"choose trainable={_some_last(blocks)!r}, or 'all' with method='lora'"
     if not trainable:
-        chosen = choice.trainable if isinstance(choice.trainable, str) else ", ".join(choice.trainable)
-        raise PlanError(f"with {chosen!r} nothing would be trained: {reason}", hint=hint)
+        named = choice.trainable if isinstance(choice.trainable, str) else ", ".join(choice.trainable)
+        raise PlanError(f"with {named!r} nothing would be trained: {reason}", hint=hint)
     return trainable
 
 
@@ -66,7 +66,12 @@ def _some_last(blocks: Sequence[Block]) -> str:
     return f"last {min(2, sum(block.kind == 'block' for block in blocks))}"
 
 
-def _asked(blocks: Sequence[Block], trainable: str | tuple[str, ...]) -> tuple[str, ...]:
+def chosen(blocks: Sequence[Block], trainable: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the blocks that `trainable` of a plan names, whether they can be trained or not.
+
+    Raises:
+        PlanError: A block is unknown, or there are fewer blocks than asked for.
+    """
     names = tuple(block.name for block in blocks)
     middle = [block.name for block in blocks if block.kind == "block"]
     heads = [block.name for block in blocks if block.kind == "head"]
@@ -155,8 +160,13 @@ def count(model: "nn.Module", blocks: Sequence[Block], choice: Transfer) -> Coun
 
 
 def _notes(blocks: Sequence[Block], choice: Transfer, counted: str) -> tuple[str, ...]:
-    """Return what to know about tied weights, if this choice touches any; `counted` tells how many it trains."""
-    asked, shared = _asked(blocks, choice.trainable), _shared(blocks)
+    """Return what to know about a head without adapters and about tied weights; `counted` tells how many it trains."""
+    if choice.method == "lora" and not _adapted_blocks(blocks, choice):
+        some = _some_last(blocks)
+        return (
+            f"LoRA has no adapters for the head, which trains its own weights: choose {some!r} or 'all' for adapters",
+        )
+    asked, shared = chosen(blocks, choice.trainable), _shared(blocks)
     users = [block for block in blocks if shared & {*block.parameters}]
     trained = [block for block in users if block.name in asked]
     names = " and ".join(block.name for block in users)
@@ -166,7 +176,7 @@ def _notes(blocks: Sequence[Block], choice: Transfer, counted: str) -> tuple[str
         return ()
     tied = "the output weights are tied to the embeddings"
     if [block.kind for block in blocks if block.name in asked] == ["head"]:
-        return (f"{tied}, so the head alone trains {counted}: choose LoRA or {_some_last(blocks)!r} instead",)
+        return (f"{tied}, so the head alone trains {counted}: choose {_some_last(blocks)!r}, or 'all' with LoRA",)
     return (f"{tied}: unfreeze {names} to train them",)
 
 

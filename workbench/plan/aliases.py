@@ -45,6 +45,7 @@ _FIELD: dict[str, str] = {  # name in the Trainer, PEFT, Keras, Lightning, sciki
         "stop_mode": "greater_is_better",
         "stop_patience": "early_stopping_patience patience early_stopping n_iter_no_change",
         "test_fraction": "test_size test_split",
+        "text_separator": "separator sep",
         "text_column": "text sentence text_field dataset_text_field x",
         "trainable": "freeze unfreeze frozen freeze_layers unfrozen layers trainable_layers num_layers last_n",
         "unfreeze_to": "gradual_unfreezing progressive_unfreezing",

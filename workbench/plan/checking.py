@@ -1,7 +1,7 @@
 """Checks the values of a plan: types, ranges, names, and text that every file and panel can represent.
 
 Values may come from anybody: a file sent by mail, a form, a sweep. An invalid value raises a `PlanError` that shows it
-shortened, however long or strange it is. The fields themselves are in choices.py.
+shortened, however long or strange it is. The fields themselves are in choices/.
 """
 
 import dataclasses
@@ -10,33 +10,31 @@ import numbers
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from workbench.errors import PlanError, nearest
-from workbench.plan import aliases
+from workbench.plan import aliases, words
 from workbench.untrusted import shown, text_fault
 
 _MAX_NAMES = 4096
-_WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", types.NoneType: "nothing (None)"}
 
 
-def typed(name: str, value: Any, hint: Any) -> Any:
+def typed(entry: "dataclasses.Field[Any]", value: Any, hint: Any) -> Any:
     """Return `value` as the type `hint`; a JSON integer may stand for a float, and a JSON list for a tuple.
 
     Raises:
         PlanError: It has another type, or is text that can't be a name or a path.
     """
-    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    for option in options:
-        found = _as(name, value, option)
+    for option in words.options(hint):
+        found = _as(entry.name, value, option)
         if found is not None or (value is None and option is types.NoneType):
             return found
-    raise _wrong_type(name, value, options)
+    raise _wrong_type(entry, value, hint)
 
 
 def _as(name: str, value: Any, option: Any) -> Any:
     """Return `value` as one type, or None if it does not have that type."""
-    if typing.get_origin(option) is Literal:
+    if words.is_literal(option):
         return value if isinstance(value, str) and value in typing.get_args(option) else None
     if typing.get_origin(option) is tuple:
         return _names(name, value)
@@ -72,11 +70,10 @@ def _number(value: Any, kind: type) -> Any:
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
-def _wrong_type(name: str, value: Any, options: tuple[Any, ...]) -> PlanError:
-    literals = [word for option in options for word in typing.get_args(option) if isinstance(word, str)]
-    expected = [repr(word) for word in literals] or [_WORDS.get(option, "a list of names") for option in options]
-    hint = nearest(value, literals) if literals and isinstance(value, str) else ""
-    return PlanError(f"{name} is {shown(value)}; expected {' or '.join(expected)}", hint=hint)
+def _wrong_type(entry: "dataclasses.Field[Any]", value: Any, hint: Any) -> PlanError:
+    known = words.literals(hint)
+    nearby = nearest(value, known) if known and isinstance(value, str) else ""
+    return PlanError(f"{entry.name} is {shown(value)}; expected {words.kind(entry)}", hint=nearby)
 
 
 def in_range(entry: "dataclasses.Field[Any]", value: Any) -> Any:
@@ -87,9 +84,10 @@ def in_range(entry: "dataclasses.Field[Any]", value: Any) -> Any:
     """
     if value is None or "low" not in entry.metadata:
         return value
-    low, high, unit = entry.metadata["low"], entry.metadata["high"], entry.metadata["unit"]
+    low, high = entry.metadata["low"], entry.metadata["high"]
     if not low <= value <= high:
-        raise PlanError(f"{entry.name} is {value:g}; expected {low:g} to {high:g} ({unit})", hint=f"{entry.default}")
+        what = f"{entry.name} is {words.number(value)}; it must be between {words.number(low)} and {words.number(high)}"
+        raise PlanError(what, hint=f"use {entry.default}, the default")
     return value
 
 

@@ -9,19 +9,22 @@ and read back, and reading a stranger's plan runs no code of theirs.
 """
 
 import dataclasses
+import inspect
 import json
 import operator
 import os
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from workbench.errors import PlanError
-from workbench.plan import aliases
+from workbench.plan import aliases, files, reference
 from workbench.plan.checking import known_only, without_repeats
 from workbench.plan.choices import Baseline, Data, Monitoring, Retention, Transfer, Tuning
 from workbench.plan.fields import Choice, Touched, touched_by
+from workbench.plan.to_python import to_python
 from workbench.untrusted import shown
 
 
@@ -83,6 +86,14 @@ class Plan:
         mine, theirs = self.flat(), other.flat()
         return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
 
+    def to_python(self, *, given: Collection[str] = ()) -> str:
+        """Return the lines of Python that make an equal plan, with what differs from the default, and start its run.
+
+        Args:
+            given: Names of the objects that the session needs beside the plan, for example "table".
+        """
+        return to_python({name: mine for name, (mine, _) in self.differences(type(self)()).items()}, given)
+
     def to_json(self) -> str:
         """Return the plan as JSON text, from which `from_json` makes an equal plan."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
@@ -101,6 +112,23 @@ class Plan:
         except (ValueError, TypeError, RecursionError) as error:
             raise PlanError(f"the plan is not JSON: {error}", hint="write one with Plan().to_json()") from None
         return cls.from_dict(tree)
+
+    def save(self, path: Path | str, *, replace: bool = False) -> Path:
+        """Write the plan to a JSON file, and return its path; `open` reads it.
+
+        Raises:
+            PlanError: The file exists and `replace` is not set, or it can't be written.
+        """
+        return files.save(self.to_json(), path, replace=replace)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Read a plan from a JSON file.
+
+        Raises:
+            PlanError: The file can't be read, or is not a plan.
+        """
+        return cls.from_json(files.read(path))
 
     @classmethod
     def from_dict(cls, tree: Any) -> Self:
@@ -131,10 +159,10 @@ SECTION_OF: dict[str, str] = {  # name of a field -> name of its section
     for section in dataclasses.fields(Plan)
     for entry in dataclasses.fields(section.type)  # type: ignore[arg-type]
 }
-LIVE_FIELDS = tuple(name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == "at the next step")
+LIVE_FIELDS = tuple(name for name, entry in FIELDS.items() if entry.metadata["takes_effect"] == "at the next step")
 FORK_FIELDS = (  # what a fork can change at any step: it affects only the steps that follow
     *LIVE_FIELDS,
-    *(name for name, entry in FIELDS.items() if entry.metadata.get("takes_effect") == "in a fork"),
+    *(name for name, entry in FIELDS.items() if entry.metadata["takes_effect"] == "in a fork"),
 )
 _ORDER = operator.attrgetter(*(name for name, entry in FIELDS.items() if "order" in touched_by(entry)))
 
@@ -142,3 +170,6 @@ _ORDER = operator.attrgetter(*(name for name, entry in FIELDS.items() if "order"
 def order_of(choice: Tuning) -> tuple[Any, ...]:
     """Return the values that determine the order of the batches."""
     return tuple(_ORDER(choice))
+
+
+Plan.__doc__ = f"{inspect.cleandoc(Plan.__doc__ or '')}\n\n{reference.text(Plan)}\n"  # what `help(Plan)` shows

@@ -20,6 +20,7 @@ from workbench.tasks.examples import Batch, Examples
 from workbench.training.build import build
 from workbench.training.learner import Learner
 from workbench.training.settings import Settings
+from workbench.training.shortcut import Shortcut
 
 
 def learner_of(folder: RunFolder, preparation: Preparation, checkpoint: Checkpoint | None = None) -> Learner:
@@ -72,7 +73,6 @@ def make_learner(
         metrics: Metrics to compute besides those of the task.
         settings: The settings that the run used before; by default a short trial finds the fastest on this machine.
     """
-    first_token = FirstToken()
     return build(
         backbone,
         train,
@@ -81,8 +81,13 @@ def make_learner(
         trained=trained,
         metrics=metrics,
         settings=lambda learner: settings.overridden_by(plan.tuning) if settings else measured_settings(learner),
-        shortcuts=(first_token, PrefixCache(first_token)),
+        shortcuts=_shortcuts,
     )
+
+
+def _shortcuts(learner: Learner) -> tuple[Shortcut, ...]:
+    first_token = FirstToken(learner)
+    return first_token, PrefixCache(first_token)
 
 
 def measured_settings(learner: Learner) -> Settings:

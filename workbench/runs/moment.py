@@ -17,12 +17,16 @@ from workbench.events import EvaluationEnded, Event, RunForked, StepEnded
 from workbench.models import Backbone, generation
 from workbench.runs.build import learner_of
 from workbench.runs.checkpoints import all_in
+from workbench.runs.disk import test_scores
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.export import copy_of
+from workbench.runs.predict import BATCH, predict
 from workbench.runs.preparation import Preparation
 from workbench.runs.replay import ChangeQueue, pending_changes
+from workbench.runs.results import OnRows, Results, results_of
 from workbench.runs.samples import samples
+from workbench.tasks.examples import Examples
 from workbench.training import engine
 from workbench.training.evaluate import evaluate
 from workbench.training.learner import Learner
@@ -90,20 +94,61 @@ class Moment:
         split = self._preparation.split(self.learner.plan)
         return samples(self.as_backbone(), split, self.learner.plan.data, count=count)
 
+    def predict(self, inputs: Any, *, batch_size: int = BATCH, max_new_tokens: int = 40) -> pd.DataFrame:
+        """Return the model's answers to texts or images, as `Run.predict` does."""
+        split, choice = self._preparation.split(self.learner.plan), self.learner.plan.data
+        options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        return predict(self._plain, inputs, choice, split.labels, split.columns, **options)
+
+    @functools.cached_property
+    def _plain(self) -> Backbone:
+        return self.as_backbone()
+
+    def results(self, split: str = "validation", *, progress: OnRows = lambda done, of: None) -> Results:
+        """Return what the model gets right and wrong on the validation rows of the run, or on another split.
+
+        Results on the test rows are recorded, as a score by `measure` is.
+
+        Args:
+            split: validation (the rows of the run's evaluations) | test (all rows) | train (all rows)
+            progress: Is called with (rows evaluated, rows to evaluate).
+
+        Raises:
+            DataError: There is no such split.
+            RunError: The split has no rows.
+        """
+        learner, rows = self.learner, self._preparation.split(self.learner.plan)
+        examples = learner.validation if split == "validation" else self._examples(split)
+        found = results_of(learner, examples, rows.part(split), rows.labels, split=split, progress=progress)
+        if split == "test":
+            self._record(found.as_evaluation())
+        return found
+
     def measure(self, split: str = "test") -> Mapping[str, float]:
-        """Return the metrics on all rows of a split.
+        """Return the metrics on all rows of a split. A score on the test rows is recorded: see `Run.test_scores`.
 
         Raises:
             DataError: There is no such split.
             RunError: The split has no rows.
         """
         learner = self.learner
+        events = evaluate(learner, self._examples(split), split=split)
+        ended = next(event for event in events if isinstance(event, EvaluationEnded))
+        if split == "test":
+            self._record(ended)
+        return ended.metrics
+
+    def _examples(self, split: str) -> Examples:
+        learner = self.learner
         rows = self._preparation.split(learner.plan).part(split)
         examples = learner.task.encode(rows, learner.backbone, learner.plan.data)
         if not len(examples):
             raise RunError(f"the {split} split of this run has no rows", hint="use a plan with test_fraction=0.15")
-        events = evaluate(learner, examples, split=split)
-        return next(event.metrics for event in events if isinstance(event, EvaluationEnded))
+        return examples
+
+    def _record(self, score: EvaluationEnded) -> None:
+        with contextlib.suppress(RunError):  # a folder that can't be written, such as one of another person
+            test_scores.record(self.folder.path, score)
 
     def _nearest(self) -> Learner:
         """Return the learner at the last intact checkpoint until this step, or at step 0."""

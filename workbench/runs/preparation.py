@@ -7,15 +7,16 @@ runs. Rows, a model and metrics can be given as objects; the plan then has "tabl
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from workbench import data, models, tasks
+from workbench import data, models
 from workbench.data import Split
 from workbench.errors import PlanError, RunError
 from workbench.models import Backbone, from_object
-from workbench.models.copy_on_write import settle, twin
 from workbench.plan.plan import Plan
-from workbench.tasks.examples import Examples
+
+if TYPE_CHECKING:
+    from workbench.tasks.examples import Examples
 
 TABLE_SOURCE = "table"  # the source of a plan whose rows were given as an object
 OBJECT_BACKBONE = "object"  # the backbone of a plan whose model was given as an object
@@ -131,8 +132,10 @@ class Preparation:
         backbone: Backbone = self._once("backbone", _model_of(plan, split), lambda: self._load(plan, split))
         return backbone
 
-    def examples(self, plan: Plan) -> tuple[Examples, Examples]:
+    def examples(self, plan: Plan) -> "tuple[Examples, Examples]":
         """Return the training and validation examples, encoded for the backbone."""
+        from workbench import tasks
+
         split, backbone = self.split(plan), self.backbone(plan)
         choices = (_rows_of(plan), plan.touching("examples"), _model_of(plan, split))
         examples: tuple[Examples, Examples] = self._once(
@@ -142,6 +145,8 @@ class Preparation:
 
     def own_backbone(self, plan: Plan) -> Backbone:
         """Return a copy of the backbone that a run may change; only changed tensors use additional memory."""
+        from workbench.models.copy_on_write import twin
+
         backbone = self.backbone(plan)
         own: Backbone = twin(backbone, backbone.model)
         return own
@@ -163,6 +168,8 @@ class Preparation:
         return found
 
     def _load(self, plan: Plan, split: Split) -> Backbone:
+        from workbench.models.copy_on_write import settle
+
         if self.model is not None:
             return from_object.adopt(self.model, self.preprocessor, task=split.task, labels=split.labels)
         name, seed = plan.baseline.backbone, plan.tuning.seed

@@ -18,9 +18,7 @@ from workbench.models import freezing
 from workbench.runs.disk import control
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.fork import fork
 from workbench.runs.preparation import Preparation
-from workbench.runs.run import run
 from workbench.session.record import Record
 from workbench.session.slot import Slot
 from workbench.session.workers.follow import LogReader, follow
@@ -65,6 +63,8 @@ class Run(Record):
 
     def _execute(self) -> Self:
         """Start the run, or resume it from the newest checkpoint."""
+        from workbench.runs.run import run  # imports torch
+
         if self.where == "process":
             self._log.state.reopen()
             self._state.reopen()
@@ -171,6 +171,8 @@ class Run(Record):
             PlanError: A field can't change in mid-run, or a value is invalid.
             RunError: The run has not taken so many steps, or its checkpoints are damaged.
         """
+        from workbench.runs.fork import fork
+
         self._preparation.check_objects(self.plan)
         folder = fork(self._store, self._preparation, self.step if step is None else step, changes)
         where = self.where

@@ -7,29 +7,28 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import BackboneError, RunError, WorkbenchError, nearest
 from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked, RunStarted
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
-from workbench.models import Backbone, generation, load_saved
+from workbench.models import Backbone, load_saved
 from workbench.plan.plan import Plan
-from workbench.runs.checkpoints import at, put_into
 from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.export import plain
-from workbench.runs.keeper import MODEL
-from workbench.runs.moment import Moment, OnProgress
 from workbench.runs.preparation import Preparation
-from workbench.session import history
+from workbench.session.answers import Answering, Answers
+
+if TYPE_CHECKING:  # a session, and with it the panel, is there before torch and pandas are imported
+    import pandas as pd
+
+    from workbench.runs.moment import Moment, OnProgress
 
 _LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(folder\)")
 MODELS = ("best", "last", "backbone")  # the models of a run that have a name
 
 
-class Record:
+class Record(Answers):
     """A run as its folder and its events describe it.
 
     Attributes:
@@ -45,6 +44,7 @@ class Record:
         self._store, self._preparation = folder, preparation
         self._state, self._pace = RunState(), Pace()
         self._created = time.time()
+        self._answering = Answering()
 
     def note(self, event: Event) -> None:
         """Update the record with one event."""
@@ -145,6 +145,8 @@ class Record:
         Raises:
             RunError: The model of this run is not a language model.
         """
+        from workbench.models import generation
+
         return generation.complete(self.as_backbone(which), prompt, tokens=tokens)
 
     def as_backbone(self, which: str = "best") -> Backbone:
@@ -152,7 +154,12 @@ class Record:
 
         It is a plain transformers model in eval mode: adapters are merged into the weights that they adapt.
         """
-        step = self._step_of(which)
+        return self._backbone_at(self._step_of(which))
+
+    def _backbone_at(self, step: int) -> Backbone:
+        from workbench.runs.checkpoints import at, put_into
+        from workbench.runs.export import plain
+
         if (saved := self._saved_backbone(step)) is not None:
             return saved
         backbone = self._preparation.own_backbone(self.plan)
@@ -178,7 +185,7 @@ class Record:
             if saved is None or saved.step != step or started is None:
                 raise
             try:
-                return load_saved(self.folder / MODEL, task=started.task)
+                return load_saved(self.folder / saved.folder, task=started.task)
             except BackboneError:  # it was deleted, or its class is none of transformers
                 pass
             raise
@@ -186,13 +193,15 @@ class Record:
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
         """Return the metrics of the "best", "last" or "backbone" model on all rows of a split, which may take long.
 
+        A score on the test rows is recorded: see `test_scores`.
+
         Raises:
             DataError: There is no such split.
             RunError: The split has no rows.
         """
         return self.at(self._step_of(which)).measure(split)
 
-    def at(self, step: int, *, progress: OnProgress = lambda done, of: None) -> Moment:
+    def at(self, step: int, *, progress: "OnProgress" = lambda done, of: None) -> "Moment":
         """Return the run as it was after `step` steps: its model, its outputs, its numbers.
 
         Args:
@@ -202,6 +211,8 @@ class Record:
         Raises:
             RunError: The run has not taken so many steps.
         """
+        from workbench.runs.moment import Moment
+
         return Moment(self._store, self._preparation, step, progress=progress)
 
     def _step_of(self, which: str) -> int:
@@ -215,12 +226,16 @@ class Record:
         kept = [event.step for event in self.events if isinstance(event, CheckpointSaved | RunForked)]
         return max(kept, default=0)
 
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """Return a table with one row per step or evaluation: step, split, loss and metrics."""
+        from workbench.session import history
+
         return history.history(self.events)
 
     def plot(self) -> Any:
         """Return a matplotlib Figure of the loss, and of perplexity, or accuracy and F1."""
+        from workbench.session import history
+
         return history.plot(self.events)
 
 

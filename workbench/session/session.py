@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench import data
 from workbench.data import Split
@@ -26,9 +26,6 @@ from workbench.runs.preparation import Preparation, plan_and_table
 from workbench.session.handle import Run
 from workbench.session.loader import Loader
 from workbench.session.slot import Slot
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PLACES = ("kernel", "process")  # where a run can be executed
 NOT_COMPLETED = (*run_state.UNFINISHED, "died", "failed", "stopped")
@@ -117,6 +114,11 @@ class Session:
         """The loaded and split rows of the plan; None until `prepare` has loaded them."""
         return self._preparation.current_split(self._plan)
 
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the objects that the session was given beside its plan, for example "table"."""
+        return tuple(self._preparation.objects)
+
     def subscribe(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
         """Call `watcher(event)` for every event, from other threads; return a function that ends the subscription."""
         return self.bus.subscribe(watcher)
@@ -189,10 +191,6 @@ class Session:
         """Draw the curves of these runs over those of `run` in all panels; without a name, none."""
         self.overlaid = names
         self.bus.publish(RunsOverlaid(names=names))
-
-    def list_runs(self) -> "pd.DataFrame":
-        """Return a table of the runs in this session's folder, newest first; see `workbench.list_runs`."""
-        return run_list.list_runs(self.folder)
 
     def unfinished(self) -> list[Summary]:
         """Return the runs in this session's folder that are live elsewhere or can be resumed, oldest first."""

@@ -11,9 +11,8 @@ Left out: finding the modules (narrowing.py).
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from workbench.events import Event
 from workbench.speed import narrowing
 from workbench.speed.prefix_cache.rows import ACTIVATIONS
 from workbench.tasks.examples import Batch
@@ -25,18 +24,15 @@ class FirstToken(Shortcut):
     """Computes only the first position in the last block if the model reads no other.
 
     Attributes:
-        paths: Paths of the modules that get only the first position; () if there are none, and before `prepare`.
+        paths: Paths of the modules that get only the first position; () if there are none.
+
+    Args:
+        learner: A learner with its pretrained weights. So a run that is resumed from trained weights finds the same
+            modules, and its dropout draws the same numbers.
     """
 
-    def __init__(self) -> None:
-        self.paths: tuple[str, ...] = ()
-        self._is_prepared = False
-
-    def prepare(self, learner: Learner, splits: Sequence[str]) -> Iterator[Event]:
-        """Find the modules, once."""
-        if not self._is_prepared:
-            self.paths, self._is_prepared = _find_in(learner), True
-        yield from ()
+    def __init__(self, learner: Learner) -> None:
+        self.paths = _find_in(learner)
 
     @contextlib.contextmanager
     def running(self, learner: Learner, batch: Batch) -> Iterator[Batch]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_flatten, tree_map
@@ -160,11 +161,15 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _narrowable(block: nn.Module, names: Sequence[str], calls: Sequence[Arguments]) -> list[str]:
-    """Return the outermost modules, in the order in which they run, for which the first position is enough."""
+    """Return the outermost modules, in the order in which they run, for which the first position is enough.
+
+    The parts of an adapted layer are left out: their outputs are added, so one of them can't have fewer positions.
+    """
     expected = [_first_position(block, arguments) for arguments in calls]
+    adapted = [name for name in names if isinstance(block.get_submodule(name), BaseTunerLayer)]
     found: list[str] = []
     for name in names:
-        if any(name.startswith(f"{outer}.") for outer in found):
+        if any(name.startswith(f"{outer}.") for outer in (*found, *adapted)):
             continue
         with contextlib.suppress(Exception), narrowed(block, (*found, name)) as counts:  # many need every position
             pairs = zip(calls, expected, strict=True)

@@ -35,7 +35,7 @@ def build(
     trained: Sequence[str] = (),
     metrics: tuple[Any, ...] = (),
     settings: Callable[[Learner], Settings] = as_planned,
-    shortcuts: Sequence[Shortcut] = (),
+    shortcuts: Callable[[Learner], Sequence[Shortcut]] = lambda learner: (),
 ) -> Learner:
     """Return a learner at step 0: blocks frozen, adapters inserted, dropout set, model on its device.
 
@@ -47,7 +47,7 @@ def build(
         trained: Names of blocks that were trainable before and are frozen now, for a resumed run.
         metrics: Metrics to compute besides those of the task.
         settings: Returns the settings of this learner; it may try training steps on it.
-        shortcuts: Objects that make steps cheaper, in the order in which they are prepared.
+        shortcuts: Returns the objects that make steps of this learner cheaper, in the order in which they are prepared.
 
     Raises:
         PlanError: The plan asks for an unknown block or a missing device, or a split is empty.
@@ -82,7 +82,7 @@ def build(
     learner.notes = (*idle_notes(), *backbone.notes, *learner.train.notes, *found, *adapted)
     learner.optimizer = build_optimizer(backbone.model, choice, fused=learner.settings.fused)
     learner.note_freezing(trained)
-    learner.shortcuts = tuple(shortcuts)
+    learner.shortcuts = tuple(shortcuts(learner))
     return learner
 
 

@@ -5,6 +5,7 @@
         environment.json   versions, platform, command, fingerprint of the data
         events.jsonl       append-only log, one event per line; an event is written before anybody gets it
         checkpoints/       see checkpoints.py
+        test_scores.jsonl  scores on the test rows, if they were used; see test_scores.py
         schedule.json      what a fork changes, and when; see replay.py
         wishes.jsonl       requests to the run; see control.py
         run.lock           locked by the process that executes the run; the system unlocks it if that process dies

@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
 from workbench.errors import RunError
 from workbench.plan.plan import Plan
 from workbench.runs.disk import process
@@ -104,6 +102,8 @@ class Worker:
         return code
 
     def _send(self, content: bytes = b"", **message: Any) -> None:
+        import torch
+
         line = json.dumps({**message, "threads": torch.get_num_threads(), "bytes": len(content)})
         self._messages.put(line.encode() + b"\n" + content)
 

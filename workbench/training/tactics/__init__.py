@@ -1,7 +1,7 @@
 """Tactics: early stopping, progressive unfreezing, and anything else that changes training.
 
 To add one, write a file with a subclass of `Tactic` and add the class to TABLE. Its hyperparameters are fields of the
-plan (plan/choices.py).
+plan (plan/choices/).
 """
 
 from workbench.training.tactics.early_stopping import EarlyStopping as EarlyStopping
