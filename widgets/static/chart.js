@@ -82,7 +82,7 @@ class Chart {
     const d = points.map(([a, b], i) => `${i ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
     this.x = null; // there is no step to point at
     this.svg.setAttribute("width", width);
-    this.grid.replaceChildren(s("path", { class: "fw-ghost", d }), s("text", { x: x(0.5), y: y(0.55), "text-anchor": "middle" }, words));
+    this.grid.replaceChildren(s("path", { class: "fw-ghost", d }), s("text", { class: "fw-ghost-words", x: x(0.55), y: y(0.78), "text-anchor": "middle" }, words));
     this.lines.replaceChildren();
   }
 

@@ -159,7 +159,8 @@ export default panel("curves", "Curves", (body, { model, send }) => {
 
   function drawLegends(smoothing) {
     const baseline = data.baseline_name ? `baseline: ${data.baseline_name}` : "baseline";
-    loss.explain([["training", smoothing ? "training, smoothed" : "training"], ["validation", "validation"],
+    const isEmpty = loss.x == null;
+    loss.explain(isEmpty ? [] : [["training", smoothing ? "training, smoothed" : "training"], ["validation", "validation"],
       data.before && ["parent-held", "parent"], ...data.over.map(({ name }, i) => [`over-${i}`, name]),
       data.baseline != null && ["baseline", baseline]]);
     metric.explain(data.metrics.flatMap((m) => m.name === "perplexity"
