@@ -32,6 +32,8 @@ panel""",
     """import json, os, signal
 os.kill(json.loads((panel.session.run.folder / "worker.json").read_text())["pid"], signal.SIGKILL)""",
     "panel.session.change(learning_rate=1e-3)",
+    """import workbench as wb
+wb.attach("last").stop().wait(60)""",
 )
 WIDTHS, THEMES = (1280, 600), ("Light", "Dark")
 
@@ -139,6 +141,7 @@ class Camera:
         self.says("training · step")
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
         self.page.wait_for_selector(".fw-run .fw-lost:has-text('restarted')")
+        self.notebook.run(7)  # its process would go on
 
 
 STATES: tuple[Callable[[Camera], None], ...] = (
