@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from workbench.glossary import explain as explain
     from workbench.plan.plan import Plan as Plan
     from workbench.practices.table import practices as practices
-    from workbench.runs.disk.run_list import list_runs as list_runs
     from workbench.runs.disk.trash import delete_run as delete_run
     from workbench.runs.disk.trash import restore_run as restore_run
+    from workbench.runs.listing import list_runs as list_runs
     from workbench.runs.run import run as run
     from workbench.session.attach import attach as attach
     from workbench.session.history import history as history
@@ -42,7 +42,7 @@ _HOME = {  # public name -> the module that defines it
     "explain": "workbench.glossary",
     "delete_run": "workbench.runs.disk.trash",
     "history": "workbench.session.history",
-    "list_runs": "workbench.runs.disk.run_list",
+    "list_runs": "workbench.runs.listing",
     "plot": "workbench.session.history",
     "practices": "workbench.practices.table",
     "restore_run": "workbench.runs.disk.trash",

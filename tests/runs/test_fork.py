@@ -118,7 +118,7 @@ def test_what_can_not_be_forked_is_refused_before_anything_is_written(tmp_path, 
         (13, {}, PlanError, "its plan ends at step 13"),
         (6, {"trainable": ["block 9"]}, PlanError, "block 9"),
         (6, {"learning_rat": 1}, PlanError, "learning_rate"),
-        (6, {"learning_rate": -1}, PlanError, "expected"),
+        (6, {"learning_rate": -1}, PlanError, "must be between"),
     ):
         with pytest.raises(error, match=words):
             fork(parent, preparation, step, changes)

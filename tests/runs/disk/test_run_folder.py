@@ -9,6 +9,7 @@ from workbench.events import EvaluationEnded, RunEnded, RunPaused
 from workbench.plan.plan import Plan
 from workbench.runs.disk import run_list
 from workbench.runs.disk.run_folder import RunFolder
+from workbench.runs.listing import list_runs
 
 PLAN = Plan().change(backbone="org/My Model", learning_rate=1e-4)
 
@@ -141,7 +142,7 @@ def test_the_table_of_runs_has_the_newest_first_with_its_score(tmp_path):
     for event in (STARTED, score, RunEnded(step=3, reason="completed")):
         renamed.append(event)
     renamed.close()
-    table = run_list.list_runs(tmp_path)
+    table = list_runs(tmp_path)
     assert list(table["run"]) == [renamed.name, older.name]
     assert (table["metric"][0], table["score"][0], table["state"][0]) == ("accuracy", 0.8, "completed")
-    assert list(run_list.list_runs(tmp_path / "none").columns) == list(table.columns)
+    assert list(list_runs(tmp_path / "none").columns) == list(table.columns)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench.errors import RunError, WorkbenchError, nearest
 from workbench.events.run_state import UNFINISHED, RunState
@@ -12,11 +12,7 @@ from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.untrusted import shown, text_fault
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FILES = ("plan.json", "events.jsonl")  # what a summary is read from
-COLUMNS = ["run", "started", "state", "backbone", "data", "step", "steps", "metric", "score", "forked_from"]
 
 
 @dataclass(frozen=True)
@@ -111,32 +107,6 @@ def _summary_or_unreadable(path: Path) -> Summary:
         return summarize(RunFolder(path))
     except (WorkbenchError, OSError):  # for example deleted meanwhile
         return Summary(path.name, path, path.stat().st_mtime if path.exists() else 0.0, "unreadable")
-
-
-def list_runs(runs: Path | str = "runs") -> "pd.DataFrame":
-    """Return a table of the runs in a folder, newest first, live ones included.
-
-    Its columns are run (the name, which `attach` takes), started, state, backbone, data, step, steps, metric and score
-    (the metric that says most about the run, and its value at the best step), and forked_from.
-    """
-    import pandas as pd
-
-    rows = [
-        {
-            "run": run.name,
-            "started": pd.Timestamp(run.started, unit="s"),
-            "state": run.state,
-            "backbone": run.backbone,
-            "data": run.source,
-            "step": run.step,
-            "steps": run.steps,
-            "metric": run.score[0] if run.score else "",
-            "score": run.score[1] if run.score else float("nan"),
-            "forked_from": run.parent,
-        }
-        for run in reversed(summaries(runs))
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def find(name: str, root: Path | str = "runs") -> RunFolder:
