@@ -5,8 +5,8 @@ TIME_FROM_CLICK = """
 ([words, test, limit]) => new Promise((resolve, reject) => {
   const holds = new Function("find", "return " + test);
   const find = (selector) => document.querySelector(".fw-workbench " + selector);
-  const buttons = [...document.querySelectorAll(".fw-workbench :is(.fw-next-run, .fw-run) button")];
-  const button = buttons.find((b) => b.textContent === words);
+  const buttons = document.querySelectorAll(".fw-workbench :is(.fw-next-run, .fw-run) button");
+  const button = [...buttons].find((b) => b.textContent === words);
   if (!button || button.disabled) return reject(new Error(words + " can't be pressed"));
   const begun = performance.now();
   const look = () => { if (holds(find)) { watcher.disconnect(); resolve(performance.now() - begun); } };

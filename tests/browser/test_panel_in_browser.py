@@ -7,11 +7,14 @@ import pytest
 from looking import CUT_LABELS, STICKING_OUT, TIME_FROM_CLICK, TOO_FAINT
 from playwright.sync_api import TimeoutError as TooLate
 
+from workbench.glossary import GLOSSARY
+
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(240)]
 
 EVIL = "<img src=x onerror=window.hacked=1>"
 LOADED = ".fw-freeze .fw-block"
 UNDER_WAY = "/training · step [1-9]/.test(find('.fw-run-words').textContent)"
+CAN_START = "() => !document.querySelector('.fw-next-run .fw-primary').disabled"
 WORDS = "document.querySelector('.fw-run-words').textContent"
 STEP = f"Number(({WORDS}.match(/step ([\\d,]+)/)?.[1] ?? '0').replaceAll(',', ''))"
 
@@ -31,7 +34,7 @@ def panel(notebook):
 def resting(panel):
     """The panel with no run under way, before and after the test."""
     panel.run(3)
-    panel.page.wait_for_function("() => !document.querySelector('.fw-next-run .fw-primary').disabled", timeout=20_000)
+    panel.page.wait_for_function(CAN_START, timeout=20_000)
     yield panel
     panel.run(3)
 
@@ -57,9 +60,7 @@ def step(notebook):
 def test_the_first_loss_shows_soon_after_start(resting):
     seconds = []
     for _ in range(3):
-        resting.page.wait_for_function(
-            "() => !document.querySelector('.fw-next-run .fw-primary').disabled", timeout=20_000
-        )
+        resting.page.wait_for_function(CAN_START, timeout=20_000)
         is_new = "!find('.fw-run-words').textContent.includes('stopped')"  # else what shows is of the try before
         seconds.append(click(resting, "Start", f"{is_new} && find('.fw-dot, .fw-provisional, path.fw-training')"))
         resting.page.get_by_role("button", name="Stop").and_(resting.page.locator(":enabled")).wait_for(timeout=20_000)
@@ -67,6 +68,11 @@ def test_the_first_loss_shows_soon_after_start(resting):
         if seconds[-1] <= 1.5:
             break
     assert min(seconds) <= 1.5, seconds
+
+
+def test_start_says_at_once_that_it_starts_and_can_not_be_pressed_twice(resting):
+    answered = "find('.fw-next-words').textContent.startsWith('starting') && find('.fw-next-run .fw-primary').disabled"
+    assert click(resting, "Start", answered) <= 0.1
 
 
 def test_pause_resume_and_stop_act_within_a_second(resting):
@@ -115,6 +121,26 @@ def test_sliders_and_blocks_reach_the_plan(resting):
     page.wait_for_selector("[role=switch][aria-label^='block 6, frozen']")
 
 
+def test_tabs_are_chosen_by_keys_survive_a_reload_and_move_nothing(resting):
+    page = resting.page
+    height = page.evaluate("() => document.querySelector('.fw-workbench').getBoundingClientRect().height")
+    page.get_by_role("tab", name="Curves").focus()
+    page.keyboard.press("End")
+    runs = page.get_by_role("tabpanel", name="Runs")
+    runs.wait_for()
+    assert page.evaluate("() => document.activeElement.textContent") == "Runs"
+    assert page.locator(".fw-curves").is_hidden()
+    assert height == page.evaluate("() => document.querySelector('.fw-workbench').getBoundingClientRect().height")
+    resting.save()
+    page.reload()
+    resting.ready()
+    runs.wait_for(timeout=20_000)
+    page.get_by_role("tab", name="Runs").focus()
+    page.keyboard.press("Home")
+    page.locator(".fw-curves").wait_for()
+    assert runs.count() == 0  # hidden
+
+
 def test_more_settings_show_after_a_click(resting):
     page = resting.page
     assert page.get_by_label("warm-up", exact=True).is_hidden()
@@ -151,6 +177,28 @@ def test_lora_is_switched_by_itself_and_is_still_on_after_a_reload(resting):
     page.wait_for_selector("[role=switch][aria-label^='block 4, trainable']")
     page.get_by_role("button", name="head only").click()
     page.wait_for_selector("[role=switch][aria-label^='block 4, frozen']")
+
+
+def test_words_are_explained_on_hover_and_on_focus_one_at_a_time(resting):
+    words = resting.page.locator(".fw-workbench .fw-term")
+    frozen, backbone = words.get_by_text("frozen", exact=True), words.get_by_text("Backbone")
+    frozen.hover()
+    meaning = resting.page.locator(".fw-meaning:popover-open")
+    meaning.get_by_text(GLOSSARY["frozen"]).wait_for(timeout=5_000)
+    backbone.focus()
+    meaning.get_by_text(GLOSSARY["backbone"]).wait_for(timeout=5_000)
+    assert meaning.count() == 1
+    resting.page.keyboard.press("Escape")
+    assert meaning.count() == 0
+
+
+def test_the_plan_is_shown_as_the_python_that_starts_it(resting):
+    plan = resting.page.locator(".fw-workbench .fw-plan")
+    plan.get_by_text("show as Python").click()
+    code = plan.locator("code")
+    assert "max_rows=1200,\n" in code.inner_text()  # inner_text is what can be seen
+    assert code.inner_text().endswith("run = wb.Session(plan).start()")
+    plan.get_by_text("hide Python").click()
 
 
 def test_keys_pressed_in_the_panel_do_not_reach_the_notebook(resting):

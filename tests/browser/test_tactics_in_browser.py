@@ -40,7 +40,7 @@ def type_into(notebook, section, label, text):
 
 
 def press(notebook, words):
-    notebook.page.locator(".fw-run").get_by_role("button", name=words, exact=True).click()
+    notebook.page.locator(":is(.fw-next-run, .fw-run)").get_by_role("button", name=words, exact=True).click()
 
 
 def test_what_is_chosen_says_at_once_what_it_means(panel):

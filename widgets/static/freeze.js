@@ -64,10 +64,10 @@ export default panel("freeze", "Layers", (body, { send }) => {
   const box = h("div", { class: "fw-network-box" }, svg, skeleton, waiting);
   const counts = h("b", {});
   const key = (kind, words) => h("span", {}, h("i", { class: `fw-swatch fw-swatch-${kind}` }), words);
-  const adapterKey = key("adapter", "LoRA adapter");
+  const adapterKey = key("adapter", term("LoRA", "LoRA adapter"));
   const movedKey = key("moved", "moved, % of starting weights");
   setAttribute(movedKey, "title", MOVED);
-  const keys = h("div", { class: "fw-keys" }, key("trainable", "trainable"), key("frozen", "frozen"), adapterKey, movedKey);
+  const keys = h("div", { class: "fw-keys" }, key("trainable", term("trainable")), key("frozen", term("frozen")), adapterKey, movedKey);
   const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts), how);
   const verified = h("span", { class: "fw-verified" });
   const broken = h("p", { class: "fw-broken", role: "alert" });
@@ -76,7 +76,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
   const schedule = h("p", { class: "fw-schedule", role: "status" });
   const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified, cached, effect);
   const notes = noteList();
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, keys, schedule, proof, broken, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, term("block", "Layers")), presets), box, line, keys, schedule, proof, broken, notes.root);
 
   let blocks = [];
   let refusals = 0;

@@ -15,7 +15,7 @@ export default panel("hyperparameter", "Settings", (body, { send }) => {
   const later = h("p", { class: "fw-later", title: "A field with this dot changes the run under way, from its next step. The others take effect at the next run." },
     h("i", { class: "fw-live", "aria-hidden": "true" }), "changes this run now; the rest apply to the next");
   const rest = h("div", {}, more, machine);
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Settings"), later, fold(rest, "more", "less").root), first, rest);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, term("hyperparameter", "Settings")), later, fold(rest, "more", "less").root), first, rest);
   const fields = new Map();
   const place = (box, spec) => {
     if (fields.has(spec.name)) return;

@@ -88,13 +88,13 @@ function rangeFor(spec, input, change) {
   };
 }
 
-// Returns the module of a panel that has a few fields beside its heading, and a line about them.
-function settingsPanel(name, title) {
+// Returns the module of a panel that has a few fields beside its heading, and a line about them. The heading may be a term.
+function settingsPanel(name, title, heading = () => title) {
   return panel(name, title, (body, { send }) => {
     const line = h("div", { class: "fw-settings-line" });
     const note = h("p", { class: "fw-settings-note" });
     const errors = h("div", {}); // below the line, so that no field moves
-    body.append(h("div", { class: "fw-head" }, h("h3", {}, title), line), errors, note);
+    body.append(h("div", { class: "fw-head" }, h("h3", {}, heading()), line), errors, note);
     const fields = new Map();
     return {
       update(state) {

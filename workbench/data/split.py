@@ -49,6 +49,11 @@ class Split:
     guessed: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the source that the texts or the images are read from."""
+        return (self.columns["image"],) if "image" in self.columns else (self.columns["text"], *self.joined)
+
+    @property
     def rows(self) -> int:
         """The number of rows in all three splits together."""
         return sum(len(self.part(name)) for name in NAMES)
