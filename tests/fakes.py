@@ -19,12 +19,14 @@ from workbench.events import (
     RunForked,
     RunPaused,
     RunResumed,
+    RunsOverlaid,
     RunStarted,
     StageStarted,
     StepEnded,
 )
 from workbench.events.bus import Bus
 from workbench.plan.plan import LIVE_FIELDS, Plan
+from workbench.runs.disk.run_folder import RunFolder
 
 
 def evaluation(step, loss, *, split="validation", best=False, task="text-classification"):
@@ -47,7 +49,7 @@ def log(steps=60, *, task="text-classification", every=10, seed=1):
         StageStarted(stage="loading the backbone"),
         RunStarted(
             task=task, steps=steps, trainable_parameters=148_226, total_parameters=22_713_986, rows=5_188, device="cpu",
-            precision="fp32", baseline=baseline, baseline_name="always the most frequent class",
+            precision="fp32", baseline=baseline, baseline_name="always guess the most common class",
         ),
         evaluation(0, 0.71 * scale, best=True, task=task),
     ]  # fmt: skip
@@ -208,12 +210,12 @@ class FakeRun:
 class FakeSession:
     """The session of the contract; `prepare` and `start` do what their arguments say and load nothing."""
 
-    def __init__(self, plan=None, *, backbone=None, split=None, events=(), pace=0.02, left=()):
+    def __init__(self, plan=None, *, backbone=None, split=None, events=(), pace=0.02, folder="no runs here"):
         self.bus, self.runs, self.plan = Bus(), [], plan or Plan()
         self.backbone, self.split, self.where = backbone, split, "kernel"
         self.calls = []  # what panels asked for
         self._events, self._pace = list(events), pace
-        self.left = list(left)  # unfinished runs
+        self.folder, self.overlaid = Path(folder), ()
         self.objects = ()  # names of the objects that it was given
 
     @property
@@ -261,16 +263,19 @@ class FakeSession:
         threading.Thread(target=run.play, daemon=True).start()
         return run
 
-    def unfinished(self):
-        return self.left
+    def overlay(self, *names):
+        self.overlaid = names
+        self.bus.publish(RunsOverlaid(names=names))
 
     def attach(self, name="last"):
         self.calls.append(("attach", {"name": name}))
-        if name not in [summary.name for summary in self.left]:
+        if not (self.folder / name).is_dir():
             raise RunError(f"there is no run {name!r}", hint="start one")
         run = FakeRun(self.plan, [], self, name=name, where="elsewhere")
-        run.events += self._events
-        return self.show(run)
+        self.show(run)
+        for event in RunFolder(self.folder / name).events():
+            run.tell(event)
+        return run
 
 
 def until(condition, *, seconds=5.0):

@@ -14,6 +14,6 @@ STARTED = RunStarted(
     device="cpu",
     precision="fp32",
     baseline={"accuracy": 0.5},
-    baseline_name="always the most frequent class",
+    baseline_name="always guess the most common class",
     notes=("12 rows without text were left out",),
 )

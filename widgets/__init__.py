@@ -17,6 +17,7 @@ _HOME = {  # public name -> its module
     "ResultsPanel": "widgets.results_panel",
     "NextRunPanel": "widgets.next_run_panel",
     "RunPanel": "widgets.run_panel",
+    "RunsPanel": "widgets.runs_panel",
     "StopPanel": "widgets.stop_panel",
     "TryPanel": "widgets.try_panel",
     "Workbench": "widgets.workbench_panel",

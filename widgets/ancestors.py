@@ -17,7 +17,7 @@ def events_with_ancestors(name: str, session: "Session", *, generations: int = 2
     if Path(name).name != name:  # a log from an unknown source must not name other folders
         raise RunError(f"{name!r} is not the name of a run")
     known = [run for run in session.runs if run.name == name]
-    root = session.run.folder.parent if session.run is not None else "runs"
+    root = session.run.folder.parent if session.run is not None else session.folder
     events = list(known[0].events) if known else list(run_list.find(name, root).events())
     forked = next((event for event in events[:1] if isinstance(event, RunForked)), None)
     if forked is None or generations == 0:

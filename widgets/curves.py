@@ -191,14 +191,14 @@ class Curves:
         return {"step": point.step, "loss": point.loss} if point and point.loss is not None else None
 
 
-def of_parent(forked: RunForked, session: "Session") -> Curves:
-    """Return the curves of the run that this one was forked from, including those of earlier ancestors.
+def curves_of(name: str, session: "Session") -> Curves:
+    """Return the curves of a run of the same folder, including those of the runs that it was forked from.
 
     Raises:
         WorkbenchError: Its folder no longer exists.
     """
     curves = Curves()
-    for event in events_with_ancestors(forked.parent, session):
+    for event in events_with_ancestors(name, session):
         if isinstance(event, StepEnded | EvaluationEnded):
             curves.note(event)
     return curves

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from widgets import wording
-from widgets.curves import KINDS, Curves, of_parent
+from widgets.curves import KINDS, Curves, curves_of
 from widgets.panel import Panel, page, style
 from widgets.point import SAMPLES, Point, point_at
 from workbench.errors import RunError
-from workbench.events import Event, RunChosen, RunForked, StageStarted
+from workbench.events import Event, RunChosen, RunForked, RunsOverlaid, StageStarted
 
 if TYPE_CHECKING:
     from workbench.session.handle import Run
@@ -31,7 +31,7 @@ class CurvesPanel(Panel):
 
     _esm = page("fields.js", "chart.js", "point.js", "curves.js")
     _css = style("curves.css")
-    kinds = KINDS
+    kinds = KINDS | {RunsOverlaid}
     log_scale = traitlets.Bool(default_value=False).tag(sync=True)
     smoothing = traitlets.Float(default_value=0.0, min=0.0, max=0.99).tag(sync=True)
 
@@ -41,7 +41,9 @@ class CurvesPanel(Panel):
         self._before: Mapping[str, Any] = {}  # values of the parent's plan in the fields in which the fork differs
         self._parent_note = ""  # why the parent can't be shown
         self._point: Point | None = None
+        self._overlaid: dict[str, Curves] = {}  # the runs that are drawn over the shown one
         super().__init__(session)
+        self._read_overlaid()
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions for a point of the curve."""
@@ -55,6 +57,9 @@ class CurvesPanel(Panel):
 
     def note(self, event: Event) -> None:
         """Add an event to the curves. A new run starts with empty curves, a fork with those of its parent."""
+        if isinstance(event, RunsOverlaid):
+            self._read_overlaid()
+            return
         self._curves.note(event)
         if isinstance(event, RunChosen):
             self._leave()
@@ -78,9 +83,23 @@ class CurvesPanel(Panel):
 
         def read() -> tuple[Curves, Mapping[str, Any]]:
             differences = run.differences if run is not None else {}
-            return of_parent(forked, self.session), {name: pair[0] for name, pair in differences.items()}
+            return curves_of(forked.parent, self.session), {name: pair[0] for name, pair in differences.items()}
 
         self.background(read, then=found, failed=failed)
+
+    def _read_overlaid(self) -> None:
+        """Read the logs of the runs that are now to be drawn over the shown one in the background."""
+        names = self.session.overlaid
+
+        def read() -> dict[str, Curves]:
+            return {name: self._overlaid.get(name) or curves_of(name, self.session) for name in names}
+
+        def found(overlaid: dict[str, Curves]) -> None:
+            if self.session.overlaid == names:  # still the same choice
+                self._overlaid = overlaid
+
+        if names or self._overlaid:
+            self.background(read, then=found)
 
     @property
     def is_ticking(self) -> bool:
@@ -88,14 +107,26 @@ class CurvesPanel(Panel):
         return self._point is not None and self._point.doing != ""
 
     def picture(self) -> dict[str, Any]:
-        """Return the curves, those of the parent, the difference between both plans, and the selected point."""
-        choice = (self.session.run or self.session).plan.monitoring
+        """Return the curves, those of the parent and of other runs, and the selected point."""
+        run = self.session.run
+        choice = (run or self.session).plan.monitoring
+        name = run.name if run is not None else ""
         return {
+            "name": name,
+            "empty": self._why_empty(),
+            "overlaid": [{"name": other, **drawn.lines()} for other, drawn in self._overlaid.items() if other != name],
             **self._curves.picture(choice.stop_metric or "loss", choice.stop_patience),
             "parent": self._parent.lines() if self._parent else None,
             "fork": self._difference(),
             "point": self._point.picture(self._curves) if self._point else None,
         }
+
+    def _why_empty(self) -> str:
+        """Return what to say in place of curves, as long as there are none."""
+        run = self.session.run
+        if run is None:
+            return "The loss of each step is drawn here. It should fall."
+        return "The run took no step." if run.is_over else "The curves begin with the first evaluation."
 
     def _difference(self) -> dict[str, str] | None:
         """Return the parent of a fork and the changes of its plan."""

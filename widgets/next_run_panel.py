@@ -95,7 +95,7 @@ class NextRunPanel(Panel):
             place = run.where if run is not None and self._is_starting else self.session.where
             return self._doing.words(STARTING[place])
         if run is not None and not run.is_over:
-            return "a run is in progress; stop it to start another"
+            return "a run is in progress: stop it first"
         if self.session.split is None:
             return self._doing.words("loading the data")
         if self.session.backbone is None:

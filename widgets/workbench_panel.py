@@ -16,6 +16,7 @@ from widgets.panel import Panel
 from widgets.plan_panel import PlanPanel
 from widgets.results_panel import ResultsPanel
 from widgets.run_panel import RunPanel
+from widgets.runs_panel import RunsPanel
 from widgets.stop_panel import StopPanel
 from widgets.tabs import Tabs
 from widgets.try_panel import TryPanel
@@ -25,6 +26,7 @@ TABS: dict[str, type[Panel]] = {  # title -> panel; the first one is open at the
     "Curves": CurvesPanel,
     "Results": ResultsPanel,
     "Try it": TryPanel,
+    "Runs": RunsPanel,
 }
 
 

@@ -114,7 +114,7 @@ def test_rows_classes_columns_and_files(notebook):
     shows(notebook, ".fw-bar-name", IMG)
     shows(notebook, ".fw-data option", f"label {IMG}")
     shows(notebook, ".fw-data option", f"group {SCRIPT}")
-    shows(notebook, ".fw-run-title", IMG)
+    shows(notebook, ".fw-next-title", IMG)
     assert notebook.page.locator(".fw-data .fw-combo input").input_value() == FILE
     notebook.page.get_by_role("button", name="hide rows").click()
 

@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from looking import STICKING_OUT, TIME_FROM_CLICK, TOO_FAINT
+from looking import CUT_LABELS, STICKING_OUT, TIME_FROM_CLICK, TOO_FAINT
 from playwright.sync_api import TimeoutError as TooLate
 
 from workbench.glossary import GLOSSARY
@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(240)]
 EVIL = "<img src=x onerror=window.hacked=1>"
 LOADED = ".fw-freeze .fw-block"
 UNDER_WAY = "/training · step [1-9]/.test(find('.fw-run-words').textContent)"
+CAN_START = "() => !document.querySelector('.fw-next-run .fw-primary').disabled"
 WORDS = "document.querySelector('.fw-run-words').textContent"
 STEP = f"Number(({WORDS}.match(/step ([\\d,]+)/)?.[1] ?? '0').replaceAll(',', ''))"
 
@@ -33,7 +34,7 @@ def panel(notebook):
 def resting(panel):
     """The panel with no run under way, before and after the test."""
     panel.run(3)
-    panel.page.wait_for_function("() => !document.querySelector('.fw-run .fw-primary').disabled", timeout=20_000)
+    panel.page.wait_for_function(CAN_START, timeout=20_000)
     yield panel
     panel.run(3)
 
@@ -59,7 +60,7 @@ def step(notebook):
 def test_the_first_loss_shows_soon_after_start(resting):
     seconds = []
     for _ in range(3):
-        resting.page.wait_for_function("() => !document.querySelector('.fw-run .fw-primary').disabled", timeout=20_000)
+        resting.page.wait_for_function(CAN_START, timeout=20_000)
         is_new = "!find('.fw-run-words').textContent.includes('stopped')"  # else what shows is of the try before
         seconds.append(click(resting, "Start", f"{is_new} && find('.fw-dot, .fw-provisional, path.fw-training')"))
         resting.page.get_by_role("button", name="Stop").and_(resting.page.locator(":enabled")).wait_for(timeout=20_000)
@@ -67,6 +68,11 @@ def test_the_first_loss_shows_soon_after_start(resting):
         if seconds[-1] <= 1.5:
             break
     assert min(seconds) <= 1.5, seconds
+
+
+def test_start_says_at_once_that_it_starts_and_can_not_be_pressed_twice(resting):
+    answered = "find('.fw-next-words').textContent.startsWith('starting') && find('.fw-next-run .fw-primary').disabled"
+    assert click(resting, "Start", answered) <= 0.1
 
 
 def test_pause_resume_and_stop_act_within_a_second(resting):
@@ -107,7 +113,7 @@ def test_sliders_and_blocks_reach_the_plan(resting):
     assert after["transfer"]["trainable"] == "last 2"
     page.locator(".fw-setting", has_text="batch size").locator(".fw-number").fill("0")
     page.keyboard.press("Enter")
-    page.wait_for_selector(".fw-field-error:has-text('batch_size is 0')")
+    page.wait_for_selector(".fw-field-error:has-text('must be between 1 and 65,536; kept 16')")
     assert plan(resting)["tuning"]["batch_size"] == 16
     page.locator(".fw-setting", has_text="batch size").locator(".fw-number").fill("8")
     page.keyboard.press("Enter")
@@ -115,13 +121,62 @@ def test_sliders_and_blocks_reach_the_plan(resting):
     page.wait_for_selector("[role=switch][aria-label^='block 6, frozen']")
 
 
+def test_tabs_are_chosen_by_keys_survive_a_reload_and_move_nothing(resting):
+    page = resting.page
+    height = page.evaluate("() => document.querySelector('.fw-workbench').getBoundingClientRect().height")
+    page.get_by_role("tab", name="Curves").focus()
+    page.keyboard.press("End")
+    runs = page.get_by_role("tabpanel", name="Runs")
+    runs.wait_for()
+    assert page.evaluate("() => document.activeElement.textContent") == "Runs"
+    assert page.locator(".fw-curves").is_hidden()
+    assert height == page.evaluate("() => document.querySelector('.fw-workbench').getBoundingClientRect().height")
+    resting.save()
+    page.reload()
+    resting.ready()
+    runs.wait_for(timeout=20_000)
+    page.get_by_role("tab", name="Runs").focus()
+    page.keyboard.press("Home")
+    page.locator(".fw-curves").wait_for()
+    assert runs.count() == 0  # hidden
+
+
 def test_more_settings_show_after_a_click(resting):
     page = resting.page
     assert page.get_by_label("warm-up", exact=True).is_hidden()
     page.get_by_role("button", name="more", exact=True).click()
     assert page.get_by_label("warm-up", exact=True).is_visible()
+    for width in (600, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(300)
+        assert page.evaluate(CUT_LABELS) == []
     page.get_by_role("button", name="less", exact=True).click()
     assert page.get_by_label("warm-up", exact=True).is_hidden()
+
+
+def test_lora_is_switched_by_itself_and_is_still_on_after_a_reload(resting):
+    page, lora = resting.page, resting.page.get_by_role("switch", name="LoRA", exact=True)
+    page.get_by_role("switch", name="block 2").click()
+    page.wait_for_selector("[role=switch][aria-label^='block 2, trainable']")
+    lora.focus()
+    page.keyboard.press("Space")
+    page.wait_for_selector("[role=switch][aria-label^='block 2, frozen, LoRA adapters train']")
+    page.get_by_label("LoRA rank").fill("4")
+    page.keyboard.press("Enter")
+    page.get_by_label("number of last blocks that train").fill("3")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=switch][aria-label^='block 4, frozen, LoRA adapters train']")
+    chosen = plan(resting)["transfer"]
+    assert (chosen["trainable"], chosen["method"], chosen["lora_rank"]) == ("last 3", "lora", 4)
+    resting.save()
+    page.reload()
+    resting.ready()
+    page.wait_for_selector("[role=switch][aria-label^='block 4, frozen, LoRA adapters train']", timeout=20_000)
+    assert lora.is_checked()
+    lora.click()
+    page.wait_for_selector("[role=switch][aria-label^='block 4, trainable']")
+    page.get_by_role("button", name="head only").click()
+    page.wait_for_selector("[role=switch][aria-label^='block 4, frozen']")
 
 
 def test_words_are_explained_on_hover_and_on_focus_one_at_a_time(resting):
@@ -217,7 +272,21 @@ def test_both_themes_can_be_read(resting, theme):
     resting.theme(theme)
     resting.page.wait_for_timeout(300)
     assert resting.page.evaluate(TOO_FAINT) == []
+    for button in resting.page.locator(".fw-workbench button:enabled:visible").all():
+        button.hover()
+        assert resting.page.evaluate(TOO_FAINT) == [], button.inner_text()
+    resting.page.locator(".fw-data .fw-combo input").click()
+    resting.page.locator(".fw-data .fw-popup li").first.hover()
+    assert resting.page.evaluate(TOO_FAINT) == []
+    resting.page.keyboard.press("Escape")
     resting.theme("JupyterLab Light")
+
+
+def test_the_bars_of_the_classes_have_one_scale(resting):
+    widths = "() => [...document.querySelectorAll('.fw-bar-track')].map((bar) => bar.getBoundingClientRect().width)"
+    first, *others = resting.page.evaluate(widths)
+    assert others == [pytest.approx(first, abs=0.5)] * len(others)
+    assert first > 30  # pixels
 
 
 @pytest.mark.parametrize("width", [600, 1000, 1280])

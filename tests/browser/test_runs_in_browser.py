@@ -127,9 +127,10 @@ def test_it_is_live_again_after_a_reload_and_finishes(panel):
     passes(panel, before)
     assert points(panel) > 0
     says(panel, f"completed at step {STEPS}", seconds=300)
-    page.wait_for_selector(".fw-model-place:has-text('best model (step')")
-    assert "from_pretrained" in page.locator(".fw-code").inner_text()
-    assert "frozen parts verified at step" in page.locator(".fw-verified").inner_text()
+    press(panel, "▸ Use this model")
+    assert [words in page.locator(".fw-uses").inner_text() for words in ("model", "from_pretrained", ".predict(")]
+    assert "frozen parts verified at step" in page.locator(".fw-run .fw-verified").inner_text()
+    press(panel, "▾ Use this model")
 
 
 def test_a_point_is_reached_by_keys_and_shows_samples_as_text(panel):
@@ -195,7 +196,7 @@ def test_all_of_it_can_be_read_in_both_themes_and_in_600_pixels(panel, theme):
 def test_stop_leaves_a_model_and_says_where(panel):
     press(panel, "Stop")
     says(panel, "stopped by you", seconds=30)
-    panel.page.wait_for_selector(".fw-model-place:has-text('model (step')")
+    panel.page.get_by_role("button", name="▸ Use this model").wait_for()
     assert panel.page.get_by_role("button", name="Resume").is_enabled()
     panel.run(4)
     assert panel.output(4).strip() == "True"
@@ -218,8 +219,7 @@ def test_a_text_is_tried_on_both_models(panel):
 
 def test_results_are_shown_and_the_test_score_is_spent(panel):
     box = panel.page.locator(".jp-Cell").nth(5)
-    box.get_by_role("button", name="Show results").click()
-    box.locator(".fw-matrix").wait_for(timeout=60_000)
+    box.locator(".fw-matrix").wait_for(timeout=60_000)  # the run has ended, so its results show by themselves
     assert "accuracy" in box.locator(".fw-results .fw-facts").first.inner_text()
     assert box.locator(".fw-results-classes tbody tr").count() == 2
     box.get_by_role("button", name="Score on the test rows").click()
@@ -232,3 +232,41 @@ def test_results_are_shown_and_the_test_score_is_spent(panel):
     panel.page.wait_for_timeout(400)
     assert panel.page.evaluate(TOO_FAINT) == []
     assert panel.page.evaluate(STICKING_OUT) == []
+
+
+def test_a_restart_of_the_kernel_is_told_and_the_run_that_goes_on_is_in_the_list(panel):
+    page, place = panel.page, "() => JSON.stringify(document.querySelector('.fw-choices').getBoundingClientRect())"
+    press(panel, "Start")
+    says(panel, "training · step")
+    before = page.evaluate(place)
+    page.evaluate("() => { jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }")
+    page.wait_for_selector(".fw-run .fw-lost:has-text('The kernel was restarted')", timeout=30_000)
+    says(panel, "when the kernel was restarted: training")
+    assert page.locator(".fw-workbench .fw-panel .fw-body:not([inert])").count() == 0
+    assert page.evaluate(place) == before  # no icon moves the grid
+    panel.ready()
+    panel.run(0)
+    page.wait_for_selector(".fw-tab.fw-has-dot:has-text('a run goes on elsewhere')", timeout=60_000)
+    page.get_by_role("tab", name="Runs").click()
+    page.locator(".fw-row[data-tone=live] .fw-row-head").click(timeout=20_000)
+    press(panel, "Open")
+    says(panel, "training · step")
+    press(panel, "Stop")
+    says(panel, "stopped by you")
+
+
+def test_a_run_is_compared_deleted_and_brought_back_in_the_list(panel):
+    page = panel.page
+    rows = page.locator(".fw-row")
+    page.wait_for_selector(".fw-row[data-tone=good]")
+    count = rows.count()
+    page.locator(".fw-row[data-tone=good] .fw-row-head").first.click()
+    press(panel, "Compare curves")
+    page.wait_for_selector(".fw-row-badge:has-text('compared')")
+    page.wait_for_selector("path.fw-over-0", state="attached")
+    press(panel, "Delete")
+    page.wait_for_function(f"() => document.querySelectorAll('.fw-row').length === {count - 1}", timeout=20_000)
+    press(panel, "Undo")
+    page.wait_for_function(f"() => document.querySelectorAll('.fw-row').length === {count}", timeout=20_000)
+    assert page.evaluate(STICKING_OUT) == []
+    assert page.evaluate(TOO_FAINT) == []

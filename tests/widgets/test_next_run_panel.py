@@ -84,7 +84,7 @@ def test_start_says_at_once_that_it_starts_and_can_not_be_pressed_twice(opened, 
     assert not state["can_start"]
     press(panel, "start")
     may_start.set()
-    assert until(lambda: panel.state["words"] == "a run is in progress; stop it to start another")
+    assert until(lambda: panel.state["words"] == "a run is in progress: stop it first")
     assert [name for name, _ in session.calls].count("start") == 1
     session.run.stop()
     assert until(lambda: panel.state["can_start"])

@@ -21,9 +21,6 @@ from workbench.events import (
     StageStarted,
     StepEnded,
 )
-from workbench.plan.plan import Plan
-from workbench.runs.disk.run_folder import RunFolder
-from workbench.runs.disk.run_list import find, summarize
 
 pytestmark = pytest.mark.slow
 
@@ -46,15 +43,6 @@ def saved(step, *, kept=(10, 40, 60)):
     return CheckpointSaved(
         step=step, folder=f"checkpoints/{step}", size_bytes=600_000, best=False, kept=kept, kept_bytes=1_840_000
     )
-
-
-def left(root, *events):
-    """A run folder with this log, and its summary."""
-    folder = RunFolder.create(Plan(), root)
-    for event in events:
-        folder.append(event)
-    folder.close()
-    return summarize(find(folder.name, root))
 
 
 def test_a_log_replays_to_its_end_in_words(opened):

@@ -9,7 +9,7 @@ export default panel("backbone", "Backbone", (body, { send }) => {
       field.update(state);
       setText(facts, [state.facts, state.doing].filter(Boolean).join(" · "));
       setAttribute(body, "aria-busy", String(state.doing !== ""));
-      notes.update(state.notes);
+      notes.update(state.notes, state.doing !== "");
     },
     dispose: field.dispose,
   };

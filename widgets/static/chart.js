@@ -30,7 +30,7 @@ function span(values, isLog, wanted, limits) {
   let low = Math.min(...usable);
   let high = Math.max(...usable);
   if (isLog) return low === high ? [low / 1.5, high * 1.5] : [low / 1.06, high * 1.06];
-  const pad = (high - low || Math.abs(high) || 1) * 0.06;
+  const pad = Math.max((high - low || Math.abs(high) || 1) * 0.06, Math.abs(high) * 0.005); // at least a hundredth, for ticks that differ
   low -= pad;
   high += pad;
   for (let i = 0; i < 2; i++) { // round to ticks, so that the axis rarely moves while points arrive; twice, since a wider range has coarser ticks
@@ -71,6 +71,18 @@ class Chart {
       ...across.map((tick) => s("text", { x: this.x(tick), y: this.height - 7, "text-anchor": "middle" }, inWords(tick))),
       s("line", { class: "fw-axis", x1: EDGE.left, x2: right, y1: bottom, y2: bottom }),
     );
+    this.lines.replaceChildren();
+  }
+
+  // Draws nothing but a faint curve and a sentence, as long as there is no value.
+  ghost(width, words) {
+    const [right, bottom] = [width - EDGE.right, this.height - EDGE.bottom];
+    const [x, y] = [(part) => EDGE.left + part * (right - EDGE.left), (part) => bottom - part * (bottom - EDGE.top)];
+    const points = Array.from({ length: 41 }, (_, i) => [i / 40, 0.12 + 0.76 * Math.exp(-i / 11)]);
+    const d = points.map(([a, b], i) => `${i ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
+    this.x = null; // there is no step to point at
+    this.svg.setAttribute("width", width);
+    this.grid.replaceChildren(s("path", { class: "fw-ghost", d }), s("text", { class: "fw-ghost-words", x: x(0.55), y: y(0.78), "text-anchor": "middle" }, words));
     this.lines.replaceChildren();
   }
 

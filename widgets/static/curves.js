@@ -28,10 +28,12 @@ const drawn = (line) => ({ raw: points(line.training.x, line.training.y), held: 
 const lastAt = (points, step) => points.findLast(([x]) => x <= step) ?? null;
 
 export default panel("curves", "Curves", (body, { model, send }) => {
-  const loss = new Chart("loss", "loss (nats per target)", HEIGHTS.loss);
+  const loss = new Chart("loss", "loss (lower is better)", HEIGHTS.loss);
   const metric = new Chart("metrics", "", HEIGHTS.metric);
   const other = new Chart("other metrics", "other metrics", HEIGHTS.other);
   const all = [loss, metric, other];
+  setAttribute(loss.unit, "title", "In nats per target: the mean of −ln of the probability that the model gave to the right answer.");
+  const run = h("span", { class: "fw-curves-run" });
   const fork = h("p", { class: "fw-fork", role: "status" });
   const box = pointBox(send);
   const verdict = h("p", { class: "fw-verdict" });
@@ -45,7 +47,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     oninput: () => draw(Number(slider.value)), onchange: () => keep("smoothing", Number(slider.value)) });
   const share = h("output", { for: smoothId });
   body.append(
-    h("div", { class: "fw-curves-head" }, h("h3", {}, "Curves"), h("span", { class: "fw-curves-tools" },
+    h("div", { class: "fw-curves-head" }, h("h3", {}, "Curves"), run, h("span", { class: "fw-curves-tools" },
       h("label", { for: smoothId }, "smoothing"), slider, share,
       h("label", { class: "fw-check", for: logId }, logBox, "log scale"))),
     fork, charts, verdict, box.root,
@@ -62,7 +64,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
   function decode(state) {
     const own = drawn(state);
     return { ...state, ...own, metrics: own.metrics.filter((m) => !m.is_extra), others: own.metrics.filter((m) => m.is_extra),
-      before: state.parent && drawn(state.parent), bucket: state.training.bucket,
+      before: state.parent && drawn(state.parent), over: state.overlaid.map((line) => ({ name: line.name, ...drawn(line) })), bucket: state.training.bucket,
       means: points(state.training.mean_x, state.training.mean_y) };
   }
 
@@ -71,29 +73,32 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     const width = charts.clientWidth;
     if (width < 40) return;
     const isLog = logBox.checked;
+    setText(run, data.name);
+    data.across = Math.max(data.steps, ...data.over.map(({ raw }) => raw.at(-1)?.[0] ?? 0)); // steps on the axis
     setText(share, smoothing ? smoothing.toFixed(2) : "off");
     drawLoss(width, isLog, smoothing);
     drawMetrics(width);
     drawOthers(width);
     drawLegends(smoothing);
     if (data.point) all.filter((chart) => chart.x).forEach((chart) => chart.chosen(data.point.step));
-    const isEmpty = data.raw.length + data.held.length === 0 && !data.provisional;
-    setText(verdict, data.verdict || (isEmpty ? "The curves begin when a run is started." : "\u00a0"));
+    setText(verdict, data.verdict || "\u00a0");
     setText(loss.title, summary());
     if (cursor != null) point(cursor);
   }
 
   function drawLoss(width, isLog, smoothing) {
-    const { raw, held, provisional, baseline, best, before } = data;
+    const { raw, held, provisional, baseline, best, before, over } = data;
+    if (raw.length + held.length + over.length === 0 && !provisional) return loss.ghost(width, data.empty);
     const extra = [baseline, provisional?.loss].filter((value) => value != null);
-    const lines = [raw, held, ...(before ? [before.raw, before.held] : [])];
+    const lines = [raw, held, ...(before ? [before.raw, before.held] : []), ...over.flatMap((line) => [line.raw, line.held])];
     const values = lines.flat().map(([, y]) => y).concat(extra);
-    loss.scale(width, data.steps, span(values, isLog, loss.wanted, values.some((y) => y < 0) ? null : [0, Infinity]), isLog);
+    loss.scale(width, data.across, span(values, isLog, loss.wanted, values.some((y) => y < 0) ? null : [0, Infinity]), isLog);
     loss.level(baseline, "baseline");
     if (before) {
       loss.line(before.raw, "parent");
       loss.line(before.held, "parent-held");
     }
+    over.forEach((line, i) => { loss.line(line.raw, `over-${i} fw-faint`); loss.line(line.held, `over-${i}`); });
     loss.line(raw, smoothing ? "training fw-faint" : "training");
     data.smoothed = smoothing ? smooth(data.means, smoothing, data.bucket) : null;
     if (data.smoothed) loss.line(data.smoothed, "training");
@@ -116,14 +121,17 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     const { metrics } = data;
     const isPerplexity = metrics.length > 0 && metrics[0].name === "perplexity";
     const before = metrics.map((m) => ancestor(m.name)?.line ?? []);
-    const values = [...metrics.map((m) => m.line), ...before].flat().map(([, y]) => y);
+    const over = metrics.map((m) => others(m.name));
+    setText(metric.unit, metrics.length === 0 ? "\u00a0" : isPerplexity ? "perplexity (lower is better)" : "accuracy and F1 on validation rows");
+    if (metrics.length === 0) return metric.ghost(width, "");
+    const values = [...metrics.map((m) => m.line), ...before, ...over.flat()].flat().map(([, y]) => y);
     // A baseline perplexity far above the curve would flatten it, so only the legend shows it.
     const levels = metrics.map((m) => m.baseline).filter((level) => level != null && (!isPerplexity || level <= 2 * Math.max(...values)));
     const isLog = isPerplexity && logBox.checked;
-    metric.scale(width, data.steps, span([...values, ...levels], isLog, metric.wanted, isPerplexity ? [0, Infinity] : [0, 1]), isLog);
-    setText(metric.unit, metrics.length === 0 ? "\u00a0" : isPerplexity ? "perplexity" : "share of validation rows");
+    metric.scale(width, data.across, span([...values, ...levels], isLog, metric.wanted, isPerplexity ? [0, Infinity] : [0, 1]), isLog);
     setText(metric.title, metrics.map((m) => `${m.title}: ${inWords(m.line.at(-1)?.[1])}`).join(", ") || "metrics");
     before.forEach((line) => metric.line(line, "parent-held"));
+    over.forEach((lines) => lines.forEach((line, i) => metric.line(line, `over-${i}`)));
     metrics.forEach((m) => {
       if (levels.includes(m.baseline)) metric.level(m.baseline, isPerplexity ? "baseline" : m.kind);
       metric.line(m.line, m.kind);
@@ -138,18 +146,22 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     other.root.hidden = data.others.length === 0;
     if (other.root.hidden) return;
     const before = data.others.map((m) => ancestor(m.name)?.line ?? []);
-    other.scale(width, data.steps, span([...data.others.map((m) => m.line), ...before].flat().map(([, y]) => y), false, other.wanted), false);
+    const over = data.others.map((m) => others(m.name));
+    other.scale(width, data.across, span([...data.others.map((m) => m.line), ...before, ...over.flat()].flat().map(([, y]) => y), false, other.wanted), false);
     before.forEach((line) => other.line(line, "parent-held"));
+    over.forEach((lines) => lines.forEach((line, i) => other.line(line, `over-${i}`)));
     data.others.forEach((m) => { other.line(m.line, m.kind); other.dots(m.line, m.kind); });
     setText(other.title, data.others.map((m) => `${m.title}: ${inWords(m.line.at(-1)?.[1])}`).join(", "));
   }
 
+  const others = (name) => data.over.map((line) => line.metrics.find((m) => m.name === name)?.line ?? []); // of the runs that are compared
   const ancestor = (name) => data.before?.metrics.find((m) => m.name === name);
 
   function drawLegends(smoothing) {
-    const baseline = data.baseline_name || "baseline";
-    loss.explain([["training", smoothing ? "training, smoothed" : "training"], ["validation", "validation"],
-      data.before && ["parent-held", "parent"],
+    const baseline = data.baseline_name ? `baseline: ${data.baseline_name}` : "baseline";
+    const isEmpty = loss.x == null;
+    loss.explain(isEmpty ? [] : [["training", smoothing ? "training, smoothed" : "training"], ["validation", "validation"],
+      data.before && ["parent-held", "parent"], ...data.over.map(({ name }, i) => [`over-${i}`, name]),
       data.baseline != null && ["baseline", baseline]]);
     metric.explain(data.metrics.flatMap((m) => m.name === "perplexity"
       ? [["perplexity", "validation"], m.baseline != null && ["baseline", `${baseline}: ${inWords(m.baseline, 3)}`]] : [[m.kind, m.title]]).concat(
@@ -172,6 +184,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     if (data.smoothed) add("training", "smoothed", lastAt(data.smoothed, step));
     add("validation", "validation", lastAt(data.held, step));
     [...data.metrics, ...data.others].forEach((m) => add(m.kind, m.kind === "f1" ? "F1" : m.title, lastAt(m.line, step)));
+    data.over.forEach(({ name, held }, i) => add(`over-${i}`, `validation of ${name}`, lastAt(held, step)));
     if (rows.length === 0) return hideCursor();
     cursor = step;
     for (const chart of all.filter((chart) => chart.x)) {

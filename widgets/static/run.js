@@ -23,9 +23,9 @@ export default panel("run", "Run", (body, { send }) => {
   const warnings = h("div", { class: "fw-warnings", role: "status" });
   body.append(
     h("div", { class: "fw-run-line" },
-      h("div", { class: "fw-run-who" }, h("div", { class: "fw-run-head" }, name, place), plan), h("span", { class: "fw-buttons" }, pause, stop)),
+      h("div", { class: "fw-run-who" }, name, plan), h("span", { class: "fw-buttons" }, pause, stop)),
     h("div", { class: "fw-run-state" }, words, percent), bar,
-    h("div", { class: "fw-run-disk" }, kept, verified, use.root),
+    h("div", { class: "fw-run-disk" }, place, kept, verified, use.root),
     uses.root, broken, warnings, spoken,
   );
 

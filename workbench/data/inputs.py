@@ -5,7 +5,7 @@ that can't be read is an error that says which one, because each input must have
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,24 +41,22 @@ class Inputs:
     index: "pd.Index[Any] | None"
 
 
-def read_inputs(
-    inputs: Any, task: choices.TaskName, columns: Mapping[str, str | tuple[str, ...]], separator: str = ""
-) -> Inputs:
+def read_inputs(inputs: Any, task: choices.TaskName, columns: Sequence[str], separator: str = "\n\n") -> Inputs:
     """Return the inputs as rows.
 
     Args:
-        inputs: A text or an image, several of them, or a frame or `datasets.Dataset` with the column of the run. An
+        inputs: A text or an image, several of them, or a frame or `datasets.Dataset` with the columns of the run. An
             image is a path, a PIL image, the bytes of an image file, or an array of bytes (height, width[, channels]).
         task: The task of the run.
-        columns: Role (text, image) -> the column of the run's rows, for a table; or the columns whose texts are joined.
-        separator: What stands between the texts that are joined.
+        columns: The columns that the run read its texts or images from; they are read from a table.
+        separator: Stands between the texts of several columns.
 
     Raises:
-        DataError: There is no input, the table lacks the column, or an input is missing, empty, or of a wrong type; the
+        DataError: There is no input, the table lacks a column, or an input is missing, empty, or of a wrong type; the
             message says which row.
     """
     kind = "image" if task == "image-classification" else "text"
-    values, index = _values(inputs, kind, columns.get(kind, kind), separator)
+    values, index = _values(inputs, kind, columns, separator)
     if not values:
         raise DataError(f"there is nothing to predict: expected at least one {kind}", hint=_examples(kind))
     for row, value in enumerate(values):
@@ -70,15 +68,15 @@ def read_inputs(
     return Inputs(_dataset(kind, contents), given, index)
 
 
-def _values(inputs: Any, kind: str, wanted: str | tuple[str, ...], separator: str) -> tuple[list[Any], Any]:
+def _values(inputs: Any, kind: str, columns: Sequence[str], separator: str) -> tuple[list[Any], Any]:
     """Return the inputs as a list, and their index if they have one."""
     import datasets
     import pandas as pd
 
     if isinstance(inputs, pd.DataFrame):
-        return _column(inputs, [*inputs.columns], kind, wanted, separator), inputs.index
+        return _of_table(inputs, [*inputs.columns], kind, columns, separator), inputs.index
     if isinstance(inputs, datasets.Dataset):
-        return _column(inputs, inputs.column_names, kind, wanted, separator), None
+        return _of_table(inputs, inputs.column_names, kind, columns, separator), None
     if isinstance(inputs, pd.Series):
         return list(inputs), inputs.index
     if isinstance(inputs, np.ndarray):
@@ -90,15 +88,15 @@ def _values(inputs: Any, kind: str, wanted: str | tuple[str, ...], separator: st
     return list(inputs), None
 
 
-def _column(table: Any, names: list[Any], kind: str, wanted: str | tuple[str, ...], separator: str) -> list[Any]:
-    read = (wanted,) if isinstance(wanted, str) else wanted
-    if missing := [name for name in read if name not in names]:
-        found = ", ".join(map(str, names[:12]))
-        what = f"the table has the columns {found}; expected {missing[0]!r}, which the run read"
-        raise DataError(what, hint=f"rename the column, or give it alone: run.predict(table['{kind}'])")
-    if isinstance(wanted, str):
-        return list(table[wanted])
-    return texts(Table("the input", {name: list(table[name]) for name in read}, _ROW), read, separator)
+def _of_table(table: Any, names: list[Any], kind: str, columns: Sequence[str], separator: str) -> list[Any]:
+    """Return the values of the column, or the joined texts of several columns."""
+    wanted = columns or (kind,)
+    if missing := [name for name in wanted if name not in names]:
+        what = f"the table has the columns {', '.join(map(str, names[:12]))}; expected {missing[0]!r}, as the run read"
+        raise DataError(what, hint=f"rename the column, or give it alone: run.predict(table[{str(names[0])!r}])")
+    if len(wanted) == 1:
+        return list(table[wanted[0]])
+    return texts(Table("the input", {name: list(table[name]) for name in wanted}, _ROW), wanted, separator)
 
 
 def _is_missing(value: Any) -> bool:

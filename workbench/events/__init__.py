@@ -25,6 +25,7 @@ from workbench.events.kinds import RunFailed as RunFailed
 from workbench.events.kinds import RunForked as RunForked
 from workbench.events.kinds import RunPaused as RunPaused
 from workbench.events.kinds import RunResumed as RunResumed
+from workbench.events.kinds import RunsOverlaid as RunsOverlaid
 from workbench.events.kinds import RunStarted as RunStarted
 from workbench.events.kinds import StageStarted as StageStarted
 from workbench.events.kinds import StepEnded as StepEnded

@@ -269,6 +269,13 @@ class RunChosen(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunsOverlaid(Event):
+    """The curves of these runs are now drawn over those of the shown one. Published on the bus only, never logged."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreparationEnded(Event):
     """The session has loaded a part of what its plan names, or has failed to."""
 

@@ -99,7 +99,7 @@ class Moment:
         """Return the model's answers to texts or images, as `Run.predict` does."""
         split, choice = self._preparation.split(self.learner.plan), self.learner.plan.data
         options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-        return predict(self._plain, inputs, choice, split.labels, split.columns, **options)
+        return predict(self._plain, inputs, choice, split.labels, split.inputs, **options)
 
     @functools.cached_property
     def _plain(self) -> Backbone:

@@ -185,7 +185,9 @@ class _ActiveRun:
         self.preparation.backbone(plan)
         yield StageStarted(stage="encoding the data")
         self.preparation.examples(plan)
-        last_stage = "restoring the checkpoint" if self.start.checkpoint else "trying settings on this machine"
+        last_stage = (
+            "restoring the checkpoint" if self.start.checkpoint else "finding the fastest settings (once per machine)"
+        )
         yield StageStarted(stage=f"repeating steps {step + 1} to {until}" if until > step else last_stage)
 
     def _build_learner(self) -> Learner:

@@ -47,7 +47,7 @@ def _draw_loss(axes: Any, events: list[Event]) -> None:
     for event in events:
         if isinstance(event, RunStarted):
             axes.axhline(event.baseline["loss"], color="#777777", linestyle=":", label=event.baseline_name)
-    axes.set_ylabel("loss (nats per target)")
+    axes.set_ylabel("loss (lower is better)")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
 

@@ -13,7 +13,7 @@ from typing import Any
 from workbench import data
 from workbench.data import Split
 from workbench.errors import PlanError, RunError, nearest
-from workbench.events import Event, PlanChanged, RunEnded, RunFailed, run_state
+from workbench.events import Event, PlanChanged, RunEnded, RunFailed, RunsOverlaid, run_state
 from workbench.events.bus import Bus
 from workbench.models import Backbone
 from workbench.models.from_object import pinned
@@ -45,6 +45,8 @@ class Session:
         runs: Folder in which run folders are created.
 
     Attributes:
+        folder: The folder in which run folders are created.
+        overlaid: Names of the runs whose curves are drawn over those of `run`.
         bus: Publishes changes of the plan, what was loaded, and every event of `run`.
 
     Examples:
@@ -65,7 +67,8 @@ class Session:
     ) -> None:
         self.bus = Bus()
         self._slot: Slot[Run] = Slot(self.bus)
-        self._root = Path(runs)
+        self.folder = Path(runs)
+        self.overlaid: tuple[str, ...] = ()
         plan, table = plan_and_table(plan, table)
         model, preprocessor = pinned(model, preprocessor)
         self._preparation = Preparation(table, model=model, preprocessor=preprocessor, metrics=tuple(metrics))
@@ -156,7 +159,7 @@ class Session:
             self._slot.refuse_if_busy()
             if place == "process":
                 self._slot.employer.ready(self._preparation.objects)  # before creating the folder, since this can fail
-            folder = RunFolder.create(self._plan, self._root)
+            folder = RunFolder.create(self._plan, self.folder)
             return Run(folder, self._preparation.snapshot(), self._slot, where=place, session=self).launch()
 
     def attach(self, name: str = "last", *, table: Any = None, model: Any = None, preprocessor: Any = None) -> Run:
@@ -171,7 +174,7 @@ class Session:
         Raises:
             RunError: There is no such run, or its log can't be read.
         """
-        folder = run_list.find(name, self._root)
+        folder = run_list.find(name, self.folder)
         own = next((run for run in self.runs if run.folder.resolve() == folder.path.resolve()), None)
         if own is not None and not own.is_over:
             self._slot.choose(own)
@@ -184,10 +187,15 @@ class Session:
         self._slot.choose(run.catch_up(), instead_of=own)
         return run.follow()
 
+    def overlay(self, *names: str) -> None:
+        """Draw the curves of these runs over those of `run` in all panels; without a name, none."""
+        self.overlaid = names
+        self.bus.publish(RunsOverlaid(names=names))
+
     def unfinished(self) -> list[Summary]:
         """Return the runs in this session's folder that are live elsewhere or can be resumed, oldest first."""
         mine = {run.name for run in self.runs if not run.is_over}
-        return [row for row in run_list.summaries(self._root) if row.state in NOT_COMPLETED and row.name not in mine]
+        return [row for row in run_list.summaries(self.folder) if row.state in NOT_COMPLETED and row.name not in mine]
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, RunEnded | RunFailed):

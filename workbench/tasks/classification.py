@@ -18,7 +18,7 @@ class Classification:
     """Prediction of one class id per row."""
 
     predicts_classes = True
-    baseline_name = "always the most frequent class"
+    baseline_name = "always guess the most common class"
 
     def score(self, model: Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits (targets, classes) and class ids (targets,); rows labelled IGNORED are left out."""

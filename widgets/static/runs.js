@@ -1,0 +1,117 @@
+// The list of runs, newest first. A row opens and then has what can be done with its run.
+export default panel("runs", "Runs", (body, { send }) => {
+  const rows = new Map(); // name -> row
+  let open = ""; // the name of the row that is open
+  let asked = ""; // what a button asked for, until the kernel has answered
+  let state = null;
+  const list = h("div", { class: "fw-run-list", role: "list", onkeydown: onKey });
+  const empty = h("p", { class: "fw-nothing" });
+  const doing = h("span", { class: "fw-doing" });
+  const undone = h("span", {});
+  const undo = h("button", { type: "button", class: "fw-link-button", onclick: () => act("restore", "restoring …", { name: state.deleted.name }) }, "Undo");
+  const trash = h("span", { class: "fw-trash", role: "status" }, undone, undo);
+  body.append(h("div", { class: "fw-runs-head" }, h("h3", {}, "Runs"), doing, trash), empty, list);
+
+  function act(action, words, args) {
+    if (asked || state.doing) return;
+    asked = words;
+    draw();
+    send(action, args, () => { asked = ""; draw(); });
+  }
+
+  function onKey(event) {
+    const heads = [...list.querySelectorAll(".fw-row-head")];
+    const at = heads.indexOf(document.activeElement);
+    const next = { ArrowDown: heads[at + 1], ArrowUp: heads[at - 1] }[event.key];
+    if (at < 0 || !next) return;
+    event.preventDefault();
+    next.focus();
+  }
+
+  function toggle(name) {
+    open = open === name ? "" : name;
+    draw();
+  }
+
+  function draw() {
+    const isBusy = Boolean(asked || state.doing);
+    setText(doing, asked || state.doing);
+    trash.hidden = state.deleted.name === "";
+    setText(undone, `Deleted: ${state.deleted.name}${state.deleted.count > 1 ? ` (and ${state.deleted.count - 1} before)` : ""}`);
+    undo.disabled = isBusy;
+    empty.hidden = state.is_read && state.rows.length > 0 && state.hidden === 0;
+    setText(empty, !state.is_read ? "reading the runs …" : state.rows.length === 0 ? `No runs in ${state.folder} yet. Start one: it is kept there.`
+      : `${state.hidden} older runs are not listed here: wb.list_runs() has all.`);
+    const names = new Set(state.rows.map((row) => row.name));
+    for (const [name, row] of rows) if (!names.has(name)) { row.root.remove(); rows.delete(name); }
+    state.rows.forEach((data, i) => {
+      if (!rows.has(data.name)) rows.set(data.name, runRow(data.name, toggle, act));
+      const row = rows.get(data.name);
+      if (list.children[i] !== row.root) list.insertBefore(row.root, list.children[i] ?? null);
+      row.update(data, open === data.name, isBusy);
+    });
+  }
+
+  return { update(next) { state = next; draw(); } };
+});
+
+function runRow(name, toggle, act) {
+  const [title, about, score, badge] = ["fw-row-title", "fw-row-about", "fw-row-score", "fw-row-badge"].map((kind) => h("span", { class: kind }));
+  const actsId = freshId();
+  const head = h("button", { type: "button", class: "fw-row-head", "aria-controls": actsId, onclick: () => toggle(name) },
+    h("span", { class: "fw-row-dot", "aria-hidden": "true" }), title, score, about, badge);
+  const button = (words, run, kind) => h("button", { type: "button", class: `fw-button fw-small ${kind ?? ""}`, onclick: run }, words);
+  const openIt = button("Open", () => act("open", "opening …", { name }), "fw-primary");
+  const resume = button("Resume", () => act("resume", "resuming …", { name }));
+  const forking = button("Fork …", () => { form.hidden = !form.hidden; setAttribute(forking, "aria-expanded", String(!form.hidden)); if (!form.hidden) step.focus(); });
+  const overlay = button("Compare curves", () => act("overlay", "reading its curves …", { name }));
+  const remove = button("Delete", () => act("delete", "deleting …", { name }));
+  const [stepId, rateId] = [freshId(), freshId()];
+  const field = (id) => h("input", { id, class: "fw-input fw-number", type: "text", inputmode: "decimal", autocomplete: "off" });
+  const [step, rate] = [field(stepId), field(rateId)];
+  const start = () => act("fork", "starting the fork …", { name, step: typed(step.value), learning_rate: typed(rate.value) });
+  const form = h("div", { class: "fw-row-fork", role: "group", "aria-label": "a fork of this run", hidden: true,
+    onkeydown: (event) => { if (event.key === "Enter" && event.target !== go) start(); } },
+  h("label", { for: stepId }, "from step"), step, h("label", { for: rateId }, "learning rate"), rate);
+  const go = button("Start fork", start);
+  form.append(go);
+  const acts = h("div", { class: "fw-row-acts", id: actsId, role: "group", "aria-label": `what to do with ${name}`, hidden: true },
+    h("span", { class: "fw-row-name" }, name), openIt, resume, forking, overlay, remove, form);
+  const root = h("div", { class: "fw-row", role: "listitem" }, head, acts);
+  let begun = "";
+
+  const enable = (node, can, why) => {
+    node.disabled = !can;
+    setAttribute(node, "title", can ? null : why);
+  };
+
+  return {
+    root,
+    update(row, isOpen, isBusy) {
+      setAttribute(root, "data-tone", row.tone);
+      root.classList.toggle("fw-row-shown", row.is_shown);
+      setText(title, row.title);
+      setText(about, `${row.state} · ${row.age}`);
+      setText(score, row.score);
+      setText(badge, row.is_shown ? "shown" : row.is_overlaid ? "compared" : "");
+      setAttribute(head, "title", name);
+      setAttribute(head, "aria-expanded", String(isOpen));
+      acts.hidden = !isOpen;
+      enable(openIt, row.can_open && !isBusy, row.is_shown ? "it is shown already" : "");
+      resume.hidden = !row.can_resume;
+      enable(resume, !isBusy);
+      forking.hidden = row.fork == null;
+      enable(go, !isBusy);
+      overlay.hidden = !row.can_overlay;
+      enable(overlay, !isBusy);
+      setText(overlay, row.is_overlaid ? "Stop comparing" : "Compare curves");
+      enable(remove, row.keep === "" && !isBusy, row.keep);
+      const key = JSON.stringify(row.fork);
+      if (row.fork && key !== begun && form.hidden) {
+        begun = key;
+        step.value = asTyped(row.fork.step);
+        rate.value = asTyped(row.fork.learning_rate);
+      }
+    },
+  };
+}
