@@ -5,7 +5,8 @@ TIME_FROM_CLICK = """
 ([words, test, limit]) => new Promise((resolve, reject) => {
   const holds = new Function("find", "return " + test);
   const find = (selector) => document.querySelector(".fw-workbench " + selector);
-  const button = [...document.querySelectorAll(".fw-workbench .fw-run button")].find((b) => b.textContent === words);
+  const buttons = [...document.querySelectorAll(".fw-workbench :is(.fw-next-run, .fw-run) button")];
+  const button = buttons.find((b) => b.textContent === words);
   if (!button || button.disabled) return reject(new Error(words + " can't be pressed"));
   const begun = performance.now();
   const look = () => { if (holds(find)) { watcher.disconnect(); resolve(performance.now() - begun); } };
@@ -64,4 +65,13 @@ STICKING_OUT = """
   if (panel.right > window.innerWidth) out.push("the panel itself");
   return out;
 }
+"""
+
+# Every label of a setting that runs into its field.
+CUT_LABELS = """
+() => [...document.querySelectorAll(".fw-setting:not([hidden]) > label")].filter((label) => {
+  const words = document.createRange();
+  words.selectNodeContents(label);
+  return words.getBoundingClientRect().right > label.nextElementSibling.getBoundingClientRect().left;
+}).map((label) => label.textContent)
 """

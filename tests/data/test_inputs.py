@@ -54,7 +54,7 @@ def test_texts_of_several_columns_are_joined_as_the_run_joined_them():
     choice = Data(text_column=("title", "body"), text_separator=" | ", label_column="year")
     assert {*load(choice, table=pd.concat([table] * 6, ignore_index=True)).train["text"]} <= {*found.rows["text"]}
     table.loc[1, "body"] = ""
-    with pytest.raises(DataError, match="row 1 is an empty text"):
+    with pytest.raises(DataError, match="row 1 is None; expected a text"):
         read_inputs(table, TEXT, ("title", "body"), " | ")
     with pytest.raises(DataError, match="expected 'body'"):
         read_inputs(table[["title"]], TEXT, ("title", "body"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.data.rows import _open_image, _open_text, _text
+from workbench.data.rows import _open_image, _open_text, _text, texts
 from workbench.data.table import Table
 from workbench.errors import DataError
 from workbench.plan import choices
@@ -96,14 +96,7 @@ def _of_table(table: Any, names: list[Any], kind: str, columns: Sequence[str], s
         raise DataError(what, hint=f"rename the column, or give it alone: run.predict(table[{str(names[0])!r}])")
     if len(wanted) == 1:
         return list(table[wanted[0]])
-    lines = zip(*(table[name] for name in wanted), strict=True)
-    return [_joined(values, row, separator) for row, values in enumerate(lines)]
-
-
-def _joined(values: Sequence[Any], row: int, separator: str) -> str:
-    """Return the texts of one row in one; those that are missing or empty are left out."""
-    texts = [_text_of(value, row) for value in values if not _is_missing(value) and str(value).strip()]
-    return separator.join(texts)
+    return texts(Table("the input", {name: list(table[name]) for name in wanted}, _ROW), wanted, separator)
 
 
 def _is_missing(value: Any) -> bool:
