@@ -12,8 +12,7 @@ from widgets.settings import tip
 from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
-    from workbench.data import Split
-    from workbench.plan.plan import Plan
+    from workbench.data import Source, Split
     from workbench.session.session import Session
 
 PAGE_ROWS = 5
@@ -60,10 +59,7 @@ class DataPanel(Panel):
         choice, split = self.session.plan.data, self.session.split
         picture: dict[str, Any] = {
             "value": choice.source,
-            "options": [
-                {"value": row.name, "title": row.title, "facts": " · ".join((row.name, row.task, row.licence))}
-                for row in data.SOURCES
-            ],
+            "options": [{"value": row.name, "title": row.title, "facts": _facts(row)} for row in data.SOURCES],
             "is_loading": split is None and self._problem is None,
             "split": None,
         }
@@ -74,7 +70,12 @@ class DataPanel(Panel):
     def _lacks_label(self) -> bool:
         """Return whether the rows are used for language modelling only because no label column was found."""
         split, plan = self.session.split, self.session.plan
-        return split is not None and "label" not in split.columns and plan.data.task is None and not _is_named(plan)
+        return (
+            split is not None
+            and "label" not in split.columns
+            and plan.data.task is None
+            and not _is_named(plan.data.source)
+        )
 
     def _summary_of(self, split: "Split") -> dict[str, Any]:
         if self._summary is None or self._summary[0] is not split:
@@ -96,15 +97,28 @@ class DataPanel(Panel):
     def _choose(self, value: str) -> None:
         self.session.change(source=value, text_column=None, label_column=None, group_column=None, task=None)
 
-    def _choose_column(self, field: str, value: str) -> None:
-        if field in ROLES.values():
+    def _choose_column(self, field: str, value: str, *, place: int = 0) -> None:
+        if field == ROLES["text"]:
+            self.session.change(text_column=self._texts(value, place))
+        elif field in ROLES.values():
             self.session.change(**{field: value or None})
+
+    def _texts(self, value: str, place: int) -> tuple[str, ...] | None:
+        """Return the text columns after a choice; a place after the first is that of a column that is joined."""
+        texts = [*_texts_of(self.session.split)] if self.session.split is not None else []
+        texts[place : place + 1] = [value]
+        return tuple(dict.fromkeys(filter(None, texts))) or None
 
     def _turn_to(self, part: str, first: int) -> None:
         split = self.session.split
         if split is not None and part in SPLITS:
             last = max(0, len(split.part(part)) - 1)
             self._page = (part, max(0, min(int(first), last)) // PAGE_ROWS * PAGE_ROWS)
+
+
+def _facts(source: "Source") -> str:
+    content = wording.plural(source.classes, "class") if source.classes else wording.task(source.task)
+    return wording.joined(source.name, wording.plural(source.rows, "row"), content)
 
 
 def _summary(split: "Split") -> dict[str, Any]:
@@ -116,32 +130,59 @@ def _summary(split: "Split") -> dict[str, Any]:
     return {
         "facts": " · ".join(facts),
         "task": wording.task(split.task),
+        "task_guess": split.guessed.get("task", ""),
         "columns": _columns(split),
         "classes": _classes(split),
-        "notes": list(split.notes),
+        "notes": [*split.notes, *_origin(split.source)],
     }
 
 
-def _columns(split: "Split") -> list[dict[str, Any]]:
-    """Return each role with its column ("" for none) and the columns that could be chosen."""
-    roles = ["text", "label", "group"] if "text" in split.columns else ["label", "group"]
-    return [
-        {
-            "role": role,
-            "field": ROLES[role],
-            "tip": tip(ROLES[role]),
-            "value": split.columns.get(role, ""),
-            "options": list(split.available),
-        }
-        for role in roles
-        if split.available
-    ]
-
-
-def _is_named(plan: "Plan") -> bool:
+def _origin(name: str) -> list[str]:
+    """Return where a named source comes from, and its licence."""
     from workbench import data
 
-    return any(row.name == plan.data.source for row in data.SOURCES)
+    return [f"source: {row.citation}; licence: {row.licence}" for row in data.SOURCES if row.name == name]
+
+
+def _columns(split: "Split") -> list[dict[str, Any]]:
+    """Return each role with its column ("" for none), why it was guessed, and the columns that could be chosen.
+
+    The text has an entry for each column that is joined to it, and one more to join another column of the user's rows.
+    """
+    if not split.available:
+        return []
+    texts = _texts_of(split)
+    places = [("text", column) for column in texts]
+    if texts and not _is_named(split.source) and len({*split.available} - {*texts, split.columns.get("label")}):
+        places.append(("text", ""))
+    places += [(role, split.columns.get(role, "")) for role in ("label", "group")]
+    return [_column(split, role, value, place) for place, (role, value) in enumerate(places)]
+
+
+def _column(split: "Split", role: str, value: str, place: int) -> dict[str, Any]:
+    is_joined = role == "text" and place > 0
+    others = {*_texts_of(split)} - {value} if role == "text" else set()
+    if is_joined:
+        others.add(split.columns.get("label", ""))  # the text must not give the label away
+    return {
+        "role": role if not is_joined else "joined with" if place == 1 else "and",
+        "field": ROLES[role],
+        "place": place if is_joined else 0,
+        "tip": tip(ROLES[role]),
+        "guess": split.guessed.get(role, "") if not is_joined else "",
+        "value": value,
+        "options": [column for column in split.available if column not in others],
+    }
+
+
+def _texts_of(split: "Split") -> tuple[str, ...]:
+    return (split.columns["text"], *split.joined) if "text" in split.columns else ()
+
+
+def _is_named(source: str) -> bool:
+    from workbench import data
+
+    return any(row.name == source for row in data.SOURCES)
 
 
 def _classes(split: "Split") -> list[dict[str, Any]]:

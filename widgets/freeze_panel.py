@@ -1,6 +1,5 @@
 """FreezePanel: a picture of the network, in which each block can be set to frozen or trainable."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -72,7 +71,7 @@ class FreezePanel(Panel):
         super().alarm(error)
         self._refusals += 1
         if isinstance(error, PlanError):
-            self._problem = problem(_in_labels(error.what), hint=_in_labels(error.hint))
+            self._problem = problem(wording.in_labels(error.what), hint=wording.in_labels(error.hint))
 
     def _read_ancestors(self, forked: RunForked) -> None:
         """Read in the background what was unfrozen before the fork, and when."""
@@ -163,7 +162,7 @@ class FreezePanel(Panel):
                 self.alarm(error)
             trainable, share, notes = set(), "none", []
         else:
-            share, notes = _share(counts.trainable, counts.total), [_in_labels(note) for note in counts.notes]
+            share, notes = _share(counts.trainable, counts.total), [wording.in_labels(note) for note in counts.notes]
         schedule, chosen = self._schedule(backbone.blocks), self._chosen(choice) if trainable else set()
         return {
             "doing": "",
@@ -260,16 +259,3 @@ def _share(part: int, whole: int) -> str:
 def _preset(choice: Transfer) -> str:
     """Return "head", "last" or "all"; "" for a list of blocks."""
     return choice.trainable.split()[0] if isinstance(choice.trainable, str) else ""
-
-
-def _in_labels(text: str) -> str:
-    """Return an error or a note about blocks with the words of the panel in place of the values of the plan.
-
-    Examples:
-        >>> _in_labels("choose trainable='last 2', or 'all' with method='lora'")
-        'choose last 2 blocks, or all layers with LoRA'
-    """
-    text = re.sub(
-        r"(?:trainable=)?'(head|all|last \d+)'", lambda found: wording.mode(Transfer(trainable=found[1])), text
-    )
-    return text.replace("method='lora'", "LoRA")

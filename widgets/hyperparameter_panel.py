@@ -6,11 +6,12 @@ This file has the titles and the ranges of the sliders. The rest is in settings.
 import typing
 from typing import TYPE_CHECKING, Any
 
+from widgets import wording
 from widgets.panel import page, style
 from widgets.settings import Control, SettingsPanel
 from workbench.events import Event, RunChosen, RunStarted
 from workbench.plan import words
-from workbench.plan.choices import Batching, Precision, SaveModel, Schedule, Switch
+from workbench.plan.choices import Batching, Device, Precision, SaveModel, Schedule, Switch
 from workbench.plan.plan import FIELDS, SECTION_OF
 
 if TYPE_CHECKING:
@@ -24,24 +25,26 @@ FIRST = (
     Control("epochs", "epochs", slider=("list", EPOCHS)),
     Control("dropout", "dropout", slider=("linear", (0.0, 0.6))),
 )
+OPTIMIZER, BATCHES, SPEED, KEEPING = "optimizer", "batches", "speed", "keeping"
 MORE = (
-    Control("schedule", "schedule", options=typing.get_args(Schedule)),
-    Control("warmup_fraction", "warm-up"),
-    Control("weight_decay", "weight decay"),
-    Control("clip_norm", "clip gradient"),
-    Control("accumulation_steps", "gradient accumulation"),
-    Control("precision", "precision", options=typing.get_args(Precision)),
-    Control("batching", "batches", options=typing.get_args(Batching)),
-    Control("batch_tokens", "token budget"),
-    Control("packing", "packing", options=typing.get_args(Switch)),
-    Control("prefix_cache", "frozen blocks once", options=typing.get_args(Switch)),
-    Control("cache_memory_mb", "cache in memory"),
-    Control("max_steps", "at most"),
-    Control("seed", "seed"),
-    Control("evaluate_every", "evaluate every"),
-    Control("checkpoint_every", "checkpoint"),
-    Control("keep_last", "keep last"),
-    Control("save_model", "save model", options=typing.get_args(SaveModel)),
+    Control("schedule", "schedule", OPTIMIZER, options=typing.get_args(Schedule)),
+    Control("warmup_fraction", "warm-up", OPTIMIZER),
+    Control("weight_decay", "weight decay", OPTIMIZER),
+    Control("clip_norm", "gradient clipping", OPTIMIZER),
+    Control("max_steps", "max steps", OPTIMIZER),
+    Control("seed", "seed", OPTIMIZER),
+    Control("accumulation_steps", "gradient accumulation", BATCHES),
+    Control("batching", "batching", BATCHES, options=typing.get_args(Batching)),
+    Control("batch_tokens", "token budget", BATCHES),
+    Control("packing", "packing", BATCHES, options=typing.get_args(Switch)),
+    Control("device", "device", SPEED, options=typing.get_args(Device)),
+    Control("precision", "precision", SPEED, options=typing.get_args(Precision)),
+    Control("prefix_cache", "cache frozen blocks", SPEED, options=typing.get_args(Switch)),
+    Control("cache_memory_mb", "cache in memory", SPEED),
+    Control("evaluate_every", "evaluate every", KEEPING),
+    Control("checkpoint_every", "checkpoint every", KEEPING),
+    Control("keep_last", "keep last", KEEPING),
+    Control("save_model", "save model", KEEPING, options=typing.get_args(SaveModel)),
 )
 
 
@@ -50,7 +53,8 @@ def _others() -> tuple[Control, ...]:
     listed = {control.name for control in (*FIRST, *MORE)}
     others = [FIELDS[name] for name, section in SECTION_OF.items() if section == "tuning" and name not in listed]
     return tuple(
-        Control(entry.name, entry.name.replace("_", " "), options=tuple(words.literals(entry.type))) for entry in others
+        Control(entry.name, wording.field(entry.name), OPTIMIZER, options=tuple(words.literals(entry.type)))
+        for entry in others
     )
 
 

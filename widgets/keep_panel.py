@@ -44,7 +44,7 @@ class KeepPanel(SettingsPanel):
             "fields": fields,
             "refusals": self._refusals,
             "is_running": self._effects.is_live,
-            "note": "every layer is trainable from the beginning" if set(options) == {""} else "",
+            "note": "all layers are trainable from the start" if set(options) == {""} else "",
         }
 
     def _options(self) -> dict[str, str]:
@@ -66,11 +66,11 @@ class KeepPanel(SettingsPanel):
         try:
             unfreezing.order(backbone.blocks, self.session.plan.change(unfreeze_to=to))
         except PlanError as error:
-            return f"{error.what}; choose others here, or other layers above"
+            return f"{wording.in_labels(error.what)}; choose others here, or other layers above"
         return ""
 
 
 def _words(to: str | tuple[str, ...]) -> str:
     if not isinstance(to, str):
         return wording.plural(len(to), "chosen block")
-    return {"head": "the head", "last 1": "the last block", "all": "all blocks"}.get(to, f"the {to} blocks")
+    return {"head": "the head", "last 1": "the last block", "all": "all layers"}.get(to, f"the {to} blocks")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.session.session import Session
 
 SAMPLES = 6  # number of sample rows
+WORDS = {"completion": "model continues"}  # columns of the samples whose name is no word for a reader
 
 
 @dataclass
@@ -69,7 +70,10 @@ class Point:
         if differs:
             self.problem = problem("the replay of the steps gave other numbers", hint=f"beware: {differs}")
         rows = [[cells.cell(value) for value in row] for row in table.itertuples(index=False)]
-        self.samples = {"columns": [str(name).replace("_", " ") for name in table.columns], "rows": rows}
+        self.samples = {
+            "columns": [WORDS.get(str(name), str(name).replace("_", " ")) for name in table.columns],
+            "rows": rows,
+        }
 
     def changes(self, learning_rate: Any, layers: str) -> dict[str, Any]:
         """Return the fields in which a fork with these choices differs from its parent at this step.

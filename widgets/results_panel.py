@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from widgets import cells, wording
 from widgets.panel import Panel, page, style
+from workbench.errors import WorkbenchError
 from workbench.events import EvaluationEnded, Event, RunChosen, RunEnded, RunFailed, RunForked, RunResumed, RunStarted
 from workbench.events.run_state import RunState
 
@@ -38,6 +39,7 @@ class ResultsPanel(Panel):
         self._steps: list[int] = []  # evaluated steps
         self._step: int | None = None  # the chosen one; None for the best
         self._found: dict[int, dict[str, Any]] = {}  # step -> its results for the page
+        self._was_shown = False  # whether results were requested, or shown by themselves
         self._scores: list[EvaluationEnded] = []  # on the test rows
         self._doing, self._since, self._task = "", 0.0, ""  # work in the background: in words, its start, what it is
 
@@ -54,7 +56,19 @@ class ResultsPanel(Panel):
         if isinstance(event, EvaluationEnded) and event.split == "validation" and event.step not in self._steps:
             self._steps = sorted([*self._steps, event.step])
         if isinstance(event, RunStarted | RunEnded) and self.session.run is not None:
-            self._scores = list(self.session.run.test_scores)
+            try:
+                self._scores = list(self.session.run.test_scores)
+            except WorkbenchError as error:  # the file may be a stranger's
+                self.alarm(error)
+        if isinstance(event, RunEnded):
+            self.attention = "results of the ended run"
+
+    def refresh(self) -> None:
+        """Redraw; if a page displays the panel and the run has ended, show the results of the best step."""
+        is_watched = bool(self._viewers) and not self.is_hidden
+        if is_watched and isinstance(self._state.ending, RunEnded) and not self._was_shown:
+            self._show(str(self._chosen))
+        super().refresh()
 
     @property
     def is_ticking(self) -> bool:
@@ -103,10 +117,10 @@ class ResultsPanel(Panel):
     def _show(self, step: str) -> None:
         """Show the results of an evaluated step; they are computed in the background, once."""
         run = self.session.run
-        number = int(step)
-        if run is None or self._doing or number not in self._steps:
+        if run is None or self._doing or (number := int(step)) not in self._steps:
             return
         self.calm()
+        self._was_shown = True
         self._step = number
         if number in self._found:
             return
@@ -154,8 +168,15 @@ class ResultsPanel(Panel):
 
 
 def _score_words(score: EvaluationEnded) -> str:
-    when = time.strftime("%d %b %Y, %H:%M", time.localtime(score.time))
-    return wording.joined(_metrics(score.metrics), f"{score.rows:,} test rows", f"model of step {score.step:,}", when)
+    facts = (_metrics(score.metrics), f"{score.rows:,} test rows", f"model of step {score.step:,}", _when(score.time))
+    return wording.joined(*facts)
+
+
+def _when(seconds: float) -> str:
+    try:
+        return time.strftime("%d %b %Y, %H:%M", time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):  # a stranger may have written any number
+        return ""
 
 
 def _metrics(values: Mapping[str, float]) -> str:

@@ -4,11 +4,12 @@ What a field means, its range, its unit and when it takes effect come from its m
 panel adds titles and sliders.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from widgets import live
+from widgets import live, wording
 from widgets.panel import Panel, page, style
 from workbench.errors import PlanError, WorkbenchError
 from workbench.events import ChangeRefused, Event, PlanChanged
@@ -25,6 +26,7 @@ class Control:
 
     name: str  # field of the plan
     title: str
+    group: str = ""  # of the fields that show after a click
     slider: tuple[str, tuple[float, ...]] | None = None  # ("log" | "linear", (low, high)) or ("list", values)
     options: tuple[str, ...] = ()
 
@@ -60,7 +62,7 @@ class SettingsPanel(Panel):
     def note(self, event: Event) -> None:
         """Update since when changes are in effect; clear the error of a field that has a new value."""
         if isinstance(event, ChangeRefused):
-            self._errors |= dict.fromkeys(self._effects.asked, event.what)
+            self._errors |= dict.fromkeys(self._effects.asked, wording.in_labels(event.what))
         self._effects.note(event)
         if isinstance(event, PlanChanged):
             self._errors = {name: error for name, error in self._errors.items() if name not in event.fields}
@@ -81,6 +83,7 @@ class SettingsPanel(Panel):
         return {
             "name": control.name,
             "title": control.title,
+            "group": control.group,
             "value": self.session.plan.flat()[control.name],
             "unit": about.get("unit", ""),
             "tip": tip(control.name),
@@ -101,5 +104,17 @@ class SettingsPanel(Panel):
         try:
             self._effects.change(self.session, **{name: value})
         except WorkbenchError as error:
-            self._errors[name] = error.what
+            self._errors[name] = (
+                wording.in_labels(error.what) if self._is_taken(name, value) else self._kept(name, error)
+            )
             self._refusals += 1
+
+    def _is_taken(self, name: str, value: Any) -> bool:
+        """Whether the plan has the value, so that the error is of the run under way."""
+        return bool(self.session.plan.flat()[name] == value)
+
+    def _kept(self, name: str, error: WorkbenchError) -> str:
+        """Return what is wrong with a value, without the name that stands beside it, and which value the plan keeps."""
+        fault = error.what.rpartition("; ")[2].removeprefix("it ")
+        fault = re.sub(r"None \((.*)\)", r"empty (\1)", fault)
+        return f"{fault}; kept {wording.value_of(name, self.session.plan.flat()[name])}"

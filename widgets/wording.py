@@ -1,14 +1,31 @@
 """Formats numbers and choices as panels show them. This module does not depend on widgets."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from workbench.events import RunEnded
 from workbench.events.run_state import STOPPED_BY_USER
+from workbench.plan import words
 from workbench.plan.choices import Transfer
 from workbench.plan.plan import FIELDS, Plan
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
+LABELS = {  # field -> its name in the panels, if that is not the field's name without underscores
+    "trainable": "layers",
+    "accumulation_steps": "gradient accumulation",
+    "warmup_fraction": "warm-up",
+    "clip_norm": "gradient clipping",
+    "batch_tokens": "token budget",
+    "prefix_cache": "cache frozen blocks",
+    "cache_memory_mb": "cache in memory",
+    "checkpoint_every": "checkpoint every",
+    "unfreeze_to": "unfreeze",
+    "stop_patience": "patience",
+    "stop_metric": "metric",
+    "stop_min_delta": "min delta",
+}
+_FIELD = re.compile(rf"\b({'|'.join(name for name in FIELDS if '_' in name)})\b")  # a word alone may be a word
 METRICS = {"macro_f1": "F1 (macro)", "weighted_f1": "F1 (weighted)"}  # else as in the log, without underscores
 
 
@@ -82,10 +99,10 @@ def field(name: str) -> str:
     """Return the name of a field of the plan as panels show it.
 
     Examples:
-        >>> field("learning_rate"), field("trainable")
-        ('learning rate', 'layers')
+        >>> field("learning_rate"), field("trainable"), field("accumulation_steps")
+        ('learning rate', 'layers', 'gradient accumulation')
     """
-    return "layers" if name == "trainable" else name.replace("_", " ")
+    return LABELS.get(name, name.replace("_", " "))
 
 
 def value_of(name: str, value: Any) -> str:
@@ -93,7 +110,7 @@ def value_of(name: str, value: Any) -> str:
 
     Examples:
         >>> value_of("learning_rate", 3e-5), value_of("trainable", ["block 1"]), value_of("evaluate_every", None)
-        ('3e-05', '1 chosen block', '10 × a run')
+        ('3e-5', '1 chosen block', '10 × a run')
         >>> value_of("unfreeze_to", "all"), value_of("unfreeze_to", None)
         ('all layers', 'off')
     """
@@ -101,7 +118,21 @@ def value_of(name: str, value: Any) -> str:
         return str(FIELDS[name].metadata["none"]) if name in FIELDS else "none"
     if name in ("trainable", "unfreeze_to"):
         return mode(Transfer(trainable=value if isinstance(value, str) else tuple(value)))
-    return f"{value:g}" if isinstance(value, float) else f"{value}"
+    return words.number(value) if isinstance(value, float) else f"{value}"
+
+
+def in_labels(text: str) -> str:
+    """Return an error or a note with the words of the panels in place of fields of the plan and their values.
+
+    Examples:
+        >>> in_labels("choose trainable='last 2', or 'all' with method='lora'")
+        'choose last 2 blocks, or all layers with LoRA'
+        >>> in_labels("stop_patience can't change in this run")
+        "patience can't change in this run"
+    """
+    text = re.sub(r"(?:trainable=)?'(head|all|last \d+)'", lambda found: mode(Transfer(trainable=found[1])), text)
+    text = text.replace("method='lora'", "LoRA")
+    return _FIELD.sub(lambda found: field(found[0]), text)
 
 
 def metric(name: str) -> str:

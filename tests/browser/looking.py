@@ -66,3 +66,12 @@ STICKING_OUT = """
   return out;
 }
 """
+
+# Every label of a setting that runs into its field.
+CUT_LABELS = """
+() => [...document.querySelectorAll(".fw-setting:not([hidden]) > label")].filter((label) => {
+  const words = document.createRange();
+  words.selectNodeContents(label);
+  return words.getBoundingClientRect().right > label.nextElementSibling.getBoundingClientRect().left;
+}).map((label) => label.textContent)
+"""

@@ -4,8 +4,10 @@ import csv
 import json
 
 import pytest
-from looking import STICKING_OUT, TIME_FROM_CLICK, TOO_FAINT
+from looking import CUT_LABELS, STICKING_OUT, TIME_FROM_CLICK, TOO_FAINT
 from playwright.sync_api import TimeoutError as TooLate
+
+from workbench.glossary import GLOSSARY
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -111,7 +113,7 @@ def test_sliders_and_blocks_reach_the_plan(resting):
     assert after["transfer"]["trainable"] == "last 2"
     page.locator(".fw-setting", has_text="batch size").locator(".fw-number").fill("0")
     page.keyboard.press("Enter")
-    page.wait_for_selector(".fw-field-error:has-text('batch_size is 0')")
+    page.wait_for_selector(".fw-field-error:has-text('must be between 1 and 65,536; kept 16')")
     assert plan(resting)["tuning"]["batch_size"] == 16
     page.locator(".fw-setting", has_text="batch size").locator(".fw-number").fill("8")
     page.keyboard.press("Enter")
@@ -144,8 +146,59 @@ def test_more_settings_show_after_a_click(resting):
     assert page.get_by_label("warm-up", exact=True).is_hidden()
     page.get_by_role("button", name="more", exact=True).click()
     assert page.get_by_label("warm-up", exact=True).is_visible()
+    for width in (600, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(300)
+        assert page.evaluate(CUT_LABELS) == []
     page.get_by_role("button", name="less", exact=True).click()
     assert page.get_by_label("warm-up", exact=True).is_hidden()
+
+
+def test_lora_is_switched_by_itself_and_is_still_on_after_a_reload(resting):
+    page, lora = resting.page, resting.page.get_by_role("switch", name="LoRA", exact=True)
+    page.get_by_role("switch", name="block 2").click()
+    page.wait_for_selector("[role=switch][aria-label^='block 2, trainable']")
+    lora.focus()
+    page.keyboard.press("Space")
+    page.wait_for_selector("[role=switch][aria-label^='block 2, frozen, LoRA adapters train']")
+    page.get_by_label("LoRA rank").fill("4")
+    page.keyboard.press("Enter")
+    page.get_by_label("number of last blocks that train").fill("3")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=switch][aria-label^='block 4, frozen, LoRA adapters train']")
+    chosen = plan(resting)["transfer"]
+    assert (chosen["trainable"], chosen["method"], chosen["lora_rank"]) == ("last 3", "lora", 4)
+    resting.save()
+    page.reload()
+    resting.ready()
+    page.wait_for_selector("[role=switch][aria-label^='block 4, frozen, LoRA adapters train']", timeout=20_000)
+    assert lora.is_checked()
+    lora.click()
+    page.wait_for_selector("[role=switch][aria-label^='block 4, trainable']")
+    page.get_by_role("button", name="head only").click()
+    page.wait_for_selector("[role=switch][aria-label^='block 4, frozen']")
+
+
+def test_words_are_explained_on_hover_and_on_focus_one_at_a_time(resting):
+    words = resting.page.locator(".fw-workbench .fw-term")
+    frozen, backbone = words.get_by_text("frozen", exact=True), words.get_by_text("Backbone")
+    frozen.hover()
+    meaning = resting.page.locator(".fw-meaning:popover-open")
+    meaning.get_by_text(GLOSSARY["frozen"]).wait_for(timeout=5_000)
+    backbone.focus()
+    meaning.get_by_text(GLOSSARY["backbone"]).wait_for(timeout=5_000)
+    assert meaning.count() == 1
+    resting.page.keyboard.press("Escape")
+    assert meaning.count() == 0
+
+
+def test_the_plan_is_shown_as_the_python_that_starts_it(resting):
+    plan = resting.page.locator(".fw-workbench .fw-plan")
+    plan.get_by_text("show as Python").click()
+    code = plan.locator("code")
+    assert "max_rows=1200,\n" in code.inner_text()  # inner_text is what can be seen
+    assert code.inner_text().endswith("run = wb.Session(plan).start()")
+    plan.get_by_text("hide Python").click()
 
 
 def test_keys_pressed_in_the_panel_do_not_reach_the_notebook(resting):
@@ -219,7 +272,21 @@ def test_both_themes_can_be_read(resting, theme):
     resting.theme(theme)
     resting.page.wait_for_timeout(300)
     assert resting.page.evaluate(TOO_FAINT) == []
+    for button in resting.page.locator(".fw-workbench button:enabled:visible").all():
+        button.hover()
+        assert resting.page.evaluate(TOO_FAINT) == [], button.inner_text()
+    resting.page.locator(".fw-data .fw-combo input").click()
+    resting.page.locator(".fw-data .fw-popup li").first.hover()
+    assert resting.page.evaluate(TOO_FAINT) == []
+    resting.page.keyboard.press("Escape")
     resting.theme("JupyterLab Light")
+
+
+def test_the_bars_of_the_classes_have_one_scale(resting):
+    widths = "() => [...document.querySelectorAll('.fw-bar-track')].map((bar) => bar.getBoundingClientRect().width)"
+    first, *others = resting.page.evaluate(widths)
+    assert others == [pytest.approx(first, abs=0.5)] * len(others)
+    assert first > 30  # pixels
 
 
 @pytest.mark.parametrize("width", [600, 1000, 1280])

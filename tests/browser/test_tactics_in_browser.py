@@ -47,7 +47,7 @@ def test_what_is_chosen_says_at_once_what_it_means(panel):
     page = panel.page
     assert [page.locator(f".fw-{name} .fw-setting:visible").count() for name in ("keep", "stop")] == [1, 2]
     type_into(panel, "stop", "patience", "-3")
-    page.wait_for_selector(".fw-stop .fw-field-error:has-text('stop_patience is -3')")
+    page.wait_for_selector(".fw-stop .fw-field-error:has-text('must be between 0 and 1,000,000; kept off')")
     type_into(panel, "stop", "patience", str(PATIENCE))
     page.wait_for_selector(f".fw-stop:has-text('validation loss has not improved for {PATIENCE} evaluations')")
     type_into(panel, "stop", "min delta", "9")  # so that nothing but the first evaluation is an improvement

@@ -44,21 +44,27 @@ def test_columns_are_told_by_name_then_by_values(columns, text, label):
     found = guessed(columns)
     assert found.task == "text-classification"
     assert found.columns == {"text": text, "label": label}
-    assert f"text column guessed: {text}" in found.notes
-    assert f"label column guessed: {label}" in found.notes
+    assert set(found.guessed) == {"text", "label", "task"}
 
 
 def test_text_alone_is_for_language_modeling():
     found = guessed({"text": SENTENCES, "id": list(range(40))})
     assert (found.task, found.columns) == ("language-modeling", {"text": "text"})
-    assert "task guessed from the columns: language-modeling" in found.notes
+    assert found.guessed == {"text": "its name says so", "task": "it follows from the columns"}
+
+
+def test_every_guess_has_its_reason():
+    found = guessed({"said": SENTENCES, "kind": FEW})
+    assert found.guessed["text"] == "its texts are the longest"
+    assert found.guessed["label"] == "it has the fewest different values"
+    assert guessed({"text": SENTENCES, "stars": FEW}).guessed["label"] == "its name says so"
 
 
 def test_chosen_columns_win_and_are_no_guess():
     columns = {"text": SENTENCES, "label": FEW, "other": SENTENCES[::-1], "user": WORDS}
     found = guessed(columns, text_column="other", label_column="user", group_column="label", task="text-classification")
     assert found.columns == {"text": "other", "label": "user", "group": "label"}
-    assert found.notes == ()
+    assert found.guessed == {}
 
 
 def test_language_modeling_needs_no_label():

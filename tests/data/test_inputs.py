@@ -7,16 +7,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from workbench.data import load
 from workbench.data.inputs import read_inputs
 from workbench.data.pictures import PictureFrame
 from workbench.errors import DataError
+from workbench.plan.choices import Data
 
 TEXT, IMAGE = "text-classification", "image-classification"
 PIXELS = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
 
 
 def texts(inputs, columns=()):
-    return list(read_inputs(inputs, TEXT, dict(columns)).rows["text"])
+    return list(read_inputs(inputs, TEXT, columns).rows["text"])
 
 
 @pytest.mark.parametrize(
@@ -34,13 +36,28 @@ def texts(inputs, columns=()):
     ids=lambda value: type(value).__name__,
 )
 def test_texts_are_read_from_whatever_holds_them(inputs):
-    assert texts(inputs, {"text": "review"}) == ["good film", "7"]
+    assert texts(inputs, ("review",)) == ["good film", "7"]
 
 
 def test_one_text_is_one_row_and_an_index_stays():
     assert texts("good film") == ["good film"]
     assert texts(np.array("good film")) == ["good film"]
-    assert list(read_inputs(pd.Series(["a b", "c d"], index=[7, 9]), TEXT, {}).index) == [7, 9]
+    assert list(read_inputs(pd.Series(["a b", "c d"], index=[7, 9]), TEXT, ()).index) == [7, 9]
+
+
+def test_texts_of_several_columns_are_joined_as_the_run_joined_them():
+    table = pd.DataFrame(
+        {"title": ["A film", None, "A play"], "body": ["It is good.", "It is bad.", " "], "year": [1, 2, 3]}
+    )
+    found = read_inputs(table, TEXT, ("title", "body"), " | ")
+    assert list(found.rows["text"]) == ["A film | It is good.", "It is bad.", "A play"]
+    choice = Data(text_column=("title", "body"), text_separator=" | ", label_column="year")
+    assert {*load(choice, table=pd.concat([table] * 6, ignore_index=True)).train["text"]} <= {*found.rows["text"]}
+    table.loc[1, "body"] = ""
+    with pytest.raises(DataError, match="row 1 is None; expected a text"):
+        read_inputs(table, TEXT, ("title", "body"), " | ")
+    with pytest.raises(DataError, match="expected 'body'"):
+        read_inputs(table[["title"]], TEXT, ("title", "body"))
 
 
 def saved(folder: Path):
@@ -71,7 +88,7 @@ def as_bytes():
     ],
 )
 def test_images_are_read_from_whatever_holds_them(tmp_path, make):
-    found = read_inputs(make(tmp_path), IMAGE, {"image": "photo"})
+    found = read_inputs(make(tmp_path), IMAGE, ("photo",))
     assert [np.array(image).tolist() for image in found.rows["image"]] == [PIXELS.tolist()]
     (given,) = found.given
     assert isinstance(given, (str, Path)) or np.array(given).tolist() == PIXELS.tolist()
@@ -79,8 +96,8 @@ def test_images_are_read_from_whatever_holds_them(tmp_path, make):
 
 def test_grey_arrays_are_images():
     for array in (PIXELS[..., 0], PIXELS[..., :1]):
-        assert np.array(read_inputs(array, IMAGE, {}).rows["image"][0]).tolist() == PIXELS[..., 0].tolist()
-    assert len(read_inputs(np.stack([PIXELS[..., 0]] * 3)[..., :7], IMAGE, {}).given) == 3
+        assert np.array(read_inputs(array, IMAGE, ()).rows["image"][0]).tolist() == PIXELS[..., 0].tolist()
+    assert len(read_inputs(np.stack([PIXELS[..., 0]] * 3)[..., :7], IMAGE, ()).given) == 3
 
 
 @pytest.mark.parametrize(
@@ -108,7 +125,7 @@ def test_grey_arrays_are_images():
 )
 def test_what_can_not_be_read_is_said_with_its_row(inputs, task, words):
     with pytest.raises(DataError, match=words):
-        read_inputs(inputs, task, {})
+        read_inputs(inputs, task, ())
 
 
 def test_a_frame_shows_its_images_as_pictures_and_its_texts_as_text():

@@ -46,6 +46,9 @@ def test_the_table_is_complete():
         assert source.task in choices.TASKS
         assert source.pack is None or source.pack in packs.names()
         assert sources.find(source.name) is source
+        if source.name in CONTENTS:  # which are compared with the rows below
+            task, rows, labels = CONTENTS[source.name]
+            assert (source.task, source.rows, source.classes) == (task, rows, len(labels))
 
 
 def test_sentiment(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 
 import architectures
@@ -290,6 +291,32 @@ class TestOffline:
         assert not locate._has_weights(bert)
         (bert / "model-2.safetensors").touch()
         assert locate._has_weights(bert)
+
+
+def test_two_threads_that_load_at_once_print_nothing_either(bert, capfd):
+    """The first to end must not turn the messages of transformers on again while the other one still loads."""
+    from transformers.utils import logging
+
+    from workbench.models.quiet import quiet
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    is_open, may_end = threading.Event(), threading.Event()
+
+    def first():
+        with quiet():
+            is_open.set()
+            may_end.wait(10)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    is_open.wait(10)
+    with quiet():
+        may_end.set()
+        thread.join()
+        models.load(str(bert), task="text-classification", labels=("a", "b", "c"))
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.ERROR, False)
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_is_printed_and_settings_come_back(bert, capfd):

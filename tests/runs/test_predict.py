@@ -12,6 +12,7 @@ from workbench.plan.choices import Data
 from workbench.runs.moment import Moment
 from workbench.runs.predict import is_untrained, predict
 from workbench.runs.preparation import Preparation
+from workbench.session.attach import attach
 from workbench.session.session import Session
 
 CHOICE = Data(max_length=8)
@@ -19,7 +20,7 @@ TEXTS = tiny.texts(13, longest=14)  # some are longer than 8 tokens
 
 
 def asked(backbone, inputs, labels=("no", "yes"), **options):
-    return predict(backbone, inputs, CHOICE, labels, {}, **options)
+    return predict(backbone, inputs, CHOICE, labels, **options)
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
@@ -146,6 +147,17 @@ def test_a_model_that_was_asked_before_is_not_loaded_again(tmp_path, monkeypatch
         run.predict("a good film", step=6)
     assert sorted(loaded) == sorted({0, run._step_of("best"), 6})
     assert not run.is_untrained()  # a head of tests/tiny.py says nothing about itself
+
+
+@pytest.mark.slow
+def test_a_saved_model_answers_without_its_rows(tmp_path):
+    run = Session(PLAN.change(save_model="best"), table=tiny.frame(), runs=tmp_path).start().wait(60)
+    expected = run.predict(TEXTS)
+    again = attach(run.name, tmp_path)
+    found = again.predict(TEXTS)
+    np.testing.assert_allclose(found.iloc[:, 2:].to_numpy(float), expected.iloc[:, 2:].to_numpy(float), atol=1e-6)
+    with pytest.raises(RunError, match="a run folder does not store"):
+        again.predict(TEXTS, which="backbone")
 
 
 def test_a_new_head_is_known_as_untrained():

@@ -265,6 +265,16 @@ def test_samples_of_a_point_come_as_text_and_pictures(opened, press):
     assert panel.state["point"]["doing"] == ""
 
 
+def test_samples_of_a_language_model_say_who_continues(opened, press):
+    session = FakeSession()
+    session.shown(*fakes.log(60), table=pd.DataFrame([{"prompt": "we", "completion": "saw", "original": "were"}]))
+    panel = opened(CurvesPanel, session)
+    press(panel, "point", step=25)
+    press(panel, "samples")
+    assert until(lambda: panel.state["point"]["samples"] is not None)
+    assert panel.state["point"]["samples"]["columns"] == ["prompt", "model continues", "original"]
+
+
 def test_what_goes_wrong_at_a_point_is_told_in_its_box(opened, press):
     session = FakeSession()
     panel = opened(CurvesPanel, session)

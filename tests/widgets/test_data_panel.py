@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import io
 
 import pandas as pd
@@ -98,6 +99,49 @@ def test_a_source_that_is_typed_reaches_the_plan_and_is_guessed_anew(opened, pre
     assert state["is_loading"]
 
 
+def test_a_guess_is_marked_where_the_column_is_chosen(opened, split):
+    said = opened(DataPanel, split=split).state["split"]
+    assert {column["role"]: column["guess"] for column in said["columns"]} == {
+        "text": "its name says so",
+        "label": "its name says so",
+        "group": "",
+    }
+    assert said["task_guess"] == "it follows from the columns"
+    assert not any("guessed" in note for note in said["notes"])
+    chosen = data.load(Data(label_column="label", task="text-classification"), table=tiny.frame(60))
+    said = opened(DataPanel, split=chosen).state["split"]
+    assert [column["guess"] for column in said["columns"]] == ["its name says so", "", ""]
+    assert said["task_guess"] == ""
+
+
+def test_two_text_columns_are_joined(opened, press):
+    frame = tiny.frame(60).assign(title=[f"title {i}" for i in range(60)], note="none")
+    session = FakeSession(split=data.load(Data(), table=frame))
+    panel = opened(DataPanel, session)
+    shown = lambda state: [(field["role"], field["value"]) for field in state["split"]["columns"]]  # noqa: E731
+    assert shown(panel.state)[:2] == [("text", "text"), ("joined with", "")]
+    press(panel, "column", field="text_column", value="title", place=1)
+    assert session.plan.data.text_column == ("text", "title")
+    session.split = data.load(session.plan.data, table=frame)
+    state = press(panel, "column", field="label_column", value="label")
+    assert shown(state)[:3] == [("text", "text"), ("joined with", "title"), ("and", "")]
+    assert state["split"]["columns"][1]["options"] == ["title", "note"]
+    assert "\n\ntitle" in state["split"]["page"]["rows"][0]["text"]
+    press(panel, "column", field="text_column", value="note", place=0)
+    assert session.plan.data.text_column == ("note", "title")
+    press(panel, "column", field="text_column", value="", place=1)
+    assert session.plan.data.text_column == "text"  # the rows that are shown are still those of the first text
+
+
+def test_the_menu_says_what_is_in_the_rows(opened, split):
+    facts = {option["value"]: option["facts"] for option in opened(DataPanel).state["options"]}
+    assert facts["sentiment:movies"] == "sentiment:movies · 10,072 rows · 2 classes"
+    assert facts["shakespeare"] == "shakespeare · 781 rows · language modelling"
+    named = dataclasses.replace(split, source="sentiment:movies")
+    notes = opened(DataPanel, split=named).state["split"]["notes"]
+    assert notes[-1].endswith("licence: pack MIT; texts of third parties")
+
+
 def test_a_column_can_be_changed(opened, press, split):
     session = FakeSession(split=split)
     panel = opened(DataPanel, session)
@@ -126,6 +170,8 @@ def test_rows_without_a_label_and_a_backbone_that_can_not_write_are_told_here(op
         "role": "label",
         "field": "label_column",
         "tip": tip("label_column"),
+        "place": 0,
+        "guess": "",
         "value": "",
         "options": ["text"],
     }

@@ -39,7 +39,7 @@ def test_each_field_says_its_unit_and_that_a_run_under_way_keeps_its_value(opene
 @pytest.mark.parametrize("method", ["weights", "lora"])
 def test_it_offers_what_the_tactic_accepts_and_nothing_else(opened, kind, trainable, method):
     backbone, plan = tiny.backbone(kind), Plan().change(trainable=trainable, method=method)
-    names = {"last 1": "up to the last block", "last 2": "up to the last 2 blocks", "all": "up to all blocks"}
+    names = {"last 1": "up to the last block", "last 2": "up to the last 2 blocks", "all": "up to all layers"}
     accepted = ["off"]
     for value, title in names.items():
         try:
@@ -71,14 +71,14 @@ def test_the_choices_reach_the_plan(opened, press, backbone):
 def test_a_value_that_can_not_be_is_told_at_its_field(opened, press, backbone):
     session = FakeSession(Plan().change(unfreeze_to="all"), backbone=backbone)
     state = press(opened(KeepPanel, session), "change", name="unfreeze_every", value=0)
-    assert "unfreeze_every is 0; it must be between 1 and" in field(state, "unfreeze_every")["error"]
+    assert field(state, "unfreeze_every")["error"] == "must be between 1 and 1,000,000,000; kept evenly"
     assert session.plan.retention.unfreeze_every is None
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trainable": "all", "unfreeze_to": "all"}, "expected more blocks than those of trainable"),
+        ({"trainable": "all", "unfreeze_to": "all"}, "unfreezing up to all layers adds no block to all layers"),
         ({"trainable": "last 2", "unfreeze_to": "last 1"}, "lacks block 1"),
         ({"unfreeze_to": "last 9"}, "asks for 9 blocks; this backbone has 2"),
         ({"unfreeze_to": ("block 7",)}, "no block 'block 7'"),

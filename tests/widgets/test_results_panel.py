@@ -88,6 +88,25 @@ def test_what_takes_time_says_so_at_once_and_is_computed_once(opened, press, ses
     assert press(panel, "show", step="7")["step"] != "7"  # not evaluated
 
 
+def test_the_results_of_an_ended_run_show_themselves_once_the_panel_is_displayed(opened, press, session):
+    panel = opened(ResultsPanel, session)
+    panel.is_hidden = True  # behind a tab
+    press(panel, "seen", viewer="page")
+    assert not panel.state["is_busy"]
+    assert panel.attention == "results of the ended run"
+    panel.is_hidden = False
+    assert until(lambda: (panel.refresh(), panel.state["results"])[1])
+    assert panel.state["step"] == "40"
+
+
+def test_a_run_that_trains_is_not_disturbed_by_results_that_nobody_asked_for(opened, press):
+    session = FakeSession()
+    session.shown(*[event for event in fakes.log(60) if not isinstance(event, RunEnded)], found=results)
+    panel = opened(ResultsPanel, session)
+    assert not press(panel, "seen", viewer="page")["is_busy"]
+    assert not panel.attention
+
+
 def test_the_results_of_images_have_thumbnails(opened, press, session):
     session.run.found = lambda step: results(step, kind="image")
     row = shown(opened(ResultsPanel, session), press, 50)["results"]["mistakes"]["rows"][0]
@@ -128,6 +147,22 @@ def test_the_test_score_is_spent_once_it_was_taken(opened, press, session):
     assert panel.state["test"]["times"] == 1
     again = opened(ResultsPanel, session)  # after a reload or in another notebook
     assert again.state["test"]["score"] == panel.state["test"]["score"]
+
+
+def test_scores_that_a_stranger_wrote_do_no_harm(opened, monkeypatch, session):
+    odd = fakes.evaluation(3, 0.4, split="test")
+    object.__setattr__(odd, "time", 1e300)
+    session.run.test_scores = [odd]
+    panel = opened(ResultsPanel, session)
+    assert panel.state["test"]["score"].endswith("model of step 3")
+
+    def refuse(run):
+        raise RunError("test_scores.jsonl, line 1 is not an event")
+
+    monkeypatch.setattr(fakes.FakeRun, "test_scores", property(refuse, lambda run, scores: None), raising=False)
+    panel = opened(ResultsPanel, session)
+    assert panel.state["problem"]["what"] == "test_scores.jsonl, line 1 is not an event"
+    assert panel.state["step"] == "40"
 
 
 def test_a_run_that_trains_is_not_scored_and_another_run_starts_anew(opened, press, session):

@@ -47,7 +47,9 @@ def test_a_patience_says_its_rule_in_a_sentence(opened, press):
     assert shown(press(panel, "change", name="stop_patience", value=None)) == ["stop_patience", "stop_metric"]
 
 
-@pytest.mark.parametrize(("value", "words"), [(-1, "stop_patience is -1"), (2.5, "stop_patience is 2.5")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(-1, "must be between 0 and 1,000,000; kept off"), (2.5, "expected a whole number from 0")]
+)
 def test_a_patience_that_can_not_be_is_told_at_its_field(opened, press, value, words):
     session = FakeSession()
     state = press(opened(StopPanel, session), "change", name="stop_patience", value=value)

@@ -7,33 +7,38 @@ export default panel("data", "Data", (body, { send }) => {
   const columns = h("div", { class: "fw-columns" });
   const bars = h("div", { class: "fw-bars", role: "list", "aria-label": "rows of each class" });
   const notes = noteList();
+  const skeleton = h("div", { class: "fw-skeleton fw-data-skeleton", "aria-hidden": "true" }, Array.from({ length: 3 }, () => h("i")));
   const rows = rowTable(send);
   const look = fold(rows.root, "look at rows", "hide rows");
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Data"), field.root), facts, bars, columns, rows.root, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Data"), field.root), facts, skeleton, bars, columns, rows.root, notes.root);
 
   let shown = "";
   const describe = (split) => {
-    const key = JSON.stringify([split.columns, split.classes, split.notes, split.task]);
+    const key = JSON.stringify([split.columns, split.classes, split.notes, split.task, split.task_guess]);
     if (key === shown) return;
     shown = key;
     const fields = split.columns.map((column) => [column.role, columnField(column)]);
     columns.replaceChildren(...fields.filter(([role]) => role !== "group").map(([, field]) => field),
-      h("span", { class: "fw-task" }, split.task), look.root);
+      h("span", { class: "fw-task" }, split.task, split.task_guess && badge("guessed", `Guessed: ${split.task_guess}.`)), look.root);
     rows.group.replaceChildren(...fields.filter(([role]) => role === "group").map(([, field]) => field));
     bars.replaceChildren(...split.classes.map(classBar));
+    bars.style.setProperty("--fw-count", `${Math.max(...split.classes.map((row) => said(row).length), 0)}ch`); // equal tracks
     notes.update(split.notes);
   };
-  function columnField({ role, field: name, tip, value, options }) {
-    const choice = dropdown({ label: role, tip, choose: (column) => send("column", { field: name, value: column }) });
-    const none = role === "group" || value === "" ? [{ value: "", title: "none" }] : [];
+  function columnField({ role, field: name, place, tip, guess, value, options }) {
+    const choice = dropdown({ label: role, tip, badge: guess && ["guessed", `Guessed: ${guess}. Choose another column if that is wrong.`],
+      choose: (column) => send("column", { field: name, value: column, place }) });
+    const none = role === "group" || place > 0 || value === "" ? [{ value: "", title: "none" }] : [];
     choice.update(value, [...none, ...options.map((option) => ({ value: option, title: option }))]);
     return choice.root;
   }
-  function classBar({ name, rows: count, percent }) {
+  const said = ({ rows: count, percent }) => `${count.toLocaleString("en-US")} · ${percent} %`;
+  function classBar(row) {
+    const { name, rows: count, percent } = row;
     return h("div", { role: "listitem", class: "fw-bar", title: `${name}: ${count.toLocaleString("en-US")} rows, ${percent} %` },
       h("span", { class: "fw-bar-name" }, name),
       h("span", { class: "fw-bar-track", "aria-hidden": "true" }, h("span", { class: "fw-bar-fill", style: `width:${percent}%` })),
-      h("span", { class: "fw-bar-count" }, `${count.toLocaleString("en-US")} · ${percent} %`));
+      h("span", { class: "fw-bar-count" }, said(row)));
   }
   return {
     update(state) {
@@ -42,8 +47,9 @@ export default panel("data", "Data", (body, { send }) => {
       const split = state.split;
       setText(facts, split ? split.facts : state.is_loading ? "reading …" : "no rows");
       for (const node of [columns, bars]) node.hidden = !split;
+      skeleton.hidden = !state.is_loading;
       rows.root.hidden = !split || !look.isOpen;
-      if (!split) return notes.update([]);
+      if (!split) return notes.update([], state.is_loading);
       describe(split);
       rows.update(split.page);
     },

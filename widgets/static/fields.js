@@ -111,30 +111,36 @@ function fold(node, more, less) {
   return { root: button, get isOpen() { return isOpen; } };
 }
 
-// Notes for the user: the first one in a line, the others after a click.
+// Notes for the user: the first one in a line, the others after a click. Their line is kept free while they are awaited.
 function noteList() {
   const root = h("details", { class: "fw-notes", hidden: true });
   let shown = "";
   return {
     root,
-    update(notes) {
-      const key = JSON.stringify(notes);
+    update(notes, areAwaited = false) {
+      const key = JSON.stringify([notes, areAwaited]);
       if (key === shown) return;
       shown = key;
       const [first, ...rest] = notes;
-      root.hidden = notes.length === 0;
+      root.hidden = notes.length === 0 && !areAwaited;
+      root.style.visibility = notes.length === 0 ? "hidden" : "";
       root.replaceChildren(h("summary", {}, rest.length ? `${first} (+ ${rest.length})` : first ?? ""), ...rest.map((note) => h("div", {}, note)));
     },
   };
 }
 
-// A drop-down list; each option is {value, title}.
-function dropdown({ label, choose, tip }) {
+// A word about a value, with its reason as a tooltip.
+const badge = (word, reason) => h("span", { class: "fw-badge", title: reason }, word, h("span", { class: "fw-spoken" }, reason));
+
+// A drop-down list; each option is {value, title}. A badge is [word, reason].
+function dropdown({ label, choose, tip, badge: about }) {
   const id = freshId();
-  const select = h("select", { id, class: "fw-input", title: tip, onchange: () => choose(select.value) });
+  const mark = about ? badge(...about) : null;
+  if (mark) mark.id = `${id}-badge`;
+  const select = h("select", { id, class: "fw-input", title: tip, "aria-describedby": mark?.id, onchange: () => choose(select.value) });
   let shown = "";
   return {
-    root: h("div", { class: "fw-field" }, h("label", { for: id, title: tip }, label), select),
+    root: h("div", { class: "fw-field" }, h("label", { for: id, title: tip }, label), select, mark),
     update(value, options) {
       const key = JSON.stringify(options);
       if (key !== shown) {

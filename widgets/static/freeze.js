@@ -14,7 +14,7 @@ function snowflake(x, y, r) {
 
 const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block /, "");
 
-const STRIP = 22; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
+const STRIP = 20; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
 
 // Shortens "step 1,200" to "1,200", and anything else to nothing, where there is no room.
 const fit = (words, room) => [words, words.replace(/^(step|since) /, "")].find((said) => 6 * said.length <= room) ?? "";
@@ -64,20 +64,19 @@ export default panel("freeze", "Layers", (body, { send }) => {
   const box = h("div", { class: "fw-network-box" }, svg, skeleton, waiting);
   const counts = h("b", {});
   const key = (kind, words) => h("span", {}, h("i", { class: `fw-swatch fw-swatch-${kind}` }), words);
-  const adapterKey = key("adapter", "LoRA adapter");
+  const adapterKey = key("adapter", term("LoRA", "LoRA adapter"));
   const movedKey = key("moved", "moved, % of starting weights");
   setAttribute(movedKey, "title", MOVED);
-  const keys = h("div", { class: "fw-keys" }, key("trainable", "trainable"), key("frozen", "frozen"), adapterKey, movedKey);
+  const keys = h("div", { class: "fw-keys" }, key("trainable", term("trainable")), key("frozen", term("frozen")), adapterKey, movedKey);
   const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts), how);
   const verified = h("span", { class: "fw-verified" });
   const broken = h("p", { class: "fw-broken", role: "alert" });
   const effect = h("span", { class: "fw-effect", role: "status" });
   const cached = h("span", { class: "fw-cached" });
   const schedule = h("p", { class: "fw-schedule", role: "status" });
-  const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified);
-  const once = h("div", { class: "fw-freeze-line fw-proof" }, cached, effect);
+  const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified, cached, effect);
   const notes = noteList();
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Layers"), presets), box, line, keys, schedule, proof, once, broken, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, term("block", "Layers")), presets), box, line, keys, schedule, proof, broken, notes.root);
 
   let blocks = [];
   let refusals = 0;
@@ -188,6 +187,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       adapterKey.hidden = !blocks.some((block) => block.has_adapter);
       movedKey.style.visibility = blocks.some((block) => block.moved) ? "" : "hidden"; // hidden without a change of the layout
       setText(verified, state.verified ? `✓ ${state.verified}` : "");
+      cached.hidden = state.effect !== ""; // what was just asked for is more important
       setText(cached, state.cached);
       setAttribute(cached, "title", state.cached_tip);
       setText(schedule, state.schedule);

@@ -56,6 +56,7 @@ function term(word, text = word) {
   const hide = () => meaning.matches(":popover-open") && meaning.hidePopover();
   const show = () => {
     if (meaning.matches(":popover-open")) return;
+    for (const other of document.querySelectorAll(".fw-meaning:popover-open")) other.hidePopover();
     meaning.showPopover?.();
     const place = root.getBoundingClientRect();
     const below = place.bottom + meaning.offsetHeight + 8 < window.innerHeight;

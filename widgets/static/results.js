@@ -15,7 +15,7 @@ export default panel("results", "Results", (body, { send }) => {
   const value = h("p", { class: "fw-results-score" });
   const acts = h("div", { class: "fw-head" }, score, scoring);
   const test = h("div", { class: "fw-results-test", role: "group", "aria-label": "test score" }, h("h4", {}, "Test score"), value, words, acts);
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Results"), steps.root, button, doing), empty, facts, tables, worst, test);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Results"), steps.root, button, doing), empty, facts, tables, test, worst);
 
   function show(step) {
     setText(doing, "loading the model …"); // at once, before the kernel has answered

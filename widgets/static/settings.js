@@ -56,7 +56,7 @@ function settingField(spec, send) {
       root.hidden = next.is_hidden;
       if (isList) list(next.options);
       if (dot) dot.hidden = !isRunning;
-      setText(unit, next.effect || spec.unit); // after a change, show when it takes effect instead of the unit
+      setText(unit, next.effect || (spec.unit === spec.title ? "" : spec.unit)); // after a change, show when it takes effect instead of the unit
       unit.classList.toggle("fw-effect", next.effect !== "");
       if (document.activeElement !== input || count !== refusals || isList) input.value = asTyped(next.value);
       refusals = count;
@@ -88,13 +88,13 @@ function rangeFor(spec, input, change) {
   };
 }
 
-// Returns the module of a panel that has a few fields beside its heading, and a line about them.
-function settingsPanel(name, title) {
+// Returns the module of a panel that has a few fields beside its heading, and a line about them. The heading may be a term.
+function settingsPanel(name, title, heading = () => title) {
   return panel(name, title, (body, { send }) => {
-    const line = h("div", { class: "fw-head fw-settings-line" }, h("h3", {}, title));
+    const line = h("div", { class: "fw-settings-line" });
     const note = h("p", { class: "fw-settings-note" });
     const errors = h("div", {}); // below the line, so that no field moves
-    body.append(line, errors, note);
+    body.append(h("div", { class: "fw-head" }, h("h3", {}, heading()), line), errors, note);
     const fields = new Map();
     return {
       update(state) {

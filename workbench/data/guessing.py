@@ -1,7 +1,7 @@
 """Guesses which column is the text and which is the label: from the names first, else from the values.
 
-Every guess becomes a note, so that the panel can show it. A group column is never guessed, because it changes what the
-split means. Where a sample is enough, only the first 1,000 rows are read.
+Every guess is kept with its reason, so that the panel can mark it. A group column is never guessed, because it changes
+what the split means. Where a sample is enough, only the first 1,000 rows are read.
 """
 
 import re
@@ -38,13 +38,13 @@ class Guess:
         task: The task of the rows.
         columns: Role (text, image, label, group) -> its column.
         joined: Further columns, whose texts are joined to that of the text column.
-        notes: Every guess.
+        guessed: Each role, or "task", that was guessed -> why.
     """
 
     task: choices.TaskName
     columns: Mapping[str, str]
     joined: tuple[str, ...]
-    notes: tuple[str, ...]
+    guessed: Mapping[str, str]
 
 
 def guess(table: Table, choice: choices.Data) -> Guess:
@@ -72,7 +72,10 @@ def guess(table: Table, choice: choices.Data) -> Guess:
     roles = {"image": image, "text": text, "label": label, "group": known.get("group")}
     columns = {role: column for role, column in roles.items() if column is not None}
     joined = () if image else texts[1:]
-    return Guess(task, columns, joined, _notes(columns, known, "" if wanted else task))
+    guessed = {role: _reason(role, column) for role, column in columns.items() if role not in known}
+    if not wanted:
+        guessed["task"] = "it follows from the columns"
+    return Guess(task, columns, joined, guessed)
 
 
 def _chosen(table: Table, choice: choices.Data, texts: tuple[str, ...]) -> dict[str, str]:
@@ -190,6 +193,9 @@ def _listed(table: Table) -> str:
     return f"its columns are {', '.join(columns[:12])}{' …' if len(columns) > 12 else ''}"
 
 
-def _notes(columns: Mapping[str, str], known: Mapping[str, str], guessed_task: str) -> tuple[str, ...]:
-    notes = [f"{role} column guessed: {column}" for role, column in columns.items() if role not in known]
-    return (*notes, f"task guessed from the columns: {guessed_task}") if guessed_task else tuple(notes)
+def _reason(role: str, column: str) -> str:
+    """Return why a column was taken for a role, as it was guessed above."""
+    if _named([column], {"text": _TEXTS, "label": _LABELS}.get(role, ())):
+        return "its name says so"
+    found = {"text": "its texts are the longest", "label": "it has the fewest different values"}
+    return found.get(role, "its values are images")

@@ -5,14 +5,14 @@ that can't be read is an error that says which one, because each input must have
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.data.rows import _open_image, _open_text, _text
+from workbench.data.rows import _open_image, _open_text, _text, texts
 from workbench.data.table import Table
 from workbench.errors import DataError
 from workbench.plan import choices
@@ -41,21 +41,22 @@ class Inputs:
     index: "pd.Index[Any] | None"
 
 
-def read_inputs(inputs: Any, task: choices.TaskName, columns: Mapping[str, Any]) -> Inputs:
+def read_inputs(inputs: Any, task: choices.TaskName, columns: Sequence[str], separator: str = "\n\n") -> Inputs:
     """Return the inputs as rows.
 
     Args:
-        inputs: A text or an image, several of them, or a frame or `datasets.Dataset` with the column of the run. An
+        inputs: A text or an image, several of them, or a frame or `datasets.Dataset` with the columns of the run. An
             image is a path, a PIL image, the bytes of an image file, or an array of bytes (height, width[, channels]).
         task: The task of the run.
-        columns: Role (text, image) -> the column of the run's rows, for a table.
+        columns: The columns that the run read its texts or images from; they are read from a table.
+        separator: Stands between the texts of several columns.
 
     Raises:
-        DataError: There is no input, the table lacks the column, or an input is missing, empty, or of a wrong type; the
+        DataError: There is no input, the table lacks a column, or an input is missing, empty, or of a wrong type; the
             message says which row.
     """
     kind = "image" if task == "image-classification" else "text"
-    values, index = _values(inputs, kind, columns)
+    values, index = _values(inputs, kind, columns, separator)
     if not values:
         raise DataError(f"there is nothing to predict: expected at least one {kind}", hint=_examples(kind))
     for row, value in enumerate(values):
@@ -67,15 +68,15 @@ def read_inputs(inputs: Any, task: choices.TaskName, columns: Mapping[str, Any])
     return Inputs(_dataset(kind, contents), given, index)
 
 
-def _values(inputs: Any, kind: str, columns: Mapping[str, Any]) -> tuple[list[Any], Any]:
+def _values(inputs: Any, kind: str, columns: Sequence[str], separator: str) -> tuple[list[Any], Any]:
     """Return the inputs as a list, and their index if they have one."""
     import datasets
     import pandas as pd
 
     if isinstance(inputs, pd.DataFrame):
-        return list(_column(inputs, [*inputs.columns], kind, columns)), inputs.index
+        return _of_table(inputs, [*inputs.columns], kind, columns, separator), inputs.index
     if isinstance(inputs, datasets.Dataset):
-        return list(_column(inputs, inputs.column_names, kind, columns)), None
+        return _of_table(inputs, inputs.column_names, kind, columns, separator), None
     if isinstance(inputs, pd.Series):
         return list(inputs), inputs.index
     if isinstance(inputs, np.ndarray):
@@ -87,12 +88,15 @@ def _values(inputs: Any, kind: str, columns: Mapping[str, Any]) -> tuple[list[An
     return list(inputs), None
 
 
-def _column(table: Any, names: list[Any], kind: str, columns: Mapping[str, Any]) -> Any:
-    wanted = columns.get(kind, kind)
-    if wanted not in names:
-        what = f"the table has the columns {', '.join(map(str, names[:12]))}; expected {wanted!r}, which the run read"
-        raise DataError(what, hint=f"rename the column, or give it alone: run.predict(table['{kind}'])")
-    return table[wanted]
+def _of_table(table: Any, names: list[Any], kind: str, columns: Sequence[str], separator: str) -> list[Any]:
+    """Return the values of the column, or the joined texts of several columns."""
+    wanted = columns or (kind,)
+    if missing := [name for name in wanted if name not in names]:
+        what = f"the table has the columns {', '.join(map(str, names[:12]))}; expected {missing[0]!r}, as the run read"
+        raise DataError(what, hint=f"rename the column, or give it alone: run.predict(table[{str(names[0])!r}])")
+    if len(wanted) == 1:
+        return list(table[wanted[0]])
+    return texts(Table("the input", {name: list(table[name]) for name in wanted}, _ROW), wanted, separator)
 
 
 def _is_missing(value: Any) -> bool:

@@ -60,8 +60,9 @@ def _load(choice: choices.Data, table: Any) -> Split:
         labels=rows.labels,
         columns=roles.columns,
         joined=roles.joined,
+        guessed=roles.guessed,
         source=choice.source if table is None else "table",
-        notes=tuple(_readable(note) for note in (*found.notes, *roles.notes, *rows.notes, *notes)),
+        notes=tuple(_readable(note) for note in (*found.notes, *rows.notes, *notes)),
         fingerprint=fingerprint,
         available=tuple(found.columns),
     )

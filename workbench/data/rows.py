@@ -8,6 +8,7 @@ such as PostScript, to external programs. `splitting.py` splits the rows.
 import hashlib
 import io
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,11 @@ def clean(table: Table, guess: Guess, choice: choices.Data) -> Rows:
             are fewer than two classes or too many for a label column.
     """
     kind = "image" if "image" in guess.columns else "text"
-    contents = table.values(guess.columns["image"]) if kind == "image" else _texts(table, guess, choice.text_separator)
+    contents = (
+        table.values(guess.columns["image"])
+        if kind == "image"
+        else texts(table, (guess.columns["text"], *guess.joined), choice.text_separator)
+    )
     names = labels.class_names(table, guess.columns["label"]) if "label" in guess.columns else None
     kept, notes = _kept(table, {kind: contents, "label": names} if names else {kind: contents})
     found = labels.in_order(table, guess.columns["label"], [str(names[row]) for row in kept]) if names else ()
@@ -127,9 +132,8 @@ def _sample(table: Table, kept: Numbers, classes: Numbers, most: int | None, see
     return np.flatnonzero(splitting.sample(strata, keys, most)).astype(np.int64)
 
 
-def _texts(table: Table, guess: Guess, separator: str) -> list[str | None]:
-    """Return the text of each row: those of all text columns that are not empty, joined; None if there is none."""
-    names = (guess.columns["text"], *guess.joined)
+def texts(table: Table, names: Sequence[str], separator: str) -> list[str | None]:
+    """Return the text of each row: those of these columns that are not empty, joined; None if there is none."""
     columns = [[_text(table, name, row, value) for row, value in enumerate(table.values(name))] for name in names]
     if len(columns) == 1:
         return columns[0]

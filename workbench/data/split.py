@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from workbench.data.rows import Rows
@@ -29,7 +29,8 @@ class Split:
         columns: Role (text, image, label, group) -> the column of the source.
         joined: Further columns of the source, whose texts are joined to that of the text column.
         source: The `source` of the plan, or "table" for an object in memory.
-        notes: What the user should know: guesses, rows left out, repeated rows.
+        guessed: Each role, or "task", that was guessed -> why.
+        notes: What the user should know: rows left out, repeated rows.
         fingerprint: sha256 of the contents of the rows and of their splits.
         available: All columns of the source, so that the user can choose others.
     """
@@ -45,6 +46,12 @@ class Split:
     fingerprint: str
     available: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
+    guessed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the source that the texts or the images are read from."""
+        return (self.columns["image"],) if "image" in self.columns else (self.columns["text"], *self.joined)
 
     @property
     def rows(self) -> int:

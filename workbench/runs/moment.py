@@ -47,6 +47,7 @@ class Moment:
     def __init__(
         self, folder: RunFolder, preparation: Preparation, step: int, *, progress: OnProgress = lambda done, of: None
     ) -> None:
+        self._asked = folder
         folder, logged = run_with_step(folder, step)
         last = max((event.step for event in logged if isinstance(event, (StepEnded, RunForked))), default=0)
         if not isinstance(step, int) or not 0 <= step <= last:
@@ -98,7 +99,7 @@ class Moment:
         """Return the model's answers to texts or images, as `Run.predict` does."""
         split, choice = self._preparation.split(self.learner.plan), self.learner.plan.data
         options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-        return predict(self._plain, inputs, choice, split.labels, split.columns, **options)
+        return predict(self._plain, inputs, choice, split.labels, split.inputs, **options)
 
     @functools.cached_property
     def _plain(self) -> Backbone:
@@ -148,7 +149,7 @@ class Moment:
 
     def _record(self, score: EvaluationEnded) -> None:
         with contextlib.suppress(RunError):  # a folder that can't be written, such as one of another person
-            test_scores.record(self.folder.path, score)
+            test_scores.record(self._asked.path, score)
 
     def _nearest(self) -> Learner:
         """Return the learner at the last intact checkpoint until this step, or at step 0."""

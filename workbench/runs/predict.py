@@ -4,7 +4,7 @@ Inputs are encoded exactly as the rows of an evaluation, and the model is a plai
 float32. So the answers are those that transformers gives for the exported model, for any batch size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -27,7 +27,7 @@ def predict(
     inputs: Any,
     choice: choices.Data,
     labels: Sequence[str],
-    columns: Mapping[str, Any],
+    columns: Sequence[str] = (),
     *,
     batch_size: int = BATCH,
     max_new_tokens: int = 40,
@@ -39,7 +39,7 @@ def predict(
         inputs: Texts, images or a table, as `read_inputs` accepts them.
         choice: `max_length` and `image_size` of the run.
         labels: Names of the classes in id order; () for a language model.
-        columns: Role -> column of the run's rows.
+        columns: The columns that the run read, for a table.
         batch_size: Inputs that the model reads at once; the answers do not depend on it.
         max_new_tokens: Length of a completion.
 
@@ -49,7 +49,7 @@ def predict(
     """
     if not isinstance(batch_size, int) or batch_size < 1:
         raise RunError(f"batch_size is {batch_size!r}; expected a whole number from 1", hint=f"batch_size={BATCH}")
-    found = read_inputs(inputs, backbone.task, columns)
+    found = read_inputs(inputs, backbone.task, columns, choice.text_separator)
     if backbone.task == "language-modeling":
         lines: dict[str, Any] = {
             "prompt": found.given,
@@ -82,6 +82,12 @@ def probabilities(backbone: Backbone, inputs: Inputs, choice: choices.Data, batc
             answers = task.score(backbone.model, batch)[0].float().softmax(-1).cpu()  # (batch, classes)
             found |= {rows[index]: answer for index, answer in zip(indices, answers, strict=True)}
     return torch.stack([found[row] for row in range(len(rows))])
+
+
+def class_names(backbone: Backbone) -> tuple[str, ...]:
+    """Return the names of the classes of a saved model, in id order; () for a language model."""
+    names = {} if backbone.task == "language-modeling" else backbone.model.config.id2label
+    return tuple(str(names[key]) for key in sorted(names))
 
 
 def is_untrained(backbone: Backbone) -> bool:

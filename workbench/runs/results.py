@@ -170,7 +170,7 @@ def _classified(learner: Learner, examples: Examples, progress: OnRows) -> tuple
     found |= {name: np.zeros(len(examples)) for name in ("probability", "loss")}
     for indices in examples.sorted_batches(min(64, choice.batch_size), tokens=choice.batch_tokens):
         logits, truth = score(learner, learner.batch(examples, indices))
-        log_probabilities = F.log_softmax(logits.double().cpu(), dim=-1)  # (rows, classes)
+        log_probabilities = F.log_softmax(logits.float().cpu().double(), dim=-1)  # (rows, classes)
         found["label"][indices] = truth.tolist()
         found["predicted"][indices] = logits.argmax(-1).tolist()
         found["probability"][indices] = log_probabilities.max(-1).values.exp()

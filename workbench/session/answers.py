@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from workbench.errors import WorkbenchError
 from workbench.events import EvaluationEnded
 from workbench.models import Backbone
 from workbench.plan.plan import Plan
@@ -90,14 +91,16 @@ class Answers:
             DataError: An input is missing, empty, or of a wrong type; the message says which row.
             RunError: There is no such model, or a prompt is too long for it.
         """
-        from workbench.runs.predict import predict
+        from workbench.runs.predict import class_names, predict
 
         backbone = self._answering.model(self, self._step_of(which) if step is None else step)
-        split, options = (
-            self._preparation.split(self.plan),
-            {"batch_size": batch_size, "max_new_tokens": max_new_tokens},
-        )
-        return predict(backbone, inputs, self.plan.data, split.labels, split.columns, **options)
+        try:
+            split = self._preparation.split(self.plan)
+            labels, columns = split.labels, split.inputs
+        except WorkbenchError:  # the rows are not here any more; a saved model knows its classes
+            labels, columns = class_names(backbone), ()
+        options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+        return predict(backbone, inputs, self.plan.data, labels, columns, **options)
 
     def results(
         self: _Run,

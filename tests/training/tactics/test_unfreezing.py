@@ -98,8 +98,8 @@ def test_adapters_are_unfrozen_too():
     [
         ({"unfreeze_to": "last 3"}, ["last 3", "2"]),
         ({"unfreeze_to": ("block 9",)}, ["block 9", "block 2"]),
-        ({"unfreeze_to": "head"}, ["'head'", "expected more blocks"]),
-        ({"unfreeze_to": "last 1", "trainable": "all"}, ["which lacks"]),
+        ({"unfreeze_to": "head"}, ["'head'", "adds no block"]),
+        ({"unfreeze_to": "last 1", "trainable": "all"}, ["lacks"]),
     ],
 )
 def test_a_schedule_that_cant_be_is_refused_before_the_first_step(changes, words):

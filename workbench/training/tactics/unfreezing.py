@@ -106,12 +106,12 @@ def order(blocks: Sequence[Block], plan: Plan) -> tuple[str, ...]:
     added = [name for name in reversed(last) if name not in first]
     if missing := [name for name in first if name not in last]:
         raise PlanError(
-            f"unfreeze_to is {to!r}, which lacks {missing[0]} of trainable={plan.transfer.trainable!r}",
+            f"unfreezing up to {to!r} lacks {missing[0]}, which is trainable from the start",
             hint="use unfreeze_to='all', or add the missing blocks",
         )
     if not added:
         raise PlanError(
-            f"unfreeze_to is {to!r}; expected more blocks than those of trainable={plan.transfer.trainable!r}",
+            f"unfreezing up to {to!r} adds no block to {plan.transfer.trainable!r}",
             hint="use unfreeze_to='all', or name fewer blocks in trainable",
         )
     return tuple(added)
