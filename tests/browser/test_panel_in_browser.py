@@ -282,6 +282,15 @@ def test_both_themes_can_be_read(resting, theme):
     resting.theme("JupyterLab Light")
 
 
+def test_what_stands_below_the_blocks_does_not_touch_the_next_line(resting):
+    room = resting.page.evaluate(
+        "() => Math.min(...[...document.querySelectorAll('.fw-moved')].map((words) =>"
+        " document.querySelector('.fw-freeze-line').getBoundingClientRect().top"
+        " - words.closest('svg').getBoundingClientRect().top - Number(words.getAttribute('y'))))"
+    )
+    assert room >= 5  # pixels from the baseline of figures that are 10 pixels high
+
+
 def test_the_bars_of_the_classes_have_one_scale(resting):
     widths = "() => [...document.querySelectorAll('.fw-bar-track')].map((bar) => bar.getBoundingClientRect().width)"
     first, *others = resting.page.evaluate(widths)

@@ -39,6 +39,10 @@ box""",
     "print(len(panel.session.run.test_scores))",
 )
 STEP = "Number((document.querySelector('.fw-run-words').textContent.match(/step ([\\d,]+)/) ?? [0, '0'])[1])"
+PLACE = """() => {
+  const [whole, plan] = [".fw-workbench", ".fw-choices"].map((name) => document.querySelector(name).getBoundingClientRect());
+  return [plan.left - whole.left, plan.top - whole.top, plan.width];
+}"""
 WORDS = ".fw-run-words:has-text('{}')"
 
 
@@ -235,15 +239,15 @@ def test_results_are_shown_and_the_test_score_is_spent(panel):
 
 
 def test_a_restart_of_the_kernel_is_told_and_the_run_that_goes_on_is_in_the_list(panel):
-    page, place = panel.page, "() => JSON.stringify(document.querySelector('.fw-choices').getBoundingClientRect())"
+    page = panel.page
     press(panel, "Start")
     says(panel, "training · step")
-    before = page.evaluate(place)
+    before = page.evaluate(PLACE)
     page.evaluate("() => { jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }")
     page.wait_for_selector(".fw-run .fw-lost:has-text('The kernel was restarted')", timeout=30_000)
     says(panel, "when the kernel was restarted: training")
     assert page.locator(".fw-workbench .fw-panel .fw-body:not([inert])").count() == 0
-    assert page.evaluate(place) == before  # no icon moves the grid
+    assert page.evaluate(PLACE) == before  # no icon moves the grid
     panel.ready()
     panel.run(0)
     page.wait_for_selector(".fw-tab.fw-has-dot:has-text('a run goes on elsewhere')", timeout=60_000)
