@@ -183,7 +183,7 @@ def test_words_are_explained_on_hover_and_on_focus_one_at_a_time(resting):
     words = resting.page.locator(".fw-workbench .fw-term")
     frozen, backbone = words.get_by_text("frozen", exact=True), words.get_by_text("Backbone")
     frozen.hover()
-    meaning = resting.page.locator(".fw-meaning:popover-open")
+    meaning = resting.page.locator(".fw-meaning")
     meaning.get_by_text(GLOSSARY["frozen"]).wait_for(timeout=5_000)
     backbone.focus()
     meaning.get_by_text(GLOSSARY["backbone"]).wait_for(timeout=5_000)
