@@ -71,7 +71,7 @@ def test_the_second_interrupt_breaks_it_off(plan_file, monkeypatch, capsys):
 
 def test_runs_lists_them(plan_file, capsys):
     assert cli.main(["runs"]) == 0
-    assert capsys.readouterr().out == "no runs in runs\n"
+    assert capsys.readouterr().out == "no runs in runs yet\n"
     cli.main(["run", plan_file])
     capsys.readouterr()
     assert cli.main(["runs", "runs"]) == 0
@@ -94,7 +94,7 @@ def test_a_run_that_was_stopped_is_taken_up_again_and_one_that_died_is_listed_so
     (summary,) = run_list.summaries("here")
     assert (summary.state, summary.step) == ("completed", 6)
     assert cli.main(["resume", summary.name, "--runs", "here"]) == 2
-    assert "ended at step" in capsys.readouterr().err
+    assert "has ended (completed), so there is nothing to resume" in capsys.readouterr().err
     log = summary.path / "events.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # its end was never written
     cli.main(["runs", "here"])

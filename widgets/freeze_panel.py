@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.models import Block
     from workbench.session.session import Session
 
+USUAL_BLOCKS = 12  # of a backbone that is being loaded and not in the catalog
 WHICH, HOW = ("backbone", "trainable"), ("method", "lora_rank")  # fields of the plan: which layers train, and how
 
 
@@ -142,13 +143,14 @@ class FreezePanel(Panel):
         return wording.joined(which and f"layers: {which}", how and f"LoRA: {how}")
 
     def _network(self, choice: Transfer) -> dict[str, Any]:
-        from workbench.models import freezing
+        from workbench.models import catalog, freezing
 
         backbone = self.session.backbone
         if backbone is None:
-            name = self.session.plan.baseline.backbone
+            entry = catalog.find(name := self.session.plan.baseline.backbone)
             return {
                 "doing": "" if self._is_failed else f"loading {name} …",
+                "outline": 2 + (entry.blocks if entry and entry.blocks else USUAL_BLOCKS),
                 "blocks": [],
                 "counts": "",
                 "notes": [],
@@ -166,6 +168,7 @@ class FreezePanel(Panel):
         schedule, chosen = self._schedule(backbone.blocks), self._chosen(choice) if trainable else set()
         return {
             "doing": "",
+            "outline": 0,
             "blocks": [
                 {
                     **self._block(block, choice, is_trainable=block.name in trainable),
@@ -205,7 +208,8 @@ class FreezePanel(Panel):
         changed = replace(choice, trainable=unfreezing.shortest(names, every))
         if (name in self._trainable(choice)) == (name in self._trainable(changed, is_strict=True)):
             raise PlanError(
-                f"LoRA has no adapters for {name}, so it stays frozen", hint="switch LoRA off to train its own weights"
+                f"LoRA has no adapters for {name}: the block stays frozen",
+                hint="switch LoRA off to train its own weights",
             )
         self._effects.change(self.session, trainable=changed.trainable)
 

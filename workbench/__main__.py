@@ -167,7 +167,7 @@ def runs(options: argparse.Namespace) -> int:
 
     found = summaries(options.folder)
     if not found:
-        print(f"no runs in {options.folder}")
+        print(f"no runs in {options.folder} yet")
         return 0
     print(f"{'run':44} {'started':16} {'state':10} {'step':>13} {'lowest loss':>11}  backbone, data")
     for summary in found:

@@ -1,4 +1,4 @@
-"""The errors that users see, and a helper that suggests the nearest known name.
+"""The errors that users see, and helpers for their words.
 
 Every error says what was given and what was expected (`what`), and what to try (`hint`). Panels show the two
 separately.
@@ -67,4 +67,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     if close:
         return f"{QUESTION} {close[0]!r}?"
-    return f"one of {', '.join(names[:12])}{' …' if len(names) > 12 else ''}"
+    return f"use one of {', '.join(names[:12])}{' …' if len(names) > 12 else ''}"
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Return a number with its noun: "1 row", "2,310 rows"; `several` is a plural that is not noun + "s"."""
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"

@@ -197,7 +197,7 @@ def test_the_plan_is_shown_as_the_python_that_starts_it(resting):
     plan.get_by_text("show as Python").click()
     code = plan.locator("code")
     assert "max_rows=1200,\n" in code.inner_text()  # inner_text is what can be seen
-    assert code.inner_text().endswith("run = wb.Session(plan).start()")
+    assert code.inner_text().strip().endswith("run = wb.Session(plan).start()")
     plan.get_by_text("hide Python").click()
 
 
@@ -280,6 +280,15 @@ def test_both_themes_can_be_read(resting, theme):
     assert resting.page.evaluate(TOO_FAINT) == []
     resting.page.keyboard.press("Escape")
     resting.theme("JupyterLab Light")
+
+
+def test_what_stands_below_the_blocks_does_not_touch_the_next_line(resting):
+    room = resting.page.evaluate(
+        "() => Math.min(...[...document.querySelectorAll('.fw-moved')].map((words) =>"
+        " document.querySelector('.fw-freeze-line').getBoundingClientRect().top"
+        " - words.closest('svg').getBoundingClientRect().top - Number(words.getAttribute('y'))))"
+    )
+    assert room >= 5  # pixels from the baseline of figures that are 10 pixels high
 
 
 def test_the_bars_of_the_classes_have_one_scale(resting):

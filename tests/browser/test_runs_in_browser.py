@@ -40,8 +40,8 @@ box""",
 )
 STEP = "Number((document.querySelector('.fw-run-words').textContent.match(/step ([\\d,]+)/) ?? [0, '0'])[1])"
 PLACE = """() => {
-  const place = (name) => document.querySelector(name).getBoundingClientRect();
-  const [whole, plan] = [place(".fw-workbench"), place(".fw-choices")];
+  const box = (name) => document.querySelector(name).getBoundingClientRect();
+  const [whole, plan] = [box(".fw-workbench"), box(".fw-choices")];
   return [plan.left - whole.left, plan.top - whole.top, plan.width];
 }"""
 WORDS = ".fw-run-words:has-text('{}')"

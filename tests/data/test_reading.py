@@ -96,7 +96,7 @@ def test_very_long_fields_are_read_and_csv_keeps_its_limit(tmp_path):
         ("x.csv", b" \n\n", "is empty"),
         ("x.csv", b"text,label\n", "no rows"),
         ("x.csv", b"text,text,label\na,b,c\n", "two columns named 'text'"),
-        ("x.csv", b"text,label\na,b\nc,d,e\nf\n", "line 3: expected 2 columns as in the header, got 3; 1 more rows"),
+        ("x.csv", b"text,label\na,b\nc,d,e\nf\n", "line 3: expected 2 columns as in the header, got 3; 1 more row has"),
         ("x.csv", b"text,label\na,b\n\"c,d\ne,f\n", "line 3: a quote is opened and never closed"),
         ("x.csv", b"text,label\na,b\ncaf\xe9,d\n", "byte 0xe9 at offset 18, line 3"),
         ("x.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
@@ -319,7 +319,7 @@ def test_dataset_dictionaries_keep_their_splits():
         "validation": 6,
         "test": 8,
     }
-    assert any("2 contents are in more than one of the given splits" in note for note in split.notes)
+    assert any("2 rows are in more than one of the given splits" in note for note in split.notes)
     assert any("other" in note for note in split.notes)
     with pytest.raises(DataError, match="expected train"):
         data.load(choices.Data(), table=datasets.DatasetDict({"a": part(0, 4)}))

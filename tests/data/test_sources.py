@@ -81,7 +81,7 @@ def test_licences(tmp_path):
     assert table.values("text")[0] == "text 0\n---\nmore"
     assert table.notes == (
         "2 licences left out: no text, or not in English",
-        "1 licences of rare categories left out: CLA",
+        "1 licence of rare categories left out: CLA",
     )
     assert len(pack_readers.read_licences(tmp_path, categories=False)) == 31
 

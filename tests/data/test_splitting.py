@@ -132,7 +132,7 @@ def test_as_few_groups_as_splits_are_enough_and_fewer_are_not():
     frame["site"] = ["x", "y", "z", "x"] * 10
     assert all(len(rows) > 0 for rows in rows_of(load(frame, group_column="site")).values())
     frame["site"] = ["x", "y"] * 20
-    with pytest.raises(DataError, match="3 splits need as many groups of rows; there are 2"):
+    with pytest.raises(DataError, match="there are too few groups of rows: 2 for 3 splits"):
         load(frame, group_column="site")
     assert load(frame, group_column="site", test_fraction=0).rows == 40
 

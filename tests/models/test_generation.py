@@ -8,7 +8,7 @@ from workbench.models.generation import complete
 def test_a_continuation_ends_at_the_last_position_of_the_model():
     backbone = tiny.backbone("llama")
     assert len(complete(backbone, "good film", tokens=5).split()) <= 5
-    with pytest.raises(RunError, match="63 tokens after a prompt of 2; this model has 64 positions"):
+    with pytest.raises(RunError, match="a prompt of 2 tokens and 63 more are too long: this model reads at most 64"):
         complete(backbone, "good film", tokens=63)
     with pytest.raises(RunError, match="tokens is 0"):
         complete(backbone, "good film", tokens=0)

@@ -13,7 +13,7 @@ import transformers as tf
 
 from workbench import models, packs
 from workbench.errors import BackboneError
-from workbench.models import from_object, locate
+from workbench.models import catalog, from_object, locate
 
 TWO = ("no", "yes")
 
@@ -58,7 +58,7 @@ class TestHead:
 
     def test_a_new_head_is_told(self, bert):
         backbone = models.load(str(bert), task="text-classification", labels=("a", "b", "c"))
-        assert any("the head is new" in note and "classifier.weight" in note for note in backbone.notes)
+        assert any("the classifier on top is new" in note and "classifier.weight" in note for note in backbone.notes)
         assert backbone.model.config.id2label == {0: "a", 1: "b", 2: "c"}
         assert backbone.model.config.label2id == {"a": 0, "b": 1, "c": 2}
         assert not backbone.model.training
@@ -70,7 +70,7 @@ class TestHead:
         first.preprocessor.save_pretrained(tmp_path / "trained")
         again = models.load(str(tmp_path / "trained"), task="text-classification", labels=TWO, seed=2)
         assert torch.equal(head_of(first), head_of(again))
-        assert any("comes from the checkpoint" in note for note in again.notes)
+        assert any("comes with the model and is already trained" in note for note in again.notes)
 
     def test_a_trained_head_for_other_classes_is_made_anew(self, bert, tmp_path):
         first = models.load(str(bert), task="text-classification", labels=TWO, seed=1)
@@ -83,13 +83,13 @@ class TestHead:
         assert not torch.equal(others[0].model.classifier.weight, first.model.classifier.weight)
         assert torch.equal(head_of(others[0]), head_of(others[1]))
         assert torch.equal(others[0].model.bert.pooler.dense.weight, first.model.bert.pooler.dense.weight)
-        assert any("the head is new" in note for note in others[0].notes)
+        assert any("the classifier on top is new" in note for note in others[0].notes)
 
     def test_images_with_other_classes_get_a_new_head(self, tmp_path):
         saved(tmp_path, "vit", labels=4)
         backbone = models.load(str(tmp_path), task="image-classification", labels=("a", "b", "c"))
         assert backbone.model.classifier.weight.shape == (3, 16)
-        assert any("the head is new" in note for note in backbone.notes)
+        assert any("the classifier on top is new" in note for note in backbone.notes)
 
 
 class TestPadding:
@@ -138,11 +138,11 @@ class TestRefusals:
 
     def test_a_vision_model_reads_no_text(self, tmp_path):
         saved(tmp_path, "vit")
-        with pytest.raises(BackboneError, match=r"is a vit model; text-classification needs(.|\n)*minilm-l6"):
+        with pytest.raises(BackboneError, match=r"reads images, but this data is text(.|\n)*minilm-l6"):
             models.load(str(tmp_path), task="text-classification", labels=TWO)
 
     def test_a_text_model_sees_no_images(self, bert):
-        with pytest.raises(BackboneError, match=r"needs a vision model(.|\n)*efficientnet-lite0"):
+        with pytest.raises(BackboneError, match=r"reads text, but this data is images(.|\n)*use efficientnet-lite0"):
             models.load(str(bert), task="image-classification", labels=TWO)
 
     def test_unknown_task(self):
@@ -349,6 +349,7 @@ def test_packs(name, task, labels, number, head, total):
     packs.get(name)
     backbone = models.load(name, task=task, labels=labels)
     assert [block.kind for block in backbone.blocks] == ["embeddings", *["block"] * number, "head"]
+    assert catalog.find(name).blocks == number
     assert backbone.blocks[-1].size == head
     assert sum(p.numel() for p in backbone.model.parameters()) == total
     seconds = []

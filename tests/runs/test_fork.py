@@ -111,14 +111,14 @@ def test_at_the_beginning_everything_can_change(tmp_path, preparation):
 def test_what_can_not_be_forked_is_refused_before_anything_is_written(tmp_path, preparation):
     parent = carried_out(LONG, tmp_path)
     for step, changes, error, words in (
-        (99, {}, RunError, "has taken 13 steps"),
-        (-1, {}, RunError, "expected 0 to 13"),
+        (99, {}, RunError, "from 0 to 13; got 99"),
+        (-1, {}, RunError, "from 0 to 13; got -1"),
         (6, {"seed": 1}, PlanError, "seed can't change"),
         (6, {"max_steps": 6}, PlanError, "no step is left to take: the fork starts after step 6"),
         (13, {}, PlanError, "its plan ends at step 13"),
         (6, {"trainable": ["block 9"]}, PlanError, "block 9"),
         (6, {"learning_rat": 1}, PlanError, "learning_rate"),
-        (6, {"learning_rate": -1}, PlanError, "expected"),
+        (6, {"learning_rate": -1}, PlanError, "must be between"),
     ):
         with pytest.raises(error, match=words):
             fork(parent, preparation, step, changes)

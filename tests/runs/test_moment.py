@@ -90,7 +90,7 @@ def test_a_moment_before_a_fork_is_its_parents(tmp_path, preparation):
     late = Moment(twin, preparation, 12)
     late.model()
     assert late.differs == ""
-    with pytest.raises(RunError, match="expected 0 to 13"):
+    with pytest.raises(RunError, match="a whole number from 0 to 13"):
         Moment(twin, preparation, 14)
     shutil.rmtree(parent.path)
     with pytest.raises(RunError, match=f"was forked at step 6 of {parent.name}, which does not exist"):

@@ -109,7 +109,7 @@ def test_one_that_is_silent_is_not_dead_as_long_as_it_holds_the_lock(folder):
     assert (run.state, run.is_alive, run.is_over) == ("running", True, False)
     assert run.seconds_silent > 0.9
     carrier.die()
-    with pytest.raises(RunError, match="was gone after step 0"):
+    with pytest.raises(RunError, match="disappeared before the first step"):
         run.wait(20)
 
 
@@ -186,7 +186,7 @@ def test_one_whose_process_lives_and_has_not_begun_is_not_dead_until_that_is(fol
     time.sleep(0.4)
     assert (run.state, run.where, run.is_alive) == ("preparing", "process", True)
     worker.communicate(b"\n")
-    with pytest.raises(RunError, match="worker process was gone after step 0"):
+    with pytest.raises(RunError, match="worker process disappeared before the first step"):
         run.wait(20)
 
 

@@ -148,4 +148,4 @@ def test_a_text_without_a_token_is_left_out_of_a_classifier_and_said():
     backbone.preprocessor.backend_tokenizer.normalizer = None
     texts = Dataset.from_dict({"text": ["good film", "   ", "so dull"], "label": [1, 0, 0]})
     found = TABLE["text-classification"].encode(texts, backbone, Data())
-    assert (found.notes, found.labels, found.row(1)) == (("1 of 3 texts without any token were left out",), [1, 0], 2)
+    assert (found.notes, found.labels, found.row(1)) == (("1 of 3 texts left out: without any token",), [1, 0], 2)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from workbench.data.table import Table, unique
 from workbench.data.text_files import read_text
-from workbench.errors import DataError
+from workbench.errors import DataError, counted
 
 _DELIMITERS = ",\t;|"
 _NO_DELIMITER = "\x1f"  # the ASCII unit separator, which no text contains: for files with a single column
@@ -102,7 +102,11 @@ def _check(name: str, header: list[str], rows: list[Record]) -> None:
     ragged = [(line, len(row)) for line, row in rows if len(row) != len(header)]
     if ragged:
         line, width = ragged[0]
-        others = f"; {len(ragged) - 1} more rows have the same problem" if len(ragged) > 1 else ""
+        others = (
+            f"; {counted(len(ragged) - 1, 'more row has', 'more rows have')} the same problem"
+            if len(ragged) > 1
+            else ""
+        )
         what = f"{name}, line {line}: expected {len(header)} columns as in the header, got {width}{others}"
         raise DataError(what, hint="put every text that contains the delimiter or a line break in double quotes")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.data.table import Table
 from workbench.data.text_files import read_text
-from workbench.errors import DataError
+from workbench.errors import DataError, counted
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 SPLIT_NAMES = {
@@ -65,7 +65,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _notes(folder: Path, files: list[Path], others: list[Path]) -> tuple[str, ...]:
-    notes = [f"{len(others)} files that are neither images nor .txt were left out"] if others else []
+    notes = [f"{counted(len(others), 'file')} left out: neither an image nor .txt"] if others else []
     full = {file.relative_to(folder).parts[0] for file in files}
     empty = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in full)
     if empty := [name for name in empty if not name.startswith(".")]:
@@ -101,4 +101,6 @@ def _unusable(folder: Path, kinds: set[str], others: list[Path], table_suffixes:
         return DataError(f"{folder.name} contains both images and .txt files; expected one kind", hint=_HINT)
     tables = [file for file in others if file.suffix.lower() in table_suffixes]
     hint = f"choose the file itself: {tables[0]}" if tables else _HINT
-    return DataError(f"{folder.name} contains no images and no .txt files ({len(others)} other files)", hint=hint)
+    return DataError(
+        f"{folder.name} contains no images and no .txt files ({counted(len(others), 'other file')})", hint=hint
+    )

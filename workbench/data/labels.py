@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbench.data.table import Table
-from workbench.errors import DataError
+from workbench.errors import DataError, counted
 
 _MISSING = frozenset({"", "nan", "<na>", "-100"})  # "none" and "null" are left out: they may be real classes
 IGNORED = -100  # torch's `ignore_index`: this row is not a target
@@ -49,7 +49,8 @@ def in_order(table: Table, column: str, names: Sequence[str]) -> tuple[str, ...]
         what = f"{table.name}: the column {column!r} has only one class, {names[0]!r}; expected at least two"
         raise DataError(what, hint="choose another label_column, or the task language-modeling")
     if len(distinct) > max(2, len(names) / 2):
-        what = f"{table.name}: the column {column!r} has {len(distinct):,} different values in {len(names):,} rows"
+        values = f"{len(distinct):,} different values in {counted(len(names), 'row')}"
+        what = f"{table.name}: the column {column!r} has {values}"
         raise DataError(f"{what}; expected classes that repeat", hint="choose another label_column")
     known = table.class_names.get(column, ())
     return tuple([name for name in dict.fromkeys(known) if name in distinct] or sorted(distinct, key=_order(distinct)))

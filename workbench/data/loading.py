@@ -12,7 +12,7 @@ from workbench.data.rows import Rows, clean
 from workbench.data.split import Split, arrange
 from workbench.data.splitting import NAMES, Numbers
 from workbench.data.table import Table
-from workbench.errors import DataError
+from workbench.errors import DataError, counted
 from workbench.plan import choices
 from workbench.untrusted import shown, text_fault
 
@@ -98,7 +98,8 @@ def _split(rows: Rows, keys: list[bytes], choice: choices.Data) -> tuple[Numbers
 
 def _enough(rows: int, *, wanted: int) -> None:
     if rows < wanted * _ROWS_PER_SPLIT:
-        what = f"{rows} rows are too few for {wanted} splits; expected at least {wanted * _ROWS_PER_SPLIT}"
+        verb = "is" if rows == 1 else "are"
+        what = f"{counted(rows, 'row')} {verb} too few; at least {wanted * _ROWS_PER_SPLIT} are needed"
         raise DataError(what, hint="add rows; for language modeling, cut the texts into more rows")
 
 
@@ -114,11 +115,12 @@ def _units(rows: Rows, members: Numbers) -> tuple[Numbers, tuple[str, ...]]:
     units = splitting.together(digests, groups)
     if groups is not None and np.bincount(units).max() > max(max(Counter(groups).values()), len(groups) / 2):
         note = (
-            f"{repeats:,} rows repeat another, some across groups: "
+            f"{counted(repeats, 'row repeats', 'rows repeat')} another, some across groups: "
             "each group stays in one split, repeats may be in two splits"
         )
         return splitting.together([group.encode() for group in groups], None), (note,)
-    return units, (f"{repeats:,} rows repeat another exactly; repeats stay in one split",) if repeats else ()
+    note = f"{counted(repeats, 'row repeats', 'rows repeat')} another exactly; repeats stay in one split"
+    return units, (note,) if repeats else ()
 
 
 def _overlap_notes(rows: Rows, splits: Numbers) -> tuple[str, ...]:
@@ -127,7 +129,8 @@ def _overlap_notes(rows: Rows, splits: Numbers) -> tuple[str, ...]:
         return ()
     homes = Counter(digest for digest, _ in set(zip(rows.digests, splits.tolist(), strict=True)))
     shared = sum(times > 1 for times in homes.values())
-    note = f"{shared:,} contents are in more than one of the given splits: scores will be too good"
+    texts = counted(shared, "row is", "rows are")
+    note = f"{texts} in more than one of the given splits, so the scores will be too good"
     return (note,) if shared else ()
 
 
@@ -136,7 +139,8 @@ def _class_notes(rows: Rows, splits: Numbers) -> tuple[str, ...]:
     notes = [_missing(rows, splits, i, name) for i, name in enumerate(NAMES) if rows.labels and (splits == i).any()]
     classes = set(zip(rows.digests, rows.classes.tolist(), strict=True))
     ambiguous = len(classes) - len(set(rows.digests))
-    notes.append(f"{ambiguous:,} repeated contents have two different labels" if ambiguous else "")
+    has = counted(ambiguous, "repeated row has", "repeated rows have")
+    notes.append(f"{has} two different labels" if ambiguous else "")
     return tuple(note for note in notes if note)
 
 
@@ -147,6 +151,6 @@ def _missing(rows: Rows, splits: Numbers, split: int, name: str) -> str:
 
 
 def _missing_note(split: str, classes: Iterable[tuple[str, int]]) -> str:
-    listed = [f"{label} ({count} row{'s' if count > 1 else ''})" for label, count in classes]
+    listed = [f"{label} ({counted(count, 'row')})" for label, count in classes]
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
     return f"the {split} split has no row of {', '.join(listed[:5])}{more}" if listed else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from workbench.data.table import Table
 from workbench.data.text_files import read_text, split_lines
-from workbench.errors import DataError
+from workbench.errors import DataError, counted
 
 _NEUTRAL = 0.5  # sentences with a mean valence closer to 0 are left out: raters often disagree on its sign
 _RARE = 30  # licence categories with fewer texts are left out: split by family, too few would be left to measure
@@ -38,7 +38,7 @@ def read_sentiment(folder: Path, *, file: str, grouped: bool) -> Table:
         columns["document"] = [name.partition("_")[0] for name, _, _ in clear]
         roles["group"] = "document"
     neutral = f"{len(rated) - len(clear):,} of {len(rated):,} texts"
-    note = f"{neutral} left out as neutral: mean valence within ±{_NEUTRAL:g} on a scale of ±4"
+    note = f"{neutral} left out as neutral: rated within ±{_NEUTRAL:g} on a scale from −4 to 4"
     return Table(file, columns, lambda row: f"text {clear[row][0]}", roles=roles, notes=(note,))
 
 
@@ -48,11 +48,13 @@ def read_licences(folder: Path, *, categories: bool) -> Table:
     if not found:
         raise _missing(folder / "licenses")
     english = [licence for licence in found if licence["language"] == "en" and licence["text"]]
-    notes = [f"{len(found) - len(english):,} licences left out: no text, or not in English"]
+    notes = [f"{counted(len(found) - len(english), 'licence')} left out: no text, or not in English"]
     if categories:
         counts = Counter(licence["category"] for licence in english)
         rare = sorted(name for name, count in counts.items() if count < _RARE)
-        notes.append(f"{sum(counts[name] for name in rare)} licences of rare categories left out: {', '.join(rare)}")
+        notes.append(
+            f"{counted(sum(counts[name] for name in rare), 'licence')} of rare categories left out: {', '.join(rare)}"
+        )
         english = [licence for licence in english if licence["category"] not in rare]
     columns = {name: [licence[name] for licence in english] for name in ("text", "category", "family", "key")}
     roles = {"text": "text", "label": "category", "group": "family"}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from workbench.data import labels, splitting
 from workbench.data.guessing import Guess
 from workbench.data.table import Table
-from workbench.errors import DataError
+from workbench.errors import DataError, counted
 from workbench.plan import choices
 
 Numbers = NDArray[np.int64]
@@ -113,8 +113,7 @@ def _kept(table: Table, columns: dict[str, list[Any]]) -> tuple[Numbers, tuple[s
         missing = [row for row, value in enumerate(values) if value is None]
         present[missing] = False
         if missing:
-            count = f"{len(missing):,} row{'s' if len(missing) > 1 else ''}"
-            notes.append(f"{count} without {kind} left out ({table.places(missing)})")
+            notes.append(f"{counted(len(missing), 'row')} without {kind} left out ({table.places(missing)})")
     if not present.any():
         raise DataError(
             f"{table.name} has no row that can be used", hint="; ".join(notes) or "choose a source that has rows"

@@ -178,7 +178,7 @@ def _fill_empty(splits: Numbers, units: Numbers, keys: Sequence[bytes], shares: 
         richest = max(range(len(shares)), key=lambda split: len(units_of[split]))
         if len(units_of[richest]) < 2:
             raise DataError(
-                f"{int((shares > 0).sum())} splits need as many groups of rows; there are {len(np.unique(units))}",
+                f"there are too few groups of rows: {len(np.unique(units))} for {int((shares > 0).sum())} splits",
                 hint="choose another group_column, or set test_fraction to 0",
             )
         sizes = np.bincount(units)

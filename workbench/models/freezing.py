@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.errors import PlanError, nearest
+from workbench.errors import PlanError, counted, nearest
 from workbench.models import lora
 from workbench.models.blocks import Block
 from workbench.plan.choices import Transfer
@@ -83,8 +83,8 @@ def chosen(blocks: Sequence[Block], trainable: str | tuple[str, ...]) -> tuple[s
         number = int(trainable.removeprefix("last "))
         if number > len(middle):
             raise PlanError(
-                f"{trainable!r} asks for {number} blocks; this backbone has {len(middle)}",
-                hint=f"'last {len(middle)}', or 'all' for the embeddings too",
+                f"{trainable!r} asks for {counted(number, 'block')}; this backbone has {len(middle)}",
+                hint=f"use 'last {len(middle)}', or 'all' for the embeddings too",
             )
         return (*middle[len(middle) - number :], *heads)
     for name in trainable:

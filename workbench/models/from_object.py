@@ -30,12 +30,13 @@ def pinned(model: Any, preprocessor: Any) -> tuple[Any, Any]:
     if preprocessor is None:
         raise BackboneError(
             f"model is a {type(model).__name__} without its preprocessor",
-            hint="preprocessor=tokenizer, or the image processor of the model",
+            hint="give preprocessor=tokenizer, or the image processor of the model",
         )
     try:
         return copy.deepcopy(model), copy.deepcopy(preprocessor)
     except Exception as error:
-        raise BackboneError(f"the given model can't be copied: {first_line(error)}", hint="save_pretrained") from error
+        hint = "save it with save_pretrained, and give the folder as backbone="
+        raise BackboneError(f"the given model can't be copied: {first_line(error)}", hint=hint) from error
 
 
 def adopt(model: Any, preprocessor: Any, *, task: TaskName, labels: Sequence[str] = ()) -> Backbone:
@@ -57,7 +58,7 @@ def adopt(model: Any, preprocessor: Any, *, task: TaskName, labels: Sequence[str
     model, preprocessor = copy.deepcopy(model), copy.deepcopy(preprocessor)
     model.zero_grad(set_to_none=True)
     model.to("cpu", torch.float32).requires_grad_(True).eval()
-    notes = [f"the backbone was given as an object ({type(model).__name__})"]
+    notes = [f"the model was given as an object ({type(model).__name__})"]
     if task != "image-classification":
         _check_vocabulary(NAME, preprocessor, model)
         notes += _ensure_padding(preprocessor, model)
@@ -77,11 +78,12 @@ def _check_model(model: Any) -> None:
     if not isinstance(model, PreTrainedModel):
         raise BackboneError(
             f"model is a {type(model).__name__}; expected a transformers model",
-            hint="AutoModelForSequenceClassification.from_pretrained(…), or backbone= with a name",
+            hint="load it with AutoModelForSequenceClassification.from_pretrained(…), or name it with backbone=",
         )
     if getattr(model, "is_quantized", False):
         raise BackboneError(
-            "the weights of the given model are quantized and can't be trained", hint="the model before quantization"
+            "the weights of the given model are quantized and can't be trained",
+            hint="give the model before quantization",
         )
 
 
@@ -96,7 +98,7 @@ def _check_kinds(model: Any, preprocessor: Any, task: TaskName) -> None:
         found = "missing" if preprocessor is None else f"a {type(preprocessor).__name__}"
         raise BackboneError(
             f"preprocessor is {found}; expected the {kind} of the model, since the rows are for {task}",
-            hint=f"preprocessor={kind.split()[-1]}",
+            hint=f"give preprocessor={kind.split()[-1]}",
         )
 
 
@@ -110,7 +112,7 @@ def _check_head(model: Any, preprocessor: Any, task: TaskName, labels: Sequence[
     except Exception as error:
         raise BackboneError(
             f"the given model ({type(model).__name__}) returns no logits for {task}: {first_line(error)}",
-            hint=f"a model with a head, as {BUILDERS[task]} loads it",
+            hint=f"give a model with a head, as {BUILDERS[task]} loads it",
         ) from error
     wanted = 3 if task == "language-modeling" else 2
     if len(shape) != wanted or (labels and shape[-1] != len(labels)):
@@ -120,7 +122,7 @@ def _check_head(model: Any, preprocessor: Any, task: TaskName, labels: Sequence[
         raise BackboneError(
             f"the head of the given model ({type(model).__name__}) returns logits of shape {shape}; "
             f"the rows need {expected}",
-            hint=f"{BUILDERS[task]}.from_pretrained(…{'' if wanted == 3 else f', num_labels={len(labels)}'})",
+            hint=f"{BUILDERS[task]}.from_pretrained(…{'' if wanted == 3 else f', num_labels={len(labels)}'}) loads one",
         )
 
 
@@ -131,7 +133,7 @@ def _check_names(model: Any, labels: Sequence[str]) -> None:
         names = [str(had[key]) for key in sorted(had)]
         raise BackboneError(
             f"the head of the given model is for the classes {_named(names)}; the rows have {_named(labels)}",
-            hint=f"if these are the same classes: model.config.id2label = {dict(enumerate(labels))}",
+            hint=f"if these are the same classes, set model.config.id2label = {dict(enumerate(labels))}",
         )
 
 

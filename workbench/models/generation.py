@@ -13,17 +13,19 @@ def complete(backbone: Backbone, prompt: str, *, tokens: int = 40) -> str:
         RunError: The model is not a language model, or the prompt is empty or leaves no room for the tokens.
     """
     if backbone.task != "language-modeling":
-        raise RunError(f"this run's task is {backbone.task}, which completes no text", hint="a language-modeling run")
+        what = f"only a language model can continue a text, and the task of this run is {backbone.task}"
+        raise RunError(what, hint="use a run with task='language-modeling'")
     tokenizer = backbone.preprocessor
     inputs = tokenizer(prompt, return_tensors="pt").to(backbone.model.device)
     if not inputs["input_ids"].numel():
-        raise RunError("the prompt is empty", hint="a few words to continue")
+        raise RunError("the prompt is empty", hint="give a few words to continue")
     length = inputs["input_ids"].shape[1]
     if tokens < 1:
-        raise RunError(f"tokens is {tokens}; expected 1 or more", hint="tokens=40")
+        raise RunError(f"tokens is {tokens}; expected 1 or more", hint="use tokens=40")
     if (positions := backbone.positions) is not None and tokens > positions - length:
         raise RunError(
-            f"{tokens} tokens after a prompt of {length}; this model has {positions} positions", hint="a shorter prompt"
+            f"a prompt of {length} tokens and {tokens} more are too long: this model reads at most {positions}",
+            hint="use a shorter prompt or fewer tokens",
         )
     with torch.inference_mode():
         ids = backbone.model.generate(

@@ -114,10 +114,12 @@ def _renew_head(model: Any) -> set[str]:
 
 def _head_notes(new: Iterable[str], task: TaskName) -> list[str]:
     if not new:
-        return [] if task == "language-modeling" else ["the head comes from the checkpoint and is already trained"]
+        return (
+            [] if task == "language-modeling" else ["the classifier on top comes with the model and is already trained"]
+        )
     names = sorted(new)
     listed = f"{', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
-    return [f"the head is new and untrained ({listed})"]
+    return [f"the classifier on top is new and untrained ({listed})"]
 
 
 def first_line(error: Exception) -> str:

@@ -18,11 +18,7 @@ from workbench.models.locate import locate
 from workbench.models.quiet import quiet
 from workbench.plan.choices import TASKS, TaskName
 
-READS: Mapping[TaskName, str] = {
-    "text-classification": "an encoder or a decoder, which reads text",
-    "language-modeling": "a decoder, which predicts the next token",
-    "image-classification": "a vision model, which reads images",
-}
+READS: Mapping[bool, str] = {True: "images", False: "text"}  # whether a model is a vision model -> what it reads
 SUITS: Mapping[TaskName, tuple[str, ...]] = {  # task -> kinds of the catalog that fit, the best first
     "text-classification": ("encoder", "decoder"),
     "language-modeling": ("decoder",),
@@ -73,9 +69,12 @@ def load(name: str, *, task: TaskName, labels: Sequence[str] = (), seed: int = 0
         PackError: The offline pack of that name can't be downloaded.
     """
     if task not in TASKS:
-        raise BackboneError(f"no task {task!r}", hint=nearest(task, TASKS))
+        raise BackboneError(f"unknown task {task!r}", hint=nearest(task, TASKS))
     if task != "language-modeling" and len(labels) < 2:
-        raise BackboneError(f"{task} needs two classes or more; got {list(labels)}", hint="labels=('no', 'yes')")
+        raise BackboneError(
+            f"{task} needs two classes or more; got {list(labels)}",
+            hint="give the names of the classes, as in labels=('no', 'yes')",
+        )
     folder = locate(name)
     with quiet():
         config = _config(name, folder)
@@ -98,7 +97,7 @@ def load_saved(folder: Path, *, task: str) -> Backbone:
     """
     name = str(folder.resolve())
     if task not in TASKS:
-        raise BackboneError(f"no task {task!r}", hint=nearest(task, TASKS))
+        raise BackboneError(f"unknown task {task!r}", hint=nearest(task, TASKS))
     names = {} if task == "language-modeling" else dict(_config(name, locate(name)).id2label or {})
     return load(name, task=task, labels=[str(names[number]) for number in sorted(names)])
 
@@ -117,11 +116,11 @@ def _config(name: str, folder: Path) -> Any:
             ) from error
         raise BackboneError(
             f"the config.json of {name} can't be read: {first_line(error)}",
-            hint="a folder written by save_pretrained of a transformers model",
+            hint="use a folder that save_pretrained of a transformers model has written",
         ) from error
     if getattr(config, "quantization_config", None):
         raise BackboneError(
-            f"the weights of {name} are quantized and can't be trained", hint="the unquantized original"
+            f"the weights of {name} are quantized and can't be trained", hint="use the model before quantization"
         )
     return config
 
@@ -137,8 +136,17 @@ def _check_task(name: str, config: Any, task: TaskName) -> None:
             "next token and has no perplexity",
             hint=_others(task),
         )
-    if not fits:
-        raise BackboneError(f"{name} is a {config.model_type} model; {task} needs {READS[task]}", hint=_others(task))
+    if fits:
+        return
+    is_vision = type(config) in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+    wants_images = task == "image-classification"
+    if is_vision != wants_images:
+        entry = catalog.find(name)
+        title = entry.title.partition(" ")[0] if entry else name
+        what = f"{title} reads {READS[is_vision]}, but this data is {READS[wants_images]}"
+    else:
+        what = f"{name} is a {config.model_type} model, which transformers has no head for {task} for"
+    raise BackboneError(what, hint=_others(task))
 
 
 def _others(task: str) -> str:
@@ -146,7 +154,7 @@ def _others(task: str) -> str:
     fitting = [entry for kind in kinds for entry in catalog.TABLE if entry.kind == kind]
     offline = [entry.name for entry in fitting if entry.origin == "pack"]
     online = [entry.name for entry in fitting if entry.origin == "hub"]
-    return f"{' or '.join(offline)} (works offline), or {', '.join(online[:3])} from the hub"
+    return f"use {' or '.join(offline)}, which work offline, or {', '.join(online[:3])} from the hub"
 
 
 def _preprocessor(name: str, folder: Path, task: TaskName) -> Any:
@@ -175,7 +183,7 @@ def _check_vocabulary(name: str, tokenizer: Any, model: Any) -> None:
     if tokens > rows:
         raise BackboneError(
             f"the tokenizer of {name} has {tokens:,} tokens and its model knows {rows:,}",
-            hint="the tokenizer that was saved with the model",
+            hint="use the tokenizer that was saved with the model",
         )
 
 
@@ -200,7 +208,9 @@ def _ensure_padding(tokenizer: Any, model: Any) -> list[str]:
     notes = []
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
-        notes.append(f"the tokenizer has no padding token; {tokenizer.pad_token} replaces it (padding is no target)")
+        notes.append(
+            f"the tokenizer has no padding token, so {tokenizer.pad_token} is used; padding does not count in the loss"
+        )
     # classifiers on decoders find the last token of a text by this id, so it must be the one in padded batches
     model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
     return notes

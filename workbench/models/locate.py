@@ -18,6 +18,7 @@ from workbench.network import is_unreachable
 
 TIMEOUT_S = 5.0  # seconds to wait for the hub to answer
 TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
+_SAVED = "use a folder that save_pretrained has written"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the safe format first
 
 
@@ -47,9 +48,11 @@ def locate(name: str) -> Path:
 
 def _checked(name: str, folder: Path) -> Path:
     if not (folder / "config.json").is_file():
-        raise BackboneError(f"{name} has no config.json", hint="a folder written by save_pretrained")
+        raise BackboneError(f"{name} has no config.json", hint=_SAVED)
     if not _has_weights(folder):
-        raise BackboneError(f"{name} has no weights (model.safetensors)", hint="a folder written by save_pretrained")
+        raise BackboneError(
+            f"{name} has no weights (model.safetensors)", hint="use a folder that save_pretrained has written"
+        )
     return folder
 
 
@@ -95,7 +98,7 @@ def _downloaded(name: str, repository: str) -> Path:
             raise BackboneError(
                 f"{name} is not on this machine, and the model hub can't be reached", hint=_hint(name)
             ) from error
-        hint = "is the disk full?" if isinstance(error, OSError) else _hint(name)
+        hint = "check that the disk is not full" if isinstance(error, OSError) else _hint(name)
         raise BackboneError(f"{name} can't be downloaded: {first_line(error)}", hint=hint) from error
 
 

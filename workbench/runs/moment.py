@@ -7,6 +7,7 @@ a curve.
 
 import contextlib
 import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,11 +49,13 @@ class Moment:
         self, folder: RunFolder, preparation: Preparation, step: int, *, progress: OnProgress = lambda done, of: None
     ) -> None:
         self._asked = folder
+        with contextlib.suppress(TypeError):
+            step = operator.index(step)  # also of NumPy; something else is refused below
         folder, logged = run_with_step(folder, step)
         last = max((event.step for event in logged if isinstance(event, (StepEnded, RunForked))), default=0)
         if not isinstance(step, int) or not 0 <= step <= last:
-            what = f"step is {step!r}, but {folder.name} has taken {last} steps"
-            raise RunError(f"{what}; expected 0 to {last}", hint=f"use step={last}")
+            what = f"step must be a whole number from 0 to {last}; got {step!r}"
+            raise RunError(what, hint=f"use step={last}, the last one of {folder.name}")
         self.step, self.differs = step, ""
         self.events = [event for event in logged if getattr(event, "step", 0) <= step]
         self.folder, self._preparation, self._logged, self._progress = folder, preparation, logged, progress

@@ -234,7 +234,8 @@ def _find_start(folder: RunFolder, logged: list[Event]) -> tuple["_Start", list[
     last = next((event for event in reversed(logged) if isinstance(event, (RunEnded, RunFailed))), None)
     if isinstance(last, RunEnded) and last.reason != STOPPED_BY_USER:
         raise RunError(
-            f"{folder.name} ended at step {last.step}: {last.reason}", hint="use run.fork(epochs=…) to continue"
+            f"{folder.name} has ended ({last.reason}), so there is nothing to resume",
+            hint="run.fork(epochs=…) trains it on",
         )
     root = folder.path / "checkpoints"
     tidy(root)

@@ -123,7 +123,8 @@ class Run(Record):
         ended = self._state.ending
         if isinstance(ended, RunEnded) and ended.reason != STOPPED_BY_USER:
             raise RunError(
-                f"{self.name} has ended: {ended.reason}", hint="use run.fork(step, …) to continue from any step"
+                f"{self.name} has ended ({ended.reason}), so there is nothing to resume",
+                hint="run.fork(epochs=…) trains it on, run.fork(step=…) starts again from any step",
             )
         self._join_thread()  # the last event is out, but the thread may not have ended yet
         if self.is_alive or self._store.is_executed:
@@ -154,7 +155,9 @@ class Run(Record):
             PlanError: The run has ended, a field can't change in a live run, or a value is invalid.
         """
         if self.is_over:
-            raise PlanError(f"{self.name} is {self.state}, so its plan can't change", hint="use run.fork(step, …)")
+            raise PlanError(
+                f"{self.name} is {self.state}, so its plan can't change", hint="use run.fork(step=…) with the change"
+            )
         plan = change.check(self.plan, changes)
         if (backbone := self._preparation.current_backbone(self.plan)) is not None:
             freezing.resolve(backbone.blocks, plan.transfer)
@@ -252,7 +255,7 @@ class Run(Record):
 
     def _failure(self) -> RunFailed:
         """Return the event for a run that ended without an event in the log."""
-        error = self.error or RunError("the run ended, and its log does not say why")
+        error = self.error or RunError("the run has ended, and its log does not say why")
         if isinstance(error, WorkbenchError):
             return RunFailed(step=self.step, what=error.what, hint=error.hint)
         return RunFailed(step=self.step, what=f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import BackboneError, RunError, WorkbenchError, nearest
+from workbench.errors import QUESTION, BackboneError, RunError, WorkbenchError, nearest
 from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked, RunStarted
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
@@ -55,7 +55,8 @@ class Record(Answers):
             self.plan = self.plan.change(**event.after)
 
     def __repr__(self) -> str:
-        return f"<Run {self.name}: {self.state}, step {self.step} of {self.steps}>"
+        steps = f", step {self.step:,} of {self.steps:,}" if self.steps else ""
+        return f"<Run {self.name}: {self.state}{steps}>"
 
     @property
     def name(self) -> str:
@@ -218,7 +219,9 @@ class Record(Answers):
     def _step_of(self, which: str) -> int:
         """Return the step of the "best", "last" or "backbone" model; 0 is the backbone."""
         if which not in MODELS:
-            raise RunError(f"which is {which!r}; expected one of {', '.join(MODELS)}", hint=nearest(which, MODELS))
+            what = f"unknown model {which!r}: use best, last or backbone"
+            meant = nearest(str(which), MODELS)
+            raise RunError(what, hint=meant if meant.startswith(QUESTION) else "")
         if which == "backbone":
             return 0
         if which == "best" and (self._state.best_step is not None or self._state.parent is None):

@@ -42,7 +42,7 @@ class Slot(Generic[R]):
         if self.current is not None and not self.current.is_over:
             raise RunError(
                 f"{self.current.name} is still {self.current.state}",
-                hint="stop it first, or start the new run in another Session",
+                hint="stop it first, or start it in another Session",
             )
 
     def choose(self, run: R, *, instead_of: R | None = None) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn import functional as F
 
+from workbench.errors import counted
 from workbench.tasks import cross_entropy, output_layer
 from workbench.tasks.examples import IGNORED, Batch, Examples
 from workbench.tasks.metrics import classification_metrics
@@ -58,8 +59,7 @@ def rows_with_label(labels: Sequence[int]) -> tuple[list[int], tuple[str, ...]]:
     kept = [row for row, label in enumerate(labels) if label != IGNORED]
     if not (lost := len(labels) - len(kept)):
         return kept, ()
-    verb = "has no label and was" if lost == 1 else "have no label and were"
-    return kept, (f"{lost:,} of {len(labels):,} rows {verb} left out: marked {IGNORED}",)
+    return kept, (f"{lost:,} of {counted(len(labels), 'row')} left out: without a label ({IGNORED})",)
 
 
 def select_targets(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ class LanguageModeling:
 
     evaluation_rows = 24
     predicts_classes = False  # no metric uses the argmax over the vocabulary
-    baseline_name = "token frequencies without context"
+    baseline_name = "guess each token by how common it is"
 
     def encode(self, rows: Dataset, backbone: Backbone, choice: choices.Data) -> Examples:
         """Tokenize each document and cut it into windows of at most `choice.max_length` tokens.

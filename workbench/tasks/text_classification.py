@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from workbench.errors import counted
 from workbench.models import Backbone
 from workbench.plan import choices
 from workbench.tasks.classification import Classification, rows_with_label
@@ -29,9 +30,12 @@ class TextClassification(Classification):
         tokenized = zip(kept, _tokenize([texts[row] for row in kept], tokenizer, limit), strict=True)
         found = [(row, sequence) for row, sequence in tokenized if sequence]  # an empty text would be scored on padding
         if empty := len(kept) - len(found):
-            notes = (*notes, f"{empty:,} of {len(kept):,} texts without any token were left out")
+            notes = (*notes, f"{empty:,} of {counted(len(kept), 'text')} left out: without any token")
         if full := sum(len(sequence) == limit for _, sequence in found):
-            notes = (*notes, f"{full:,} of {len(found):,} texts reach the limit of {limit} tokens and may be truncated")
+            notes = (
+                *notes,
+                f"{full:,} of {counted(len(found), 'text')} reach the limit of {limit} tokens and may be cut off",
+            )
 
         def collate(items: Sequence[tuple[Tensor, int]]) -> Batch:
             sequences, labels = zip(*items, strict=True)

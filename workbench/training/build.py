@@ -54,7 +54,7 @@ def build(
     """
     if not len(train) or not len(validation):
         raise PlanError(
-            f"there are {len(train)} training and {len(validation)} validation examples; expected at least one of each",
+            f"{len(train)} training and {len(validation)} validation rows can be used; at least 1 of each is needed",
             hint="use more rows, or texts of at least two tokens",
         )
     task, choice = TABLE[backbone.task], plan.tuning

@@ -46,7 +46,7 @@ class Goal:
             else:
                 raise PlanError(
                     f"stop_mode is 'auto', but the name {metric!r} does not say whether low or high values are good",
-                    hint="stop_mode='min' or 'max'",
+                    hint="use stop_mode='min' or 'max'",
                 )
         return cls(metric, mode, choice.stop_min_delta)
 

@@ -371,12 +371,12 @@ def test_the_parent_knows_how_its_worker_ended_and_what_memory_it_had(session):
     until(lambda: run.step >= 1, 60)
     time.sleep(1.2)  # until somebody looked
     kill(run)
-    with pytest.raises(RunError, match=r"was ended by SIGKILL after step \d+, holding 0\.\d GB of memory"):
+    with pytest.raises(RunError, match=r"was killed \(SIGKILL\) after step \d+; it used 0\.\d GB of memory"):
         run.wait(20)
     run.resume()
     until(lambda: not run.is_over and process.noted(run.folder).is_living)
     kill(run)  # before it came to anything
-    with pytest.raises(RunError, match="was ended by SIGKILL"):
+    with pytest.raises(RunError, match=r"was killed \(SIGKILL\)"):
         run.wait(20)
 
 
@@ -435,7 +435,7 @@ def test_a_worker_that_can_not_even_begin_says_why(session, monkeypatch, tmp_pat
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     run = session.start(where="process")
-    with pytest.raises(RunError, match="ended with exit code 3 after step 0"):
+    with pytest.raises(RunError, match="ended with exit code 3 before the first step"):
         run.wait(30)
     assert run.events[-1].traceback == "no torch today"
     assert run.events[-1].step == 0

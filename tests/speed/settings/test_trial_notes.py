@@ -52,7 +52,7 @@ def taken(step, settings, batch):
 trials._Step._taken = taken
 measured()
 """
-SAID = "{} was not tried: an earlier trial of it ended the process"
+SAID = "{} was not tried: an earlier trial of it ended the whole process"
 
 
 @pytest.fixture(autouse=True)

@@ -123,6 +123,6 @@ def find(name: str, root: Path | str = "runs") -> RunFolder:
     with contextlib.suppress(OSError):  # a name too long for a path
         if (Path(name) / "plan.json").exists():
             return RunFolder(name)
-    raise RunError(
-        f"there is no run {shown(name)} in {Path(root)}", hint=nearest(name, names) if names else "start a run first"
-    )
+    if name == "last":
+        raise RunError(f"no runs in {Path(root)} yet")
+    raise RunError(f"there is no run {shown(name)} in {Path(root)}", hint=nearest(name, names) if names else "")

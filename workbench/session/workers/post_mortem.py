@@ -30,7 +30,7 @@ class Watch:
         self._killed = _killed_for_memory()
         self._looked = 0.0
         self._was_scarce = False
-        self.memory_bytes: int | None = None  # at the last look
+        self.memory_bytes: int | None = None  # when it was last read
 
     def look(self) -> None:
         """Look, if the last look is a while ago."""
@@ -51,12 +51,12 @@ class Watch:
 def tell(folder: Path, step: int, watch: Watch, exit_code: Callable[[], int | None]) -> RunFailed:
     """Return what is known of the end of the process that carried out the run in `folder`."""
     code = exit_code()
-    what = f"{_ending(folder, code)} after step {step}"
+    what = f"{_ending(folder, code)} {f'after step {step}' if step else 'before the first step'}"
     if watch.memory_bytes:
-        what += f", holding {watch.memory_bytes / 1e9:.1f} GB of memory at the last look"
-    hint = "run.resume() goes on from the newest checkpoint"
+        what += f"; it used {watch.memory_bytes / 1e9:.1f} GB of memory"
+    hint = "run.resume() continues from the newest checkpoint"
     if code in (None, -signal.SIGKILL) and watch.is_out_of_memory:
-        what += ". It looks as if memory ran out (a guess: the system leaves no word)"
+        what += ". Perhaps this machine ran out of memory; the system does not say so"
         hint += "; close other programs first, or start a run with a smaller batch_size"
     return RunFailed(step=step, what=what, hint=hint, traceback=last_lines(folder))
 
@@ -82,15 +82,15 @@ def last_lines(folder: Path) -> str:
 
 
 def _ending(folder: Path, code: int | None) -> str:
-    who = "the worker process" if process.noted(folder) else "the notebook or program that carried the run out"
+    who = "the worker process" if process.noted(folder) else "the notebook or program that trained it"
     if code is None:
-        return f"{who} was gone"
+        return f"{who} disappeared"
     if code >= 0:
         return f"{who} ended with exit code {code}"
     try:
-        return f"{who} was ended by {signal.Signals(-code).name}"
+        return f"{who} was killed ({signal.Signals(-code).name})"
     except ValueError:
-        return f"{who} was ended by signal {-code}"
+        return f"{who} was killed (signal {-code})"
 
 
 def _killed_for_memory() -> int:

@@ -55,7 +55,7 @@ class TrialNotes:
         """Return sentences about timings, with those about crashed trials replaced by one that says so."""
         crashed = sorted(self.crashed)
         rest = (text for text in said if not text.startswith(tuple(crashed)))
-        return (*rest, *(f"{name} was not tried: an earlier trial of it ended the process" for name in crashed))
+        return (*rest, *(f"{name} was not tried: an earlier trial of it ended the whole process" for name in crashed))
 
     @contextlib.contextmanager
     def _noted(self, trial: str) -> Iterator[None]:

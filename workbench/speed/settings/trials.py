@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from workbench.errors import counted
 from workbench.plan.choices import Tuning
 from workbench.seeding import seeded
 from workbench.speed.settings.remembered import kept, key_of, recalled
@@ -53,9 +54,7 @@ def measured(trial: Trial, choice: Tuning) -> Settings:
     if math.isinf(min(steps.values())):
         return plain
     chosen, said = _best_step(steps, choice)
-    counted = f"{threads} thread{'s' * (threads != 1)}, as torch has them"
-    told = notes.corrected(said)
-    return Settings(*chosen, threads=threads, measured=(*told, counted))
+    return Settings(*chosen, threads=threads, measured=(*notes.corrected(said), counted(threads, "thread")))
 
 
 def _key(trial: Trial, choice: Tuning) -> str:
@@ -193,7 +192,7 @@ def _best_step(steps: dict[Way, float], choice: Tuning) -> tuple[Way, tuple[str,
     if choice.precision != "auto":
         said = [f"{choice.precision}, as the plan says"]
     elif "bf16" not in best:
-        said = ["fp32: this device has no bf16 arithmetic"]
+        said = ["this device has no bf16 arithmetic; using fp32"]
     else:
         ratio, is_faster = steps[chosen] / steps[best["bf16"]], _pays(steps[best["bf16"]], steps[chosen])
         said = [_told("bf16", ratio, "fp32", is_faster)]
@@ -205,4 +204,6 @@ def _best_step(steps: dict[Way, float], choice: Tuning) -> tuple[Way, tuple[str,
 
 
 def _told(way: str, ratio: float, other: str, is_taken: bool) -> str:
-    return f"{way} {ratio:.2g} × as fast as {other}: {'taken' if is_taken else 'not taken'}"
+    if is_taken:
+        return f"{way} is {ratio:.2g} × as fast as {other} here; using {way}"
+    return f"{way} {'is slower' if ratio < 1 else 'gains too little'} here; using {other}"
