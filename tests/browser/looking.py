@@ -35,6 +35,7 @@ TOO_FAINT = """
     const [r, g, b] = colour.map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
+  const veil = (node) => (node ? Number(getComputedStyle(node).opacity) * veil(node.parentElement) : 1);
   const faint = [];
   for (const node of document.querySelectorAll(".fw-workbench .fw-panel *")) {
     const words = [...node.childNodes].filter((c) => c.nodeType === 3).map((c) => c.textContent.trim()).join("");
@@ -43,7 +44,8 @@ TOO_FAINT = """
     const style = getComputedStyle(node);
     const rect = node.closest(".fw-block[data-kind=trainable] :not(.fw-moved)")?.parentNode.querySelector("rect");
     const ground = rect ? parse(getComputedStyle(rect).fill) : behind(node);
-    const ink = over(parse(node.ownerSVGElement ? style.fill : style.color), ground);
+    const [red, green, blue, alpha = 1] = parse(node.ownerSVGElement ? style.fill : style.color);
+    const ink = over([red, green, blue, alpha * veil(node)], ground);
     const [a, b] = [light(ink), light(ground)].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
     if (ratio < 4.5) faint.push(`${words.slice(0, 30)}: ${ratio.toFixed(2)}`);
@@ -74,4 +76,23 @@ CUT_LABELS = """
   words.selectNodeContents(label);
   return words.getBoundingClientRect().right > label.nextElementSibling.getBoundingClientRect().left;
 }).map((label) => label.textContent)
+"""
+
+# Whether what has the focus shows it, by an outline or the dashed edge of a block; null if it is not in the box.
+FOCUSED = """
+(box) => {
+  const node = document.activeElement;
+  if (!node.closest(box)) return null;
+  (window.focused ??= new Set()).add(node);
+  const edge = node.querySelector("rect");
+  const isDashed = edge != null && getComputedStyle(edge).strokeDasharray !== "none";
+  return isDashed || getComputedStyle(node).outlineStyle !== "none";
+}
+"""
+
+# Every control of the box that FOCUSED was never called at.
+NEVER_FOCUSED = """
+(box) => [...document.querySelectorAll(box + " :is(button, input, select, summary, [tabindex='0'])")]
+  .filter((node) => node.checkVisibility({ visibilityProperty: true }) && !node.disabled && !focused.has(node))
+  .map((node) => node.outerHTML.slice(0, 100))
 """

@@ -13,7 +13,7 @@ import transformers as tf
 
 from workbench import models, packs
 from workbench.errors import BackboneError
-from workbench.models import from_object, locate
+from workbench.models import catalog, from_object, locate
 
 TWO = ("no", "yes")
 
@@ -349,6 +349,7 @@ def test_packs(name, task, labels, number, head, total):
     packs.get(name)
     backbone = models.load(name, task=task, labels=labels)
     assert [block.kind for block in backbone.blocks] == ["embeddings", *["block"] * number, "head"]
+    assert catalog.find(name).blocks == number
     assert backbone.blocks[-1].size == head
     assert sum(p.numel() for p in backbone.model.parameters()) == total
     seconds = []

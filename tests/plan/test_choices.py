@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import PlanError
 from workbench.plan import words
+from workbench.plan.choices import Tuning
 from workbench.plan.fields import WHEN
 from workbench.plan.plan import FIELDS, SECTION_OF, Plan
 
@@ -17,6 +18,15 @@ def test_change_returns_a_new_plan_and_leaves_the_old():
     changed = plan.change(learning_rate=1e-4, trainable="last 2")
     assert (plan.tuning.learning_rate, changed.tuning.learning_rate) == (1e-3, 1e-4)
     assert plan.differences(changed) == {"learning_rate": (1e-3, 1e-4), "trainable": ("head", "last 2")}
+
+
+def test_a_plan_can_be_made_with_its_choices():
+    assert Plan(learning_rate=1e-4, trainable="last 2") == Plan().change(learning_rate=1e-4, trainable="last 2")
+    assert Plan(tuning=Tuning(batch_size=8), epochs=2).tuning == Tuning(batch_size=8, epochs=2.0)
+    with pytest.raises(PlanError, match="Did you mean 'learning_rate'"):
+        Plan(lr=1e-4)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Plan().tuning = Tuning()
 
 
 def test_json_round_trip_keeps_every_field():
@@ -36,7 +46,8 @@ def test_a_partial_plan_takes_defaults():
         ({"learning_rate": float("nan")}, "expected a number"),
         ({"learning_rate": True}, "expected a number"),
         ({"batch_size": 2.5}, "expected a whole number"),
-        ({"batch_size": "32"}, "expected a whole number"),
+        ({"batch_size": "32"}, "expected a whole number from 1 to 65,536\nTry: write 32 without quotes"),
+        ({"max_rows": "many"}, "or None (all rows)"),
         ({"batch_size": 10**400}, "must be between 1 and 65,536"),
         ({"learning_rate": 10**400}, "must be between 1e-8 and 10"),
         ({"task": "classify"}, "text-classification"),

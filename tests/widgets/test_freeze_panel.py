@@ -142,7 +142,7 @@ def test_adapters_have_no_place_in_the_embeddings(opened, press, backbone):
         press(panel, "lora", is_on=True)
         before = session.plan
         state = press(panel, "toggle", name="embeddings")
-        assert state["problem"]["what"] == "LoRA has no adapters for embeddings, so it stays frozen"
+        assert state["problem"]["what"] == "LoRA has no adapters for embeddings: the block stays frozen"
         assert session.plan == before
         assert {block["name"]: block["has_no_adapter"] for block in state["blocks"]}["embeddings"] == (name == "all")
 
@@ -180,7 +180,7 @@ def test_a_change_by_code_shows(opened, backbone):
 def test_without_a_backbone_there_is_nothing_to_click(opened, press):
     panel = opened(FreezePanel)
     assert panel.state["blocks"] == []
-    assert panel.state["doing"] == "loading minilm-l6 …"
+    assert (panel.state["doing"], panel.state["outline"]) == ("loading minilm-l6 …", 8)
     press(panel, "toggle", name="block 1")
     assert panel.state["problem"] is None
 

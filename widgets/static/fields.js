@@ -123,6 +123,7 @@ function noteList() {
       shown = key;
       const [first, ...rest] = notes;
       root.hidden = notes.length === 0 && !areAwaited;
+      root.classList.toggle("fw-single", rest.length === 0);
       root.style.visibility = notes.length === 0 ? "hidden" : "";
       root.replaceChildren(h("summary", {}, rest.length ? `${first} (+ ${rest.length})` : first ?? ""), ...rest.map((note) => h("div", {}, note)));
     },

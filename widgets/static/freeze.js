@@ -60,7 +60,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       s("rect", { width: 6, height: 6, class: "fw-hatch-ground" }), s("line", { x1: 0, y1: 0, x2: 0, y2: 6, class: "fw-hatch-line" }))),
     cells);
   const waiting = h("p", { class: "fw-nothing" });
-  const skeleton = h("div", { class: "fw-skeleton", "aria-hidden": "true" }, Array.from({ length: 8 }, () => h("i")));
+  const skeleton = h("div", { class: "fw-skeleton", "aria-hidden": "true" });
   const box = h("div", { class: "fw-network-box" }, svg, skeleton, waiting);
   const counts = h("b", {});
   const key = (kind, words) => h("span", {}, h("i", { class: `fw-swatch fw-swatch-${kind}` }), words);
@@ -171,6 +171,8 @@ export default panel("freeze", "Layers", (body, { send }) => {
       blocks = state.blocks;
       svg.style.display = blocks.length ? "" : "none";
       skeleton.hidden = !state.doing;
+      skeleton.classList.toggle("fw-dense", state.outline > 14);
+      if (skeleton.children.length !== state.outline) skeleton.replaceChildren(...Array.from({ length: state.outline }, () => h("i")));
       waiting.hidden = blocks.length > 0;
       setText(waiting, state.doing || "The blocks appear here when the backbone and the data are loaded.");
       setAttribute(body, "aria-busy", String(state.doing !== ""));

@@ -25,6 +25,7 @@ class Entry:
         licence: SPDX identifier, or the name of the licence if it has none.
         origin: "pack" (works offline after the download) or "hub".
         identifier: Name of the pack, or id on the hub.
+        blocks: Number of repeated blocks, if known: how many places the panel keeps free while it loads the backbone.
     """
 
     name: str
@@ -36,10 +37,11 @@ class Entry:
     licence: str
     origin: Literal["pack", "hub"]
     identifier: str
+    blocks: int | None = None
 
 
-def _pack(name: str, title: str, family: str, kind: Kind, parameters: int, size_mb: int) -> Entry:
-    return Entry(name, title, family, kind, parameters, size_mb, APACHE, "pack", name)
+def _pack(name: str, title: str, family: str, kind: Kind, parameters: int, size_mb: int, blocks: int) -> Entry:
+    return Entry(name, title, family, kind, parameters, size_mb, APACHE, "pack", name, blocks)
 
 
 def _hub(
@@ -49,9 +51,9 @@ def _hub(
 
 
 TABLE: tuple[Entry, ...] = (
-    _pack("minilm-l6", "MiniLM-L6", "BERT", "encoder", 22_713_216, 84),
-    _pack("smollm2-135m", "SmolLM2-135M instruct", "Llama", "decoder", 134_515_008, 93),
-    _pack("efficientnet-lite0", "EfficientNet-Lite0", "EfficientNet", "vision", 4_652_008, 17),
+    _pack("minilm-l6", "MiniLM-L6", "BERT", "encoder", 22_713_216, 84, 6),
+    _pack("smollm2-135m", "SmolLM2-135M instruct", "Llama", "decoder", 134_515_008, 93, 30),
+    _pack("efficientnet-lite0", "EfficientNet-Lite0", "EfficientNet", "vision", 4_652_008, 17, 16),
     _hub("gpt2", "GPT-2", "GPT-2", "decoder", 124_439_808, 548, "MIT", "openai-community/gpt2"),
     _hub("distilgpt2", "DistilGPT-2", "GPT-2", "decoder", 81_912_576, 353, APACHE, "distilbert/distilgpt2"),
     _hub("smollm2-360m", "SmolLM2-360M", "Llama", "decoder", 361_821_120, 724, APACHE, "HuggingFaceTB/SmolLM2-360M"),

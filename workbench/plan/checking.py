@@ -29,7 +29,7 @@ def typed(entry: "dataclasses.Field[Any]", value: Any, hint: Any) -> Any:
         found = _as(entry.name, value, option)
         if found is not None or (value is None and option is types.NoneType):
             return found
-    raise _wrong_type(entry, value, hint)
+    raise _wrong_type(entry, value)
 
 
 def _as(name: str, value: Any, option: Any) -> Any:
@@ -70,10 +70,19 @@ def _number(value: Any, kind: type) -> Any:
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
-def _wrong_type(entry: "dataclasses.Field[Any]", value: Any, hint: Any) -> PlanError:
-    known = words.literals(hint)
-    nearby = nearest(value, known) if known and isinstance(value, str) else ""
-    return PlanError(f"{entry.name} is {shown(value)}; expected {words.kind(entry)}", hint=nearby)
+def _wrong_type(entry: "dataclasses.Field[Any]", value: Any) -> PlanError:
+    known = words.literals(entry.type)
+    hint = nearest(value, known) if known and isinstance(value, str) else ""
+    if isinstance(value, str) and {int, float} & {*words.options(entry.type)} and _is_number(value):
+        hint = f"write {value.strip()} without quotes"
+    return PlanError(f"{entry.name} is {shown(value)}; expected {words.kind(entry)}", hint=hint)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def in_range(entry: "dataclasses.Field[Any]", value: Any) -> Any:

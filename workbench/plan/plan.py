@@ -28,13 +28,21 @@ from workbench.plan.to_python import to_python
 from workbench.untrusted import shown
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False)
 class Plan:
     """Everything a run needs. A plan is immutable; `change` returns a new one.
 
+    Args:
+        choices: Fields by name, or whole sections by name; the others have their defaults.
+
+    Raises:
+        PlanError: A name is unknown (the message gives the nearest known one), or a value is invalid.
+
     Examples:
-        >>> Plan().change(learning_rate=1e-4, trainable="last 2").tuning.learning_rate
+        >>> Plan(learning_rate=1e-4, trainable="last 2").tuning.learning_rate
         0.0001
+        >>> Plan().change(learning_rate=1e-4, trainable="last 2") == Plan(learning_rate=1e-4, trainable="last 2")
+        True
     """
 
     baseline: Baseline = field(default_factory=Baseline)
@@ -44,11 +52,15 @@ class Plan:
     retention: Retention = field(default_factory=Retention)
     monitoring: Monitoring = field(default_factory=Monitoring)
 
-    def __post_init__(self) -> None:
+    def __init__(self, **choices: Any) -> None:
         for entry in dataclasses.fields(self):
             kind = typing.cast("type[Choice]", entry.type)
-            if not isinstance(getattr(self, entry.name), kind):
-                raise PlanError(f"{entry.name} is {shown(getattr(self, entry.name))}; expected a {kind.__name__}")
+            section = choices.pop(entry.name) if entry.name in choices else kind()
+            if not isinstance(section, kind):
+                raise PlanError(f"{entry.name} is {shown(section)}; expected a {kind.__name__}")
+            object.__setattr__(self, entry.name, section)
+        if choices:
+            vars(self).update(vars(self.change(**choices)))
 
     def change(self, /, **changes: Any) -> Self:
         """Return a plan with these fields changed; fields are named without their section.
