@@ -3,7 +3,7 @@ function pointBox(send) {
   const step = h("b", {});
   const facts = h("span", { class: "fw-point-facts" });
   const close = h("button", { type: "button", class: "fw-dismiss", "aria-label": "close", onclick: () => send("leave") }, "×");
-  const samples = h("button", { type: "button", class: "fw-button", onclick: () => send("samples") }, "Samples");
+  const samples = h("button", { type: "button", class: "fw-button", onclick: () => ask("samples", "loading …") }, "Samples");
   const formId = freshId();
   const forking = h("button", { type: "button", class: "fw-button", "aria-expanded": "false", "aria-controls": formId,
     onclick: () => { showForm(form.hidden); if (!form.hidden) rate.focus(); } }, "Fork from here");
@@ -12,10 +12,11 @@ function pointBox(send) {
   const rate = h("input", { id: rateId, class: "fw-input fw-number", type: "text", inputmode: "decimal", autocomplete: "off" });
   const layers = dropdown({ label: "layers", tip: "layers that are trainable in the fork", choose: () => {} });
   const select = layers.root.querySelector("select");
-  const start = () => send("fork", { learning_rate: typed(rate.value), layers: select.value });
+  const start = () => ask("fork", "starting the fork …", { learning_rate: typed(rate.value), layers: select.value });
   const form = h("div", { id: formId, class: "fw-fork-form", role: "group", "aria-label": "a fork from this step", hidden: true },
     h("div", { class: "fw-field" }, h("label", { for: rateId }, "learning rate"), rate), layers.root,
     h("button", { type: "button", class: "fw-button fw-primary", onclick: start }, "Start fork"));
+  const go = form.lastChild;
   rate.addEventListener("keydown", (event) => { if (event.key === "Enter") start(); });
   const problem = problemBox(() => send("settle"));
   const table = h("div", { class: "fw-table-box", tabindex: 0, role: "group", "aria-label": "sample outputs" });
@@ -31,7 +32,21 @@ function pointBox(send) {
   const cell = (value) => h("td", {}, value.image
     ? h("img", { src: value.image, alt: "" }) : h("div", { class: value.text.length > 24 ? "fw-sample" : "fw-sample fw-short", title: value.text }, value.text));
   let shown = null; // the step for which the form was filled in
+  let asked = ""; // what a button asked for, until the kernel has answered
+  let work = ""; // what the kernel does
   let tabled = "";
+
+  function ask(action, words, args) {
+    if (asked || work) return;
+    asked = words;
+    say();
+    send(action, args, () => { asked = ""; say(); });
+  }
+
+  function say() {
+    setText(doing, asked || work);
+    for (const button of [samples, go]) button.disabled = Boolean(asked || work);
+  }
 
   function fill(point) {
     if (point.step === shown) return;
@@ -63,8 +78,8 @@ function pointBox(send) {
       }
       fill(point);
       facts.replaceChildren(...point.facts.map((words) => h("span", {}, words)));
-      samples.disabled = point.doing !== "";
-      setText(doing, point.doing);
+      work = point.doing;
+      say();
       problem.update(point.problem);
       list(point.samples);
       return false;
