@@ -63,6 +63,7 @@ class CurvesPanel(Panel):
         self._curves.note(event)
         if isinstance(event, RunChosen):
             self._leave()
+            self.attention = "another run is shown" if self.is_hidden else ""
         if self._curves.forked is None and isinstance(event, RunChosen | StageStarted):
             self._parent, self._before, self._parent_note = None, {}, ""
         if isinstance(event, RunForked):
