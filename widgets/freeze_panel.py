@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from widgets import live, unfreezing, wording
+from widgets import live, network, unfreezing, wording
 from widgets.ancestors import events_with_ancestors
 from widgets.cached import KINDS as CACHED
 from widgets.cached import Cached
@@ -17,10 +17,9 @@ from workbench.plan.choices import Transfer
 from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from workbench.models import Block
+    from workbench.models import Backbone, Block
     from workbench.session.session import Session
 
-USUAL_BLOCKS = 12  # of a backbone that is being loaded and not in the catalog
 WHICH, HOW = ("backbone", "trainable"), ("method", "lora_rank")  # fields of the plan: which layers train, and how
 
 
@@ -143,75 +142,44 @@ class FreezePanel(Panel):
         return wording.joined(which and f"layers: {which}", how and f"LoRA: {how}")
 
     def _network(self, choice: Transfer) -> dict[str, Any]:
-        from workbench.models import catalog, freezing
-
-        backbone = self.session.backbone
+        backbone, name = self.session.backbone, self.session.plan.baseline.backbone
         if backbone is None:
-            entry = catalog.find(name := self.session.plan.baseline.backbone)
+            doing = "" if self._is_failed else f"loading {name} …"
             return {
-                "doing": "" if self._is_failed else f"loading {name} …",
-                "outline": 2 + (entry.blocks if entry and entry.blocks else USUAL_BLOCKS),
+                "doing": doing,
+                "outline": network.outline(name),
                 "blocks": [],
                 "counts": "",
                 "notes": [],
                 "schedule": "",
             }
         try:
-            trainable = set(freezing.resolve(backbone.blocks, choice))
-            counts = freezing.count(backbone.model, backbone.blocks, choice)
+            counted = network.counted(backbone, choice)
         except PlanError as error:  # the plan does not fit this backbone: show the error and all blocks
+            counted = {"counts": "none", "notes": []}
             if self._problem is None:  # else it is about the last click
                 self.alarm(error)
-            trainable, share, notes = set(), "none", []
-        else:
-            share, notes = _share(counts.trainable, counts.total), [wording.in_labels(note) for note in counts.notes]
-        schedule, chosen = self._schedule(backbone.blocks), self._chosen(choice) if trainable else set()
-        return {
-            "doing": "",
-            "outline": 0,
-            "blocks": [
-                {
-                    **self._block(block, choice, is_trainable=block.name in trainable),
-                    "has_no_adapter": block.name in chosen - trainable,
-                    "turn": schedule.of(block.name),
-                }
-                for block in backbone.blocks
-            ],
-            "counts": share,
-            "notes": notes,
-            "schedule": schedule.line(),
-        }
+        schedule = self._schedule(backbone.blocks)
+        blocks = self._blocks(backbone, choice, schedule)
+        return {"doing": "", "outline": 0, "blocks": blocks, **counted, "schedule": schedule.line()}
 
-    def _block(self, block: "Block", choice: Transfer, *, is_trainable: bool) -> dict[str, Any]:
-        run = self.session.run
-        is_same = run is not None and run.plan.baseline.backbone == self.session.plan.baseline.backbone
-        return {
-            "name": block.name,
-            "kind": block.kind,
-            "size": block.size,
-            "size_words": wording.count(block.size),
-            "is_trainable": is_trainable,
-            "has_adapter": is_trainable and choice.method == "lora" and block.kind == "block",
-            "moved": self._proof.moved(block.name) if is_same else None,
-        }
+    def _blocks(self, backbone: "Backbone", choice: Transfer, schedule: unfreezing.Schedule) -> list[dict[str, Any]]:
+        run, plan = self.session.run, self.session.plan
+        is_same = run is not None and run.plan.baseline.backbone == plan.baseline.backbone
+        named, trainable = network.chosen(backbone.blocks, choice), network.trained(backbone.blocks, choice)
+        return [
+            {
+                **network.describe(block, choice, named=named, trainable=trainable),
+                "moved": self._proof.moved(block.name) if is_same else None,
+                "turn": schedule.of(block.name),
+            }
+            for block in backbone.blocks
+        ]
 
     def _toggle(self, name: str) -> None:
         """Freeze a block, or make it trainable."""
-        backbone, choice = self.session.backbone, self._choice()
-        if backbone is None:
-            return
-        every = [block.name for block in backbone.blocks]
-        wanted = self._chosen(choice) ^ {name}
-        names = tuple(block for block in every if block in wanted)
-        if not names:
-            raise PlanError("with every block frozen nothing would be trained", hint="leave at least one trainable")
-        changed = replace(choice, trainable=unfreezing.shortest(names, every))
-        if (name in self._trainable(choice)) == (name in self._trainable(changed, is_strict=True)):
-            raise PlanError(
-                f"LoRA has no adapters for {name}: the block stays frozen",
-                hint="switch LoRA off to train its own weights",
-            )
-        self._effects.change(self.session, trainable=changed.trainable)
+        if (backbone := self.session.backbone) is not None:
+            self._effects.change(self.session, trainable=network.toggled(backbone, self._choice(), name).trainable)
 
     def _choose(self, name: str, *, number: Any = None) -> None:
         """Choose which layers are trainable; how they are trained stays."""
@@ -227,37 +195,8 @@ class FreezePanel(Panel):
 
     def _change(self, **changes: Any) -> None:
         """Change the plan, and the run if it can follow. Raises PlanError if nothing would be trainable then."""
-        self._trainable(replace(self._choice(), **changes), is_strict=True)
+        network.check(self.session.backbone, replace(self._choice(), **changes))
         self._effects.change(self.session, **changes)
-
-    def _chosen(self, choice: Transfer) -> set[str]:
-        """Return the blocks that a choice names; with LoRA, some of them may have no adapters and stay frozen."""
-        from workbench.models import freezing
-
-        try:
-            return (
-                set(freezing.chosen(self.session.backbone.blocks, choice.trainable)) if self.session.backbone else set()
-            )
-        except PlanError:
-            return set()
-
-    def _trainable(self, choice: Transfer, *, is_strict: bool = False) -> set[str]:
-        """Return the trainable blocks of a choice. If it is invalid, raise PlanError if strict, else return none."""
-        from workbench.models import freezing
-
-        backbone = self.session.backbone
-        try:
-            return set(freezing.resolve(backbone.blocks, choice)) if backbone is not None else set()
-        except PlanError:
-            if is_strict:
-                raise
-            return set()
-
-
-def _share(part: int, whole: int) -> str:
-    percent = 100 * part / max(whole, 1)
-    digits = f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
-    return f"{wording.count(part)} of {wording.count(whole)} ({digits} %)"
 
 
 def _preset(choice: Transfer) -> str:

@@ -77,3 +77,22 @@ CUT_LABELS = """
   return words.getBoundingClientRect().right > label.nextElementSibling.getBoundingClientRect().left;
 }).map((label) => label.textContent)
 """
+
+# Whether what has the focus shows it, by an outline or the dashed edge of a block; null if it is not in the box.
+FOCUSED = """
+(box) => {
+  const node = document.activeElement;
+  if (!node.closest(box)) return null;
+  (window.focused ??= new Set()).add(node);
+  const edge = node.querySelector("rect");
+  const isDashed = edge != null && getComputedStyle(edge).strokeDasharray !== "none";
+  return isDashed || getComputedStyle(node).outlineStyle !== "none";
+}
+"""
+
+# Every control of the box that FOCUSED was never called at.
+NEVER_FOCUSED = """
+(box) => [...document.querySelectorAll(box + " :is(button, input, select, summary, [tabindex='0'])")]
+  .filter((node) => node.checkVisibility({ visibilityProperty: true }) && !node.disabled && !focused.has(node))
+  .map((node) => node.outerHTML.slice(0, 100))
+"""

@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from looking import CUT_LABELS, STICKING_OUT, TIME_FROM_CLICK, TOO_FAINT
+from looking import CUT_LABELS, FOCUSED, NEVER_FOCUSED, STICKING_OUT, TIME_FROM_CLICK, TOO_FAINT
 from playwright.sync_api import TimeoutError as TooLate
 
 from workbench.glossary import GLOSSARY
@@ -183,7 +183,7 @@ def test_words_are_explained_on_hover_and_on_focus_one_at_a_time(resting):
     words = resting.page.locator(".fw-workbench .fw-term")
     frozen, backbone = words.get_by_text("frozen", exact=True), words.get_by_text("Backbone")
     frozen.hover()
-    meaning = resting.page.locator(".fw-meaning:popover-open")
+    meaning = resting.page.locator(".fw-meaning")
     meaning.get_by_text(GLOSSARY["frozen"]).wait_for(timeout=5_000)
     backbone.focus()
     meaning.get_by_text(GLOSSARY["backbone"]).wait_for(timeout=5_000)
@@ -199,6 +199,21 @@ def test_the_plan_is_shown_as_the_python_that_starts_it(resting):
     assert "max_rows=1200,\n" in code.inner_text()  # inner_text is what can be seen
     assert code.inner_text().strip().endswith("run = wb.Session(plan).start()")
     plan.get_by_text("hide Python").click()
+
+
+def test_each_control_of_the_plan_is_reached_by_tab_and_shows_that_it_is(resting):
+    page = resting.page
+    page.get_by_role("button", name="more", exact=True).click()
+    page.locator(".fw-choices button:enabled").first.focus()
+    for key in ("Tab", "Shift+Tab"):  # from here on the focus is that of a keyboard
+        page.keyboard.press(key)
+    found = []
+    while (shows := page.evaluate(FOCUSED, ".fw-choices")) is not None and len(found) < 100:
+        found.append(shows)
+        page.keyboard.press("Tab")
+    assert page.evaluate(NEVER_FOCUSED, ".fw-choices") == []
+    assert all(found)
+    page.get_by_role("button", name="less", exact=True).click()
 
 
 def test_keys_pressed_in_the_panel_do_not_reach_the_notebook(resting):

@@ -3,13 +3,16 @@ export default panel("backbone", "Backbone", (body, { send }) => {
   const field = combobox({ label: "Backbone", choose: (value) => send("choose", { value }) });
   const facts = h("p", { class: "fw-facts" });
   const notes = noteList();
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, term("backbone", "Backbone")), field.root), facts, notes.root);
+  const doing = h("div", { class: "fw-notes fw-doing" }); // where the notes will be
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, term("backbone", "Backbone")), field.root), facts, doing, notes.root);
   return {
     update(state) {
       field.update(state);
-      setText(facts, [state.facts, state.doing].filter(Boolean).join(" · "));
+      setText(facts, state.facts);
+      setText(doing, state.doing);
+      doing.hidden = state.doing === "";
       setAttribute(body, "aria-busy", String(state.doing !== ""));
-      notes.update(state.notes, state.doing !== "");
+      notes.update(state.notes);
     },
     dispose: field.dispose,
   };

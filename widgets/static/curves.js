@@ -27,14 +27,22 @@ const drawn = (line) => ({ raw: points(line.training.x, line.training.y), held: 
   metrics: line.metrics.map((m, i) => ({ ...m, kind: KINDS[m.name] ?? `extra-${i % 3}`, line: points(m.x, m.y) })) });
 const lastAt = (points, step) => points.findLast(([x]) => x <= step) ?? null;
 
+const TERMS = {
+  loss: () => term("loss"),
+  perplexity: () => term("perplexity"),
+  accuracy: () => term("accuracy"),
+  F1: () => term("F1"),
+};
+
 export default panel("curves", "Curves", (body, { model, send }) => {
-  const loss = new Chart("loss", "loss (lower is better)", HEIGHTS.loss);
+  const loss = new Chart("loss", "", HEIGHTS.loss);
   const metric = new Chart("metrics", "", HEIGHTS.metric);
   const other = new Chart("other metrics", "other metrics", HEIGHTS.other);
   const all = [loss, metric, other];
-  setAttribute(loss.unit, "title", "In nats per target: the mean of −ln of the probability that the model gave to the right answer.");
+  setTerms(loss.unit, "loss (lower is better)", TERMS);
   const run = h("span", { class: "fw-curves-run" });
-  const fork = h("p", { class: "fw-fork", role: "status" });
+  const forkedFrom = h("span", {});
+  const fork = h("p", { class: "fw-fork", role: "status", hidden: true }, term("fork", "Fork"), forkedFrom);
   const box = pointBox(send);
   const verdict = h("p", { class: "fw-verdict" });
   const tip = h("div", { class: "fw-tip", hidden: true });
@@ -122,7 +130,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     const isPerplexity = metrics.length > 0 && metrics[0].name === "perplexity";
     const before = metrics.map((m) => ancestor(m.name)?.line ?? []);
     const over = metrics.map((m) => others(m.name));
-    setText(metric.unit, metrics.length === 0 ? "\u00a0" : isPerplexity ? "perplexity (lower is better)" : "accuracy and F1 on validation rows");
+    setTerms(metric.unit, metrics.length === 0 ? "\u00a0" : isPerplexity ? "perplexity (lower is better)" : "accuracy and F1 on validation rows", TERMS);
     if (metrics.length === 0) return metric.ghost(width, "");
     const values = [...metrics.map((m) => m.line), ...before, ...over.flat()].flat().map(([, y]) => y);
     // A baseline perplexity far above the curve would flatten it, so only the legend shows it.
@@ -167,7 +175,8 @@ export default panel("curves", "Curves", (body, { model, send }) => {
       ? [["perplexity", "validation"], m.baseline != null && ["baseline", `${baseline}: ${inWords(m.baseline, 3)}`]] : [[m.kind, m.title]]).concat(
       data.metrics.some((m) => m.name !== "perplexity" && m.baseline != null) ? [["baseline", "baseline of each"]] : []));
     other.explain(data.others.map((m) => [m.kind, m.title]));
-    setText(fork, data.fork ? [`Fork of ${data.fork.parent}: ${data.fork.differs}`, data.fork.note].filter(Boolean).join(" · ") : "");
+    setText(forkedFrom, data.fork ? [` of ${data.fork.parent}: ${data.fork.differs}`, data.fork.note].filter(Boolean).join(" · ") : "");
+    fork.hidden = !data.fork;
   }
 
   function summary() {

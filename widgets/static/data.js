@@ -1,5 +1,10 @@
 // The source of the rows, the columns that are used, the classes as bars, and example rows.
 const PARTS = ["train", "validation", "test"];
+const TERMS = {
+  train: () => term("training rows", "train"),
+  validation: () => term("validation rows", "validation"),
+  test: () => term("test rows", "test"),
+};
 
 export default panel("data", "Data", (body, { send }) => {
   const field = combobox({ label: "Data", choose: (value) => send("choose", { value }) });
@@ -45,7 +50,7 @@ export default panel("data", "Data", (body, { send }) => {
       field.update(state);
       setAttribute(body, "aria-busy", String(state.is_loading));
       const split = state.split;
-      setText(facts, split ? split.facts : state.is_loading ? "reading …" : "no rows");
+      setTerms(facts, split ? split.facts : state.is_loading ? "reading …" : "no rows", TERMS);
       for (const node of [columns, bars]) node.hidden = !split;
       skeleton.hidden = !state.is_loading;
       rows.root.hidden = !split || !look.isOpen;

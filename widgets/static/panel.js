@@ -51,12 +51,12 @@ function typed(text) {
 
 // A word of the glossary: what it means shows while the mouse is over it or it has the focus.
 function term(word, text = word) {
-  const id = freshId();
-  const meaning = h("span", { id, class: "fw-meaning", role: "tooltip", popover: "manual" }, GLOSSARY[word]);
-  const hide = () => meaning.matches(":popover-open") && meaning.hidePopover();
+  let meaning = null;
+  const hide = () => { meaning?.remove(); meaning = null; };
   const show = () => {
-    if (meaning.matches(":popover-open")) return;
-    for (const other of document.querySelectorAll(".fw-meaning:popover-open")) other.hidePopover();
+    for (const other of document.querySelectorAll(".fw-meaning")) other.remove();
+    meaning = h("span", { class: "fw-meaning", role: "tooltip", popover: "manual" }, GLOSSARY[word]);
+    root.closest(".fw-panel").append(meaning);
     meaning.showPopover?.();
     const place = root.getBoundingClientRect();
     const below = place.bottom + meaning.offsetHeight + 8 < window.innerHeight;
@@ -64,10 +64,19 @@ function term(word, text = word) {
     meaning.style.top = `${below ? place.bottom + 4 : place.top - meaning.offsetHeight - 4}px`;
   };
   const root = h("button", {
-    type: "button", class: "fw-term", "aria-describedby": id, onmouseenter: show, onmouseleave: hide, onfocus: show, onblur: hide,
-    onclick: show, onkeydown: (event) => { if (event.key === "Escape") hide(); },
+    type: "button", class: "fw-term", "aria-description": GLOSSARY[word], onmouseenter: show, onmouseleave: hide, onfocus: show, onblur: hide,
+    onclick: show, onkeydown: (event) => { event.key === "Escape" ? hide() : event.key === "Enter" && event.stopPropagation(); },
   }, text);
-  return h("span", {}, root, meaning);
+  return root;
+}
+
+// Sets a text in which some words are terms; `words` has a function for each that returns its term.
+function setTerms(node, text, words) {
+  if (node.dataset.text === text) return;
+  node.dataset.text = text;
+  if (node.matches(":hover, :focus-within")) document.querySelector(".fw-meaning")?.remove(); // its word goes away
+  const parts = text.split(new RegExp(`\\b(${Object.keys(words).join("|")})\\b`));
+  node.replaceChildren(...parts.map((part) => words[part]?.() ?? part));
 }
 
 function problemBox(send) {

@@ -1,4 +1,6 @@
 // The run that is shown: its name, its plan, its progress, its state in words, its buttons, and its files.
+const TERMS = { checkpoint: () => term("checkpoint"), checkpoints: () => term("checkpoint", "checkpoints") };
+
 export default panel("run", "Run", (body, { send }) => {
   let state = null;
   let asked = ""; // what a button asked for, until the kernel has answered
@@ -71,7 +73,7 @@ export default panel("run", "Run", (body, { send }) => {
     setAttribute(bar, "aria-valuetext", state.words);
     fill.style.width = `${state.percent}%`;
     setAttribute(body, "data-phase", phase);
-    say(kept, state.kept.checkpoints);
+    setTerms(kept, state.kept.checkpoints, TERMS);
     say(verified, state.verified ? `✓ ${state.verified}` : "");
     setText(broken, state.broken);
     use.root.hidden = state.kept.model === "";

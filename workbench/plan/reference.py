@@ -14,7 +14,10 @@ A change takes effect …
 - at the next step: of a run under way too (`run.change`), or of a fork of it;
 - in a fork: a run under way keeps its value, but a fork of it can take another one from any step on;
 - at the next run: only a run from its start can take another value."""
-_WAYS = "`plan.change(learning_rate=1e-4)` returns a plan with another value; fields are named without their section."
+_WAYS = """\
+`Plan(learning_rate=1e-4)` makes a plan, and `plan.change(learning_rate=1e-4)` returns one with another value; fields
+are named without their section. `plan.save("plan.json")` and `Plan.open("plan.json")` keep it in a file, and
+`plan.to_python()` writes the lines that run it."""
 
 
 def text(plan: type) -> str:

@@ -1,8 +1,11 @@
 """Loads the data and the backbone of a session's plan in the background, and again when the plan changes."""
 
+import gc
+import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from workbench.errors import WorkbenchError
@@ -36,25 +39,46 @@ class Loader:
                 threading.Thread(target=self._load, name="workbench-loader", daemon=True).start()
 
     def _load(self) -> None:
-        preparation = self._preparation
         while True:
             with self._lock:
                 if not self._is_stale:
                     self._is_loading = False
                     return
                 self._is_stale, plan = False, self._plan()
-            if self._try("data", plan, preparation.split) and self._try("backbone", plan, preparation.backbone):
-                self._try("examples", plan, preparation.examples)
+            self._load_all(plan)
+
+    def _load_all(self, plan: Plan) -> None:
+        preparation = self._preparation
+        if self._try("data", plan, preparation.split) and self._try("backbone", plan, preparation.backbone):
+            self._try("examples", plan, preparation.examples)
 
     def _try(self, part: str, plan: Plan, load: Callable[[Plan], Any]) -> bool:
         """Load a part and publish the outcome; return whether it succeeded."""
         try:
-            load(plan)
+            with _first_imports():
+                load(plan)
         except Exception as error:
             self._publish(_failure(part, error))
             return False
         self._publish(PreparationEnded(part=part))
         return True
+
+
+@contextmanager
+def _first_imports() -> Iterator[None]:
+    """Pause Python's garbage collector until torch, transformers and the rest are imported.
+
+    They create objects by the million that stay, and to look for garbage among them takes a fifth of the time until the
+    blocks of a backbone can be shown.
+    """
+    if "workbench.tasks" in sys.modules or not gc.isenabled():  # the last of what is imported
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _failure(part: str, error: Exception) -> PreparationEnded:

@@ -42,7 +42,8 @@ class Transfer(Choice):
         help="Share of the inputs of the LoRA adapters that is set to zero at random in training, against overfitting.",
     )
     prefix_cache: Switch = setting(
-        "auto", help="Caches the activations of the frozen lowest blocks for all epochs, evaluations and runs."
+        "auto",
+        help="Keeps what the lowest frozen blocks compute, so that later epochs, evaluations and runs need not repeat it.",
     )
     cache_memory_mb: int | None = setting(
         None,
@@ -50,7 +51,7 @@ class Transfer(Choice):
         high=10**7,
         unit="MB in memory",
         none="¼ of free",
-        help="Cached activations are held in memory up to this size, and mapped from disk beyond it.",
+        help="What the frozen blocks compute is kept in memory up to this size, and on disk beyond it.",
     )
 
     def __post_init__(self) -> None:
