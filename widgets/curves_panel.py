@@ -29,7 +29,7 @@ class CurvesPanel(Panel):
         smoothing: Weight of the previous value in the exponential mean, 0 (off) to 0.99.
     """
 
-    _esm = page("fields.js", "chart.js", "point.js", "curves.js")
+    _esm = page("fields.js", "chart.js", "point.js", "lines.js", "curves.js")
     _css = style("curves.css")
     kinds = KINDS | {RunsOverlaid}
     log_scale = traitlets.Bool(default_value=False).tag(sync=True)
