@@ -29,7 +29,7 @@ class CurvesPanel(Panel):
         smoothing: Weight of the previous value in the exponential mean, 0 (off) to 0.99.
     """
 
-    _esm = page("fields.js", "chart.js", "point.js", "curves.js")
+    _esm = page("fields.js", "chart.js", "point.js", "lines.js", "curves.js")
     _css = style("curves.css")
     kinds = KINDS | {RunsOverlaid}
     log_scale = traitlets.Bool(default_value=False).tag(sync=True)
@@ -63,6 +63,7 @@ class CurvesPanel(Panel):
         self._curves.note(event)
         if isinstance(event, RunChosen):
             self._leave()
+            self.attention = "another run is shown" if self.is_hidden else ""
         if self._curves.forked is None and isinstance(event, RunChosen | StageStarted):
             self._parent, self._before, self._parent_note = None, {}, ""
         if isinstance(event, RunForked):

@@ -20,6 +20,7 @@ from workbench.events import (
     PlanAdjusted,
     RunChosen,
     RunEnded,
+    RunFailed,
     RunForked,
     RunResumed,
     RunStarted,
@@ -27,6 +28,7 @@ from workbench.events import (
     StepEnded,
 )
 from workbench.plan.plan import Plan
+from workbench.runs.disk.run_folder import RunFolder
 
 
 def floats(data):
@@ -407,3 +409,55 @@ def test_a_replay_tells_how_far_it_is_and_what_came_out_otherwise():
     point.show_samples(pd.DataFrame({"text": ["fine"]}), "step 2 gave loss 0.5; the log has 0.6")
     assert point.doing == ""
     assert "step 2 gave loss 0.5" in point.problem["hint"]
+
+
+@pytest.fixture
+def others(tmp_path):
+    """Two ended runs in a folder, and a session of that folder."""
+    folders = [RunFolder.create(Plan(), tmp_path) for _ in range(2)]
+    for folder in folders:
+        for event in fakes.log(90):
+            folder.append(event)
+        folder.close()
+    return FakeSession(folder=tmp_path), [folder.name for folder in folders]
+
+
+def test_other_runs_lie_over_the_shown_one_as_long_as_they_are_wanted(opened, others):
+    session, names = others
+    panel = opened(CurvesPanel, session)
+    session.shown(*fakes.log(60), folder=session.folder / "fake")
+    session.overlay(*names)
+    assert until(lambda: [line["name"] for line in panel.state["overlaid"]] == names)
+    assert floats(panel.state["overlaid"][0]["training"]["x"])[-1] == 90
+    assert panel.state["last_step"] == 60
+    session.overlay(names[1])
+    assert until(lambda: [line["name"] for line in panel.state["overlaid"]] == names[1:])
+    session.attach(names[1])  # the run itself, which is not drawn over itself
+    assert until(lambda: panel.state["name"] == names[1] and panel.state["overlaid"] == [])
+    session.overlay()
+    assert until(lambda: panel._overlaid == {})
+
+
+def test_a_panel_that_is_opened_later_draws_the_other_runs_too(opened, others):
+    session, names = others
+    session.overlay(names[0])
+    panel = opened(CurvesPanel, session)
+    assert until(lambda: [line["name"] for line in panel.state["overlaid"]] == names[:1])
+
+
+def test_a_run_that_can_not_be_drawn_over_the_shown_one_is_told(opened, others):
+    session, _ = others
+    panel = opened(CurvesPanel, session)
+    session.overlay("nonsense")
+    assert until(lambda: panel.state["problem"] is not None)
+    assert "nonsense" in panel.state["problem"]["what"]
+
+
+def test_without_curves_it_says_what_will_be_there(opened):
+    session = FakeSession()
+    panel = opened(CurvesPanel, session)
+    assert panel.state["empty"] == "The loss of each step is drawn here. It should fall."
+    run = session.shown(StageStarted(stage="reading the data"))
+    assert until(lambda: panel.state["empty"] == "The curves begin with the first evaluation.")
+    run.tell(RunFailed(step=0, what="no file film.csv"))
+    assert until(lambda: panel.state["empty"] == "The run took no step.")

@@ -28,6 +28,12 @@ def test_a_hidden_panel_is_not_redrawn_until_its_tab_is_chosen(tabs):
     assert until(lambda: curves.state["last_step"] == 30)
 
 
+def test_the_curves_of_a_run_that_is_opened_behind_another_tab_get_a_dot(tabs):
+    tabs.choose("Settings")
+    tabs.panels["Curves"].session.shown(*fakes.log(30))
+    assert until(lambda: tabs.bar.dots == {"Curves": "another run is shown"})
+
+
 def test_a_name_that_no_tab_has_changes_nothing(tabs):
     tabs.choose("Nonsense")
     tabs.bar.chosen = "Nonsense"
