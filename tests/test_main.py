@@ -45,6 +45,14 @@ def test_run_gives_the_same_run_as_the_function(plan_file, tmp_path, capsys):
     assert printed.splitlines()[-1] == str(summary.path.relative_to(tmp_path))
 
 
+def test_a_plan_that_can_not_be_loaded_leaves_no_run_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "broken.json").write_text(PLAN.change(source="no/such/file.csv").to_json())
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", "broken.json"]) == 2
+    assert "there is no file" in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_the_first_interrupt_stops_the_run_and_keeps_its_model(plan_file, tmp_path, monkeypatch, capsys):
     def show(self, event):
         if event.kind == "StepEnded" and event.step == 2:

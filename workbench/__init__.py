@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from workbench.runs.listing import list_runs as list_runs
     from workbench.runs.run import run as run
     from workbench.session.attach import attach as attach
+    from workbench.session.handle import Run as Run
     from workbench.session.history import history as history
     from workbench.session.history import plot as plot
     from workbench.session.session import Session as Session
@@ -38,6 +39,7 @@ _HOME = {  # public name -> the module that defines it
     "Plan": "workbench.plan.plan",
     "Session": "workbench.session.session",
     "WorkbenchError": "workbench.errors",
+    "Run": "workbench.session.handle",
     "attach": "workbench.session.attach",
     "explain": "workbench.glossary",
     "delete_run": "workbench.runs.disk.trash",

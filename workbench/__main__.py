@@ -118,9 +118,15 @@ def _project() -> Path:
 def run(options: argparse.Namespace) -> int:
     """Run a plan; the first Ctrl-C stops the run and saves its model, the second one interrupts it."""
     plan = Plan.open(options.plan)
+    from workbench.events.run_state import RunState
     from workbench.runs.disk.run_folder import RunFolder
 
-    return _run_folder(RunFolder.create(plan, options.runs))
+    folder = RunFolder.create(plan, options.runs)
+    try:
+        return _run_folder(folder)
+    finally:
+        if RunState(folder.events()).never_loaded:
+            folder.remove()
 
 
 def resume(options: argparse.Namespace) -> int:

@@ -72,11 +72,10 @@ def test_every_so_many_steps_and_at_each_new_best_a_checkpoint_is_saved(tmp_path
 
 
 def test_a_failure_is_in_the_log_with_what_to_try(tmp_path):
-    heard = []
+    folder = RunFolder.create(PLAN.change(label_column="lable", source="table"), tmp_path)
     with pytest.raises(DataError):
-        heard.extend(run(PLAN.change(label_column="lable"), table=tiny.frame(), runs=tmp_path))
-    (folder,) = tmp_path.iterdir()
-    *_, last = RunFolder(folder).events()
+        list(run(folder=folder, table=tiny.frame()))
+    *_, last = folder.events()
     assert isinstance(last, RunFailed)
     assert "lable" in last.what
     assert "label" in last.hint

@@ -121,19 +121,21 @@ def test_a_run_that_is_complete_does_not_go_on_and_says_what_does(session):
 
 
 def test_a_failed_run_goes_on_once_its_cause_is_gone(session, monkeypatch):
-    from workbench import data
+    from workbench.training import engine
 
-    load = data.load
+    take_step = engine.take_step
 
-    def broken(*_, **__):
-        raise DataError("no rows today")
+    def broken(learner):
+        if learner.step == 1:
+            raise DataError("no step today")
+        return take_step(learner)
 
-    monkeypatch.setattr(data, "load", broken)
+    monkeypatch.setattr(engine, "take_step", broken)
     session.change(max_steps=2)
     run = session.start()
     with pytest.raises(DataError):
         run.wait(30)
-    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr(engine, "take_step", take_step)
     assert run.resume().wait(30).state == "completed"
     assert run.error is None
 

@@ -252,6 +252,7 @@ class RunFailed(Event):
     hint: str = ""
     traceback: str = ""
     rows: tuple[int, ...] = ()  # the training examples that caused the failure, if any
+    never_loaded: bool = False  # what the plan names could not be loaded, so there is nothing to resume
 
 
 @dataclass(frozen=True, kw_only=True)

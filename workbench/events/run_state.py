@@ -71,6 +71,12 @@ class RunState:
         return self.ending if isinstance(self.ending, RunFailed) else None
 
     @property
+    def never_loaded(self) -> bool:
+        """Whether the run failed before it had loaded what its plan names: there is nothing to resume or to keep."""
+        is_fork = self.parent is not None and self.parent.step > 0
+        return self.failure is not None and self.failure.never_loaded and not self.steps and not is_fork
+
+    @property
     def best_step(self) -> int | None:
         """The step of the best evaluation so far."""
         return self.best.step if self.best else None

@@ -8,7 +8,6 @@ change) arrive through `Control`, which the run checks between two events.
 import contextlib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,17 @@ from workbench.events import (
     RunForked,
     RunPaused,
     RunResumed,
+    RunStarted,
     StageStarted,
 )
-from workbench.events.run_state import STOPPED_BY_USER
-from workbench.plan.plan import Plan
+from workbench.events.run_state import STOPPED_BY_USER, RunState
 from workbench.runs.build import learner_of
-from workbench.runs.checkpoints import Checkpoint, State, all_in, newest_valid, set_aside, state_of, tidy
 from workbench.runs.disk.control import Control as Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.keeper import Keeper
 from workbench.runs.preparation import Preparation, plan_and_table
 from workbench.runs.replay import ChangeQueue, Replay, pending_changes
+from workbench.runs.start import find_start
 from workbench.training import engine
 from workbench.training.learner import Learner
 
@@ -63,14 +62,22 @@ def run(
             stopped.
 
     Raises:
-        WorkbenchError: The run failed; its log has a RunFailed event.
+        WorkbenchError: The run failed; its log has a RunFailed event. If nothing could be loaded, a new folder is
+            removed again.
         RunError: The run is complete, or another process is executing it; nothing is written to its log.
     """
     plan, table = plan_and_table(plan, table)
     preparation = preparation or Preparation(table, metrics=tuple(metrics))
-    folder = folder or RunFolder.create(preparation.label_objects(plan), runs)
-    with folder.locked():
-        yield from _logged_events(folder, preparation, control or Control(folder.path))
+    given, folder = folder, folder or RunFolder.create(preparation.label_objects(plan), runs)
+    state = RunState()
+    try:
+        with folder.locked():
+            for event in _logged_events(folder, preparation, control or Control(folder.path)):
+                state.note(event)
+                yield event
+    finally:
+        if given is None and state.never_loaded:
+            folder.remove()
 
 
 def _logged_events(folder: RunFolder, preparation: Preparation, control: Control) -> Iterator[Event]:
@@ -104,7 +111,8 @@ class _ActiveRun:
         self.learner: Learner | None = None
         self.keeper: Keeper | None = None
         self.is_over = False
-        self.start, self.refusals = _find_start(folder, self.logged)
+        self.has_started = any(isinstance(event, RunStarted) for event in self.logged)
+        self.start, self.refusals = find_start(folder, self.logged)
         self.replay = Replay(self.logged, self.start.state)
 
     def events(self) -> Iterator[Event]:
@@ -126,6 +134,7 @@ class _ActiveRun:
 
     def note_logged(self, event: Event) -> None:
         """Record that an event is in the log."""
+        self.has_started |= isinstance(event, RunStarted)
         if self.keeper:
             self.keeper.note_logged(event)
 
@@ -153,13 +162,13 @@ class _ActiveRun:
         with contextlib.suppress(Exception):  # the first error is the one to report
             saved = list(self.keeper.save()) if self.keeper else []
         yield from saved
-        step = self.learner.step if self.learner else 0
+        step, never_loaded = self.learner.step if self.learner else 0, not self.has_started
         if isinstance(error, WorkbenchError):
             rows = error.rows if isinstance(error, LossError) else ()
-            yield RunFailed(step=step, what=error.what, hint=error.hint, rows=rows)
+            yield RunFailed(step=step, what=error.what, hint=error.hint, rows=rows, never_loaded=never_loaded)
         else:
-            formatted = "".join(traceback.format_exception(error))
-            yield RunFailed(step=step, what=f"{type(error).__name__}: {error}", traceback=formatted)
+            what, formatted = f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
+            yield RunFailed(step=step, what=what, traceback=formatted, never_loaded=never_loaded)
 
     def _all_events(self) -> Iterator[Event]:
         """Yield all events from the start on, including those of repeated steps, which are in the log already."""
@@ -223,43 +232,3 @@ class _ActiveRun:
         self.control.wait()
         if not self.control.is_stopping:
             yield RunResumed(step=self.learner.step)
-
-
-def _find_start(folder: RunFolder, logged: list[Event]) -> tuple["_Start", list[RunError]]:
-    """Return where the run continues, and the errors of damaged later checkpoints, which are renamed.
-
-    Raises:
-        RunError: The run is complete, or it is a fork whose first checkpoint is damaged.
-    """
-    last = next((event for event in reversed(logged) if isinstance(event, (RunEnded, RunFailed))), None)
-    if isinstance(last, RunEnded) and last.reason != STOPPED_BY_USER:
-        raise RunError(
-            f"{folder.name} has ended ({last.reason}), so there is nothing to resume",
-            hint="run.fork(epochs=…) trains it on",
-        )
-    root = folder.path / "checkpoints"
-    tidy(root)
-    tidy(folder.path)
-    checkpoint, refusals = newest_valid(root) if logged else (None, [])
-    if checkpoint is None and any(isinstance(event, RunForked) and event.step for event in logged):
-        raise RunError(f"the checkpoint that {folder.name} starts from is damaged", hint="fork the parent again")
-    for damaged in all_in(root):
-        if checkpoint is None or damaged.step > checkpoint.step:
-            set_aside(damaged)
-    if checkpoint is None:
-        return _Start(folder.plan()), refusals
-    state = state_of(checkpoint)
-    return _Start(state.plan, checkpoint, state), refusals
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Where a run starts: a checkpoint with its state, or the backbone."""
-
-    plan: Plan
-    checkpoint: Checkpoint | None = None
-    state: State | None = None
-
-    @property
-    def step(self) -> int:
-        return self.state.step if self.state else 0

@@ -11,14 +11,14 @@ import traceback
 from collections.abc import Generator, Iterator
 from typing import Any, Self
 
-from workbench.errors import PlanError, RunError, WorkbenchError
-from workbench.events import Event, RunEnded, RunFailed
-from workbench.events.run_state import STOPPED_BY_USER
+from workbench.errors import PlanError, RunError
+from workbench.events import Event
 from workbench.models import freezing
 from workbench.runs.disk import control
 from workbench.runs.disk.control import Control
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
+from workbench.session.endings import check_resumable, failed
 from workbench.session.record import Record
 from workbench.session.slot import Slot
 from workbench.session.workers.follow import LogReader, follow
@@ -49,6 +49,7 @@ class Run(Record):
         self._control = Control(self.folder)
         self._log = LogReader(folder)
         self._thread = threading.Thread()
+        self._is_new = False  # whether this handle was made with the folder
 
     def launch(self) -> Self:
         """Show the run and execute it in the background. Users call `Session.start` instead.
@@ -56,6 +57,7 @@ class Run(Record):
         Raises:
             RunError: An object that was given can't be sent to another process, or the folder can't be written.
         """
+        self._is_new = True
         if self.where == "process":
             self._slot.employer.ready(self._preparation.objects)
         self._slot.choose(self.catch_up())
@@ -120,12 +122,7 @@ class Run(Record):
             self._join_thread()
         if not self.is_over:
             return self._request("resume")
-        ended = self._state.ending
-        if isinstance(ended, RunEnded) and ended.reason != STOPPED_BY_USER:
-            raise RunError(
-                f"{self.name} has ended ({ended.reason}), so there is nothing to resume",
-                hint="run.fork(epochs=…) trains it on, run.fork(step=…) starts again from any step",
-            )
+        check_resumable(self.name, self._state)
         self._join_thread()  # the last event is out, but the thread may not have ended yet
         if self.is_alive or self._store.is_executed:
             raise RunError(
@@ -250,12 +247,7 @@ class Run(Record):
             traceback.clear_frames(error.__traceback__)  # the frames hold the model and the optimizer
         finally:
             if not self.is_over:
-                self._slot.report(self, self._failure())
+                self._slot.report(self, failed(self.error, self.step))
             self._preparation.forget("backbone", "examples")
-
-    def _failure(self) -> RunFailed:
-        """Return the event for a run that ended without an event in the log."""
-        error = self.error or RunError("the run has ended, and its log does not say why")
-        if isinstance(error, WorkbenchError):
-            return RunFailed(step=self.step, what=error.what, hint=error.hint)
-        return RunFailed(step=self.step, what=f"{type(error).__name__}: {error}")
+            if self._is_new and self._state.never_loaded:
+                self._store.remove()

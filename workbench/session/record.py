@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import QUESTION, BackboneError, RunError, WorkbenchError, nearest
-from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked, RunStarted
+from workbench.errors import QUESTION, RunError, WorkbenchError, nearest
+from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
-from workbench.models import Backbone, load_saved
+from workbench.models import Backbone
 from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
 from workbench.session.answers import Answering, Answers
+from workbench.session.saved import saved_backbone
 
 if TYPE_CHECKING:  # a session, and with it the panel, is there before torch and pandas are imported
     import pandas as pd
@@ -161,7 +162,8 @@ class Record(Answers):
         from workbench.runs.checkpoints import at, put_into
         from workbench.runs.export import plain
 
-        if (saved := self._saved_backbone(step)) is not None:
+        saved = saved_backbone(self.folder, self.plan, self._preparation, self.saved_model, self.events, step)
+        if saved is not None:
             return saved
         backbone = self._preparation.own_backbone(self.plan)
         if step == 0:
@@ -171,25 +173,6 @@ class Record(Answers):
         except RunError:  # without an intact checkpoint, the steps are repeated
             return self.at(step).as_backbone()
         return plain(backbone, image_size=self.plan.data.image_size)
-
-    def _saved_backbone(self, step: int) -> Backbone | None:
-        """Return the model that the run has saved, if it is of this step and the objects to compute it are not given.
-
-        Raises:
-            RunError: An object has to be given again, and no saved model can replace it.
-        """
-        saved, started = self.saved_model, next((e for e in self.events if isinstance(e, RunStarted)), None)
-        try:
-            self._preparation.check_objects(self.plan)
-            return None
-        except RunError:
-            if saved is None or saved.step != step or started is None:
-                raise
-            try:
-                return load_saved(self.folder / saved.folder, task=started.task)
-            except BackboneError:  # it was deleted, or its class is none of transformers
-                pass
-            raise
 
     def measure(self, split: str = "test", *, which: str = "best") -> Mapping[str, float]:
         """Return the metrics of the "best", "last" or "backbone" model on all rows of a split, which may take long.

@@ -43,7 +43,7 @@ class Transfer(Choice):
     )
     prefix_cache: Switch = setting(
         "auto",
-        help="Keeps what the lowest frozen blocks compute, so that later epochs, evaluations and runs need not repeat it.",
+        help="Keeps what the lowest frozen blocks compute, so that later epochs, evaluations and runs can reuse it.",
     )
     cache_memory_mb: int | None = setting(
         None,

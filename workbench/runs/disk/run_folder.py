@@ -22,6 +22,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import string
 import sys
 import time
@@ -73,6 +74,11 @@ class RunFolder:
                 f"the run folder {path} can't be written: {error.strerror}", hint="choose another runs= folder"
             ) from error
         return cls(path)
+
+    def remove(self) -> None:
+        """Delete the folder of a run that has nothing to keep."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def name(self) -> str:

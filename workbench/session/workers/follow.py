@@ -48,7 +48,7 @@ def follow(log: LogReader, exit_code: Callable[[], int | None] = lambda: None) -
         exit_code: Returns the exit code of the process, if it is a child of this one.
 
     Raises:
-        RunError: The run failed (after the event that says so), or its log can't be read.
+        RunError: The run failed (after the event that says so), its log can't be read, or its folder was deleted.
     """
     watch, is_idle = Watch(log.folder.path), False
     while True:
@@ -59,6 +59,8 @@ def follow(log: LogReader, exit_code: Callable[[], int | None] = lambda: None) -
         if is_gone and is_idle:
             if log.state.is_over:
                 break
+            if not log.folder.path.exists():
+                raise RunError(f"the folder of {log.folder.name} was deleted")
             if log.folder.was_started:
                 yield from _log_death(log, watch, exit_code)
                 is_idle = False

@@ -167,7 +167,7 @@ def _log_failure(folder: RunFolder, error: Exception) -> int:
         what, hint = error.what, error.hint
     try:
         with folder.locked():
-            folder.append(RunFailed(step=0, what=what, hint=hint))
+            folder.append(RunFailed(step=0, what=what, hint=hint, never_loaded=True))
     except (RunError, OSError):  # another process executes the run, or the log can't be written
         return 1
     return 0
