@@ -115,7 +115,7 @@ function messenger(model) {
   const post = (id) => {
     const entry = waiting.get(id);
     try { model.send(entry.message); } catch { /* no connection: sent again like a lost message */ }
-    if (++entry.tries > 4) setText(silence, "No answer from the kernel: it is busy, or it was restarted (then run this cell again).");
+    if (++entry.tries > 4) setText(silence, "No answer from the kernel: it is busy, or it was restarted. If it was restarted, run this cell again.");
     entry.timer = setTimeout(post, Math.min(800 * entry.tries, 8000), id);
   };
   const hear = ({ heard }) => {
