@@ -42,7 +42,8 @@ TOO_FAINT = """
     const box = node.getBoundingClientRect();
     if (!words || box.width < 2 || box.height < 2 || node.closest(":disabled, [inert], .fw-spoken, title")) continue;
     const style = getComputedStyle(node);
-    const rect = node.closest(".fw-block[data-kind=trainable] :not(.fw-moved)")?.parentNode.querySelector("rect");
+    const block = node.matches(".fw-moved") ? null : node.closest(".fw-block[data-kind=trainable]");
+    const rect = block?.querySelector("rect");
     const ground = rect ? parse(getComputedStyle(rect).fill) : behind(node);
     const [red, green, blue, alpha = 1] = parse(node.ownerSVGElement ? style.fill : style.color);
     const ink = over([red, green, blue, alpha * veil(node)], ground);

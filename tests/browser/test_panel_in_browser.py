@@ -63,7 +63,9 @@ def test_the_first_loss_shows_soon_after_start(resting):
         resting.page.wait_for_function(CAN_START, timeout=20_000)
         is_new = "!find('.fw-run-words').textContent.includes('stopped')"  # else what shows is of the try before
         seconds.append(click(resting, "Start", f"{is_new} && find('.fw-dot, .fw-provisional, path.fw-training')"))
-        resting.page.get_by_role("button", name="Stop").and_(resting.page.locator(":enabled")).wait_for(timeout=20_000)
+        resting.page.locator(".fw-run").get_by_role("button", name="Stop").and_(
+            resting.page.locator(":enabled")
+        ).wait_for(timeout=20_000)
         click(resting, "Stop", says("stopped by you"))
         if seconds[-1] <= 1.5:
             break

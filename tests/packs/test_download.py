@@ -44,6 +44,7 @@ FAILURES = {
     "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device": "the disk is full",
     "Retrying after connection broken by 'NameResolutionError'\nERROR: No matching distribution": "can't be reached",
     "ERROR: No matching distribution found for tinypack==1.0": "does not have it",
+    "There was a problem confirming the ssl certificate\nERROR: No matching distribution": "is not trusted",
     "noise\nERROR: something new": "pip failed: ERROR: something new",
     "": "pip failed: it printed nothing",
 }

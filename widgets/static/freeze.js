@@ -107,14 +107,14 @@ export default panel("freeze", "Layers", (body, { send }) => {
     const bar = s("rect", { class: "fw-moved-bar", x, y: under + 2, height: 2, width: 0 });
     const moved = s("text", { class: "fw-moved", x: x + width / 2, y: under + 14 });
     const turn = s("text", { class: "fw-turn", y: y + (isDense ? 12 : 13) });
+    const words = s("g", {}, s("text", { x: x + width / 2, y: y + height / 2 + (isDense ? 10 : 5), class: "fw-block-name" }, short(block.name)),
+      isDense ? null : s("text", { x: x + width / 2, y: y + height - 6, class: "fw-block-size" }, block.size_words));
     const group = s("g", { role: "switch", class: "fw-block", tabindex: index === 0 ? 0 : -1,
       onclick: () => { rove(index); send("toggle", { name: block.name }); },
       onkeydown: (event) => onKey(event, index, block.name) },
-      hint, rect, adapter, flake,
-      s("text", { x: x + width / 2, y: y + height / 2 + (isDense ? 10 : 5), class: "fw-block-name" }, short(block.name)),
-      isDense ? null : s("text", { x: x + width / 2, y: y + height - 6, class: "fw-block-size" }, block.size_words));
+      hint, rect, adapter, flake, words);
     group.append(track, bar, moved, turn);
-    return { group, rect, adapter, flake, hint, track, bar, moved, turn, x, width, isDense };
+    return { group, rect, adapter, flake, words, hint, track, bar, moved, turn, x, width, isDense };
   }
 
   function rove(index) {
@@ -131,7 +131,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
   }
 
   function paint() {
-    nodes.forEach(({ group, rect, adapter, flake, hint, track, bar, moved, turn, x, width, isDense }, index) => {
+    nodes.forEach(({ group, rect, adapter, flake, words: inside, hint, track, bar, moved, turn, x, width, isDense }, index) => {
       const block = blocks[index];
       const frozen = block.has_no_adapter ? "frozen, since LoRA has no adapters for it" : "frozen";
       const state = block.has_adapter ? "frozen, LoRA adapters train" : block.is_trainable ? "trainable" : frozen;
@@ -149,6 +149,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       setAttribute(bar, "width", width * (block.moved?.part ?? 0));
       setAttribute(rect, "fill", kind === "trainable" ? null : `url(#${hatch})`);
       setAttribute(adapter, "visibility", block.has_adapter ? "visible" : "hidden");
+      setAttribute(inside, "transform", block.has_adapter ? "translate(-3)" : null); // beside the adapter
       const hasFlake = !block.is_trainable || block.has_adapter;
       setAttribute(flake, "visibility", hasFlake && !(place && isDense) ? "visible" : "hidden");
       setAttribute(flake, "transform", place ? "translate(-12)" : null); // makes room for the turn

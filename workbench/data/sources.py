@@ -119,7 +119,7 @@ SOURCES: tuple[Source, ...] = (
     ),
     Source(
         name="legal-texts:language",
-        title="Licence texts, for language modeling",
+        title="Licence texts, for language modelling",
         task="language-modeling",
         rows=2_252,
         classes=0,

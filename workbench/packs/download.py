@@ -23,6 +23,11 @@ _FAILURES = (  # (text in pip's output, what it means, what to try)
         "use another index, or a newer release of the workbench",
     ),
     ("no space left", "the disk is full", "free some space, or point FINETUNE_WORKBENCH_CACHE at a larger disk"),
+    (
+        "ssl certificate",
+        "the certificate of the package index is not trusted",
+        "ask who runs this network for its certificate, then `pip config set global.cert FILE`",
+    ),
     ("connection", "the package index can't be reached", ""),
     ("connect to", "the package index can't be reached", ""),
     ("timed out", "the package index can't be reached", ""),
