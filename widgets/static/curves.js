@@ -73,7 +73,11 @@ export default panel("curves", "Curves", (body, { model, send }) => {
       loss.line(before.raw, "parent");
       loss.line(before.held, "parent-held");
     }
-    over.forEach((line, i) => { loss.line(line.raw, `over-${i} fw-faint`); loss.line(line.held, `over-${i}`); });
+    over.forEach((line, i) => {
+      loss.line(line.raw, `over-${i} fw-faint`);
+      loss.line(line.held, `over-${i}`);
+      loss.dots(line.held, `over-${i}`);
+    });
     loss.line(raw, smoothing ? "training fw-faint" : "training");
     data.smoothed = smoothing ? smooth(data.means, smoothing, data.bucket) : null;
     if (data.smoothed) loss.line(data.smoothed, "training");
@@ -160,7 +164,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     if (data.smoothed) add("training", "smoothed", lastAt(data.smoothed, step));
     add("validation", "validation", lastAt(data.held, step));
     [...data.metrics, ...data.others].forEach((m) => add(m.kind, m.kind === "f1" ? "F1" : m.title, lastAt(m.line, step)));
-    data.over.forEach(({ name, held }, i) => add(`over-${i}`, `validation of ${name}`, lastAt(held, step)));
+    data.over.forEach(({ name, held }, i) => add(`over-${i}`, `validation of …${name.slice(-5)}`, lastAt(held, step)));
     if (rows.length === 0) return hideCursor();
     cursor = step;
     for (const chart of all.filter((chart) => chart.x)) {

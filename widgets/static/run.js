@@ -83,15 +83,6 @@ export default panel("run", "Run", (body, { send }) => {
     warn(state.kept.warnings);
   }
 
-  // A kernel that crashed is restarted by itself, and nobody is told. So the panel asks if it hears nothing of a live run.
-  let heardAt = performance.now(); // milliseconds
-  let isAsking = false;
-  const pulse = setInterval(() => {
-    if (!state || !isLive() || isAsking || performance.now() - heardAt < 6000) return;
-    isAsking = true;
-    send("answer", {}, () => { isAsking = false; heardAt = performance.now(); });
-  }, 2000);
-
   const isLive = () => ["preparing", "running", "paused"].includes(state.phase);
   function lost() {
     if (!isLive()) return "";
@@ -99,9 +90,5 @@ export default panel("run", "Run", (body, { send }) => {
     return state.place === "in this notebook" ? "Then resume this run in the tab Runs." : "This run goes on: open it in the tab Runs.";
   }
 
-  return {
-    update(next) { state = next; heardAt = performance.now(); draw(); },
-    dispose() { clearInterval(pulse); uses.dispose(); },
-    lost,
-  };
+  return { update(next) { state = next; draw(); }, dispose: uses.dispose, lost };
 });
