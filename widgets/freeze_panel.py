@@ -100,6 +100,7 @@ class FreezePanel(Panel):
             "lora_rank": choice.lora_rank,
             "refusals": self._refusals,
             "effect": self._effect(),
+            "is_live": self._running() is not None,
             **self._proof.picture(),
             **self._cached.picture(),
             **self._network(choice),

@@ -63,13 +63,14 @@ class NextRunPanel(Panel):
         return self._is_asked or self._is_starting
 
     def picture(self) -> dict[str, Any]:
-        """Return the plan in one line, the place, and whether Start can be pressed, or why not."""
+        """Return the plan in one line, the place, whether Start can be pressed, or why not, and whether a run obeys."""
         failure, waiting = self._failure(), self._waits_for()
         return {
             "title": wording.title(self.session.plan),
             "words": failure or waiting or "ready to start",
             "is_wrong": failure != "",
             "can_start": not failure and not waiting,
+            "is_live": self._is_live,
             "place": {
                 "value": self.session.where,
                 "options": [{"value": place, "title": words} for place, words in PLACES.items()],
@@ -82,6 +83,12 @@ class NextRunPanel(Panel):
         """Whether a run was started that has not sent its first event."""
         run = self.session.run
         return run is not None and not run.is_over and not run.events
+
+    @property
+    def _is_live(self) -> bool:
+        """Whether a run is under way, which the fields with the mark change too."""
+        run = self.session.run
+        return run is not None and not run.is_over and bool(run.events)
 
     def _failure(self) -> str:
         """Return why the plan can't be run; "" if no reason is known."""

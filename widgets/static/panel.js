@@ -79,6 +79,10 @@ function setTerms(node, text, words) {
   node.replaceChildren(...parts.map((part) => words[part]?.() ?? part));
 }
 
+// Marks what also changes the run under way: the same mark in every panel, and its words at "Next run".
+const LIVE = "also changes the run under way, from its next step";
+const liveMark = () => h("i", { class: "fw-live", "aria-hidden": "true", title: LIVE, hidden: true });
+
 function problemBox(send) {
   const box = h("div", { class: "fw-problem", role: "alert" });
   let shown = "";
