@@ -10,7 +10,13 @@ from workbench.runs.disk.run_list import Summary
 if TYPE_CHECKING:
     from workbench.session.session import Session
 
-TONES = {"completed": "good", "stopped": "stopped", "failed": "bad", "died": "bad", "unreadable": "bad"}  # else live
+TONES = {  # else live
+    "completed": "good",
+    "stopped": "stopped",
+    "died": "stopped",
+    "failed": "bad",
+    "unreadable": "bad",
+}
 DAY = 86_400  # seconds
 
 
@@ -46,7 +52,7 @@ def state_of(run: Summary, *, is_own: bool = False) -> str:
         return doing if is_own else f"{doing}, elsewhere"
     if run.state == "completed":
         return f"completed, {wording.plural(run.step, 'step')}"
-    ended = "stopped" if run.state == "stopped" else "failed"
+    ended = {"stopped": "stopped", "died": "interrupted"}.get(run.state, "failed")
     return f"{ended} at {step}" if run.step else f"{ended} before the first step"
 
 
@@ -73,8 +79,16 @@ def _fork_of(run: Summary) -> dict[str, Any] | None:
     """Return what the form of a fork begins with; None if there is no step to fork from."""
     if run.plan is None or not run.step:
         return None
+    tuning = run.plan.tuning
     step = run.step if run.best_step is None else run.best_step
-    return {"step": step, "last_step": run.step, "learning_rate": run.plan.tuning.learning_rate}
+    length, more = ("epochs", tuning.epochs) if tuning.max_steps != run.steps else ("max_steps", run.steps)
+    if run.state == "completed" and run.step == run.steps:  # no step is left, so it trains on for as long again
+        step, more = run.step, 2 * more
+    fields = {"learning_rate": tuning.learning_rate, length: more}
+    return {
+        "step": step,
+        "fields": [{"name": name, "title": name.replace("_", " "), "value": value} for name, value in fields.items()],
+    }
 
 
 def _why_kept(run: Summary, *, is_shown: bool, is_own: bool) -> str:

@@ -118,17 +118,17 @@ class RunsPanel(Panel):
         self._do("opening", lambda: self.session.attach(name))
 
     def _resume(self, name: str) -> None:
-        self._do("resuming", lambda: self.session.attach(name).resume())
+        self._do("resuming", lambda: self.session.handle(name).resume())
 
-    def _fork(self, name: str, step: Any, learning_rate: Any) -> None:
+    def _fork(self, name: str, step: Any, **values: Any) -> None:
         if not isinstance(step, int) or step < 0:
             raise PlanError(f"step is {step!r}; expected a whole number", hint="a fork begins after that many steps")
-        Plan().change(learning_rate=learning_rate)  # raises if it is invalid
+        Plan().change(**values)  # raises if one is invalid
 
         def fork() -> None:
-            run = self.session.attach(name)
-            is_changed = learning_rate != run.plan.tuning.learning_rate
-            run.fork(step, **({"learning_rate": learning_rate} if is_changed else {}))
+            run = self.session.handle(name)
+            known = run.plan.flat()
+            run.fork(step, **{field: value for field, value in values.items() if value != known[field]})
 
         self._do("starting the fork", fork)
 

@@ -220,8 +220,8 @@ def test_a_run_whose_log_has_no_end_is_not_taken_for_live(opened):
     panel = opened(RunPanel, session)
     session.shown(*fakes.log(60)[:30]).state = "failed"
     panel._is_stale = True
-    assert until(lambda: panel.state["phase"] == "failed")
-    assert panel.state["words"] == f"failed at step {session.run.step}"
+    assert until(lambda: panel.state["phase"] == "interrupted")
+    assert panel.state["words"] == f"interrupted at step {session.run.step}"
     assert buttons(panel.state) == ["resume"]
 
 
@@ -275,3 +275,26 @@ def test_what_is_proven_of_the_run_stands_with_the_run(opened):
     assert shown(panel, dataclasses.replace(saved(60), frozen_tensors=98))["verified"] == (
         "frozen parts verified at step 60 (98 tensors)"
     )
+
+
+def test_a_run_that_is_resumed_elsewhere_in_the_panel_is_told_to_be_resuming_and_not_to_have_failed(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    run = session.shown(*fakes.log(60)[:-1], RunFailed(step=60, what="killed", hint="run.resume() continues"))
+    assert until(lambda: panel.state["words"] == "failed at step 60")
+    assert panel.state["problem"]["hint"] == "Resume continues"  # the button is there
+    run.state = "preparing"  # as soon as it is asked to resume, in the list of runs
+    panel._is_stale = True
+    assert until(lambda: panel.state["words"] == "resuming …")
+    assert (panel.state["phase"], panel.state["problem"], buttons(panel.state)) == ("preparing", None, [])
+    run.tell(RunResumed(step=60))
+    assert until(lambda: panel.state["words"].startswith("training · step 60"))
+
+
+def test_a_run_whose_kernel_was_restarted_was_interrupted(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    gone = RunFailed(step=22, what="the notebook disappeared", hint="run.resume()", is_interruption=True)
+    session.shown(*fakes.log(60)[:30], gone)
+    assert until(lambda: panel.state["words"] == "interrupted at step 22")
+    assert (panel.state["phase"], panel.state["problem"], buttons(panel.state)) == ("interrupted", None, ["resume"])

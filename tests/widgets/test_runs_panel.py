@@ -8,6 +8,7 @@ import pytest
 from fakes import FakeSession, until
 
 from widgets import RunsPanel
+from workbench.errors import RunError
 from workbench.events import RunEnded, RunFailed, StageStarted
 from workbench.plan.plan import Plan
 from workbench.runs.disk import run_list
@@ -40,6 +41,12 @@ def session(tmp_path):
 
 def rows(panel):
     return {row["name"]: row for row in panel.state["rows"]}
+
+
+def begun(panel, name):
+    """What the form of a fork of this run begins with."""
+    fork = rows(panel)[name]["fork"]
+    return {"step": fork["step"], **{field["name"]: field["value"] for field in fork["fields"]}}
 
 
 def test_an_empty_folder_says_where_runs_will_be(opened, session, tmp_path):
@@ -112,13 +119,55 @@ def test_a_run_is_resumed_and_forked_from_a_step(opened, press, session, write):
     stopped = write(*LOG[:-1], STOPPED)
     panel = opened(RunsPanel, session)
     assert until(lambda: panel.state["rows"])
-    assert rows(panel)[stopped]["fork"] == {"step": 40, "last_step": 60, "learning_rate": 0.001}
+    assert begun(panel, stopped) == {"step": 40, "learning_rate": 0.001, "epochs": 3}
     press(panel, "resume", name=stopped)
     assert until(lambda: ("resume", {}) in session.calls)
     assert until(lambda: panel.state["doing"] == "")
-    press(panel, "fork", name=stopped, step=50, learning_rate=1e-4)
+    press(panel, "fork", name=stopped, step=50, learning_rate=1e-4, epochs=Plan().tuning.epochs)
     assert until(lambda: ("fork", {"step": 50, "learning_rate": 1e-4}) in session.calls)
     assert "learning_rate" in press(panel, "fork", name=stopped, step=50, learning_rate=-1)["problem"]["what"]
+
+
+def test_a_fork_of_a_completed_run_trains_on_for_as_long_again(opened, press, session, write):
+    by_epochs, by_steps = write(*LOG), write(*LOG, plan=Plan().change(max_steps=60, epochs=500))
+    panel = opened(RunsPanel, session)
+    assert until(lambda: panel.state["rows"])
+    assert begun(panel, by_epochs) == {"step": 60, "learning_rate": 0.001, "epochs": 2 * Plan().tuning.epochs}
+    assert begun(panel, by_steps) == {"step": 60, "learning_rate": 0.001, "max_steps": 120}
+    press(panel, "fork", name=by_epochs, **begun(panel, by_epochs))
+    assert until(lambda: ("fork", {"step": 60, "epochs": 2 * Plan().tuning.epochs}) in session.calls)
+
+
+@pytest.mark.parametrize("action", ["resume", "fork"])
+def test_a_click_that_fails_leaves_the_run_that_is_shown(opened, press, session, write, action):
+    name = write(*LOG[:-1], STOPPED)
+    run = session.shown(*LOG)
+
+    def refuse(*_, **__):
+        raise RunError("its rows have changed")
+
+    made = session.handle
+
+    def handle(name):
+        broken = made(name)
+        broken.resume = broken.fork = refuse
+        return broken
+
+    session.handle = handle
+    panel = opened(RunsPanel, session)
+    assert until(lambda: panel.state["rows"])
+    press(panel, action, name=name, **({"step": 60} if action == "fork" else {}))
+    assert until(lambda: panel.state["problem"] is not None)
+    assert session.run is run
+    assert panel.state["problem"]["what"] == "its rows have changed"
+
+
+def test_a_run_whose_kernel_was_restarted_was_interrupted_and_did_not_fail(opened, session, write):
+    told = write(*LOG[:30], RunFailed(step=22, what="the notebook disappeared", is_interruption=True))
+    panel = opened(RunsPanel, session)
+    assert until(lambda: panel.state["rows"])
+    row = rows(panel)[told]
+    assert (row["state"], row["tone"], row["can_resume"]) == ("interrupted at step 22 of 60", "stopped", True)
 
 
 def test_a_deleted_run_is_gone_at_once_and_can_be_brought_back(opened, press, session, write, tmp_path):

@@ -66,13 +66,16 @@ function runRow(name, toggle, act) {
   const forking = button("Fork …", () => { form.hidden = !form.hidden; setAttribute(forking, "aria-expanded", String(!form.hidden)); if (!form.hidden) step.focus(); });
   const overlay = button("Compare curves", () => act("overlay", "reading its curves …", { name }));
   const remove = button("Delete", () => act("delete", "deleting …", { name }));
-  const [stepId, rateId] = [freshId(), freshId()];
+  const stepId = freshId();
   const field = (id) => h("input", { id, class: "fw-input fw-number", type: "text", inputmode: "decimal", autocomplete: "off" });
-  const [step, rate] = [field(stepId), field(rateId)];
-  const start = () => act("fork", "starting the fork …", { name, step: typed(step.value), learning_rate: typed(rate.value) });
+  const step = field(stepId);
+  const fields = new Map(); // field of the plan -> its input
+  const changes = h("span", { class: "fw-row-fields" });
+  const start = () => act("fork", "starting the fork …", { name, step: typed(step.value),
+    ...Object.fromEntries([...fields].map(([name, input]) => [name, typed(input.value)])) });
   const form = h("div", { class: "fw-row-fork", role: "group", "aria-label": "a fork of this run", hidden: true,
     onkeydown: (event) => { if (event.key === "Enter" && event.target !== go) start(); } },
-  h("label", { for: stepId }, "from step"), step, h("label", { for: rateId }, "learning rate"), rate);
+  h("label", { for: stepId }, "from step"), step, changes);
   const go = button("Start fork", start);
   form.append(go);
   const acts = h("div", { class: "fw-row-acts", id: actsId, role: "group", "aria-label": `what to do with ${name}`, hidden: true },
@@ -110,7 +113,13 @@ function runRow(name, toggle, act) {
       if (row.fork && key !== begun && form.hidden) {
         begun = key;
         step.value = asTyped(row.fork.step);
-        rate.value = asTyped(row.fork.learning_rate);
+        fields.clear();
+        changes.replaceChildren(...row.fork.fields.flatMap(({ name, title, value }) => {
+          const input = field(freshId());
+          input.value = asTyped(value);
+          fields.set(name, input);
+          return [h("label", { for: input.id }, title), input];
+        }));
       }
     },
   };
