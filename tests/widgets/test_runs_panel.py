@@ -9,7 +9,7 @@ from fakes import FakeSession, until
 
 from widgets import RunsPanel
 from workbench.errors import RunError
-from workbench.events import RunEnded, RunFailed, StageStarted
+from workbench.events import RunEnded, RunFailed, RunForked, StageStarted
 from workbench.plan.plan import Plan
 from workbench.runs.disk import run_list
 from workbench.runs.disk.run_folder import RunFolder
@@ -176,7 +176,8 @@ def test_a_deleted_run_is_gone_at_once_and_can_be_brought_back(opened, press, se
     assert until(lambda: len(panel.state["rows"]) == 2)
     press(panel, "delete", name=done)
     assert until(lambda: list(rows(panel)) == [other], seconds=2)
-    assert panel.state["deleted"] == {"name": done, "count": 1}
+    assert panel.state["deleted"]["name"] == done
+    assert panel.state["deleted"]["title"].startswith("sentiment: movies · MiniLM-L6 · head only · 2001-")
     press(panel, "restore", name=done)
     assert until(lambda: set(rows(panel)) == {done, other}, seconds=2)
     assert panel.state["deleted"]["count"] == 0
@@ -213,6 +214,31 @@ def test_a_run_is_drawn_over_the_shown_one_until_it_is_no_longer_wanted(opened, 
     press(panel, "overlay", name=names[2])
     assert session.overlaid == (names[1], names[3])
     assert [name for name in names if rows(panel)[name]["is_overlaid"]] == [names[1], names[3]]
+
+
+def test_runs_on_other_data_are_not_compared_and_the_row_says_why(opened, press, session, write):
+    same, other = write(*LOG), write(*LOG, plan=Plan().change(source="sentiment:books"))
+    other_task = write(*LOG, plan=Plan().change(task="language-modeling"))
+    session.plan = Plan().change(task="text-classification")
+    session.shown(*LOG)
+    panel = opened(RunsPanel, session)
+    assert until(lambda: len(panel.state["rows"]) == 3)
+    said = {name: row["incomparable"] for name, row in rows(panel).items()}
+    assert said == {same: "", other: "it learns from other data", other_task: "it has another task"}
+    assert "it learns from other data" in press(panel, "overlay", name=other)["problem"]["what"]
+    assert session.overlaid == ()
+
+
+def test_a_fork_says_which_run_it_comes_from_and_from_which_step(opened, session, write):
+    parent = write(*LOG)
+    fork = write(RunForked(parent=parent, step=40, changes={"learning_rate": 1e-4}), *LOG[:3])
+    orphan = write(RunForked(parent="gone", step=7, changes={}), *LOG[:3])
+    panel = opened(RunsPanel, session)
+    assert until(lambda: len(panel.state["rows"]) == 3)
+    found = rows(panel)
+    assert found[parent]["origin"] == ""
+    assert found[fork]["origin"] == f"fork of the run of {found[parent]['when']} from step 40"
+    assert found[orphan]["origin"] == "fork of a deleted run from step 7"
 
 
 def test_reading_many_runs_keeps_nobody_waiting(opened, session, monkeypatch):

@@ -159,6 +159,7 @@ function connection(model, body, lost) {
     const isLost = this?.model?.comm_live === false;
     setText(words, isLost ? `The kernel was restarted, so this panel is out of use. Run its cell again. ${lost() ?? ""}` : "");
     body.inert = isLost;
+    if (isLost) for (const node of body.querySelectorAll("button, input, select, textarea")) node.disabled = true;
     body.parentElement.classList.toggle("fw-is-lost", isLost);
   };
   model.on("comm_live_update", look);

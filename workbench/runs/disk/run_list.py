@@ -101,10 +101,11 @@ def summaries(root: Path | str = "runs") -> list[Summary]:
     A run whose plan or log can't be read is listed as "unreadable", so that it does not hide the others.
     """
     folders = [path.parent for path in sorted(Path(root).glob("*/plan.json"))]
-    return [_summary_or_unreadable(folder) for folder in folders if not text_fault(folder.name)]
+    return [summary_of(folder) for folder in folders if not text_fault(folder.name)]
 
 
-def _summary_or_unreadable(path: Path) -> Summary:
+def summary_of(path: Path) -> Summary:
+    """Return what is known of the run in a folder; its state is "unreadable" if that is nothing."""
     try:
         return summarize(RunFolder(path))
     except (WorkbenchError, OSError):  # for example deleted meanwhile
