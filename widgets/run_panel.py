@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from widgets import proof, saved_files, wording
+from widgets import proof, saved_files, under_way, wording
 from widgets.doing import STARTING, Doing
 from widgets.panel import Panel, page, problem, style
 from workbench.events import (
@@ -80,16 +80,9 @@ class RunPanel(Panel):
             self._run.note(event)
         if isinstance(event, TURNS):
             self._is_asked, self._measuring, self._has_stopped = False, "", False
+        if (doing := under_way.after(event, self._run)) is not None:
+            self._measuring = doing
         match event:
-            case EvaluationProgressed(split=split, rows_done=done, rows=rows):
-                self._measuring = f"evaluating {done:,} of {rows:,} {split} rows"
-            case CacheProgressed(rows_done=done, rows=rows, seconds_left=seconds):
-                left = "" if seconds is None else f" · {wording.duration(seconds)} left"
-                self._measuring = f"computing the frozen blocks once: {done:,} of {rows:,} {event.split} rows{left}"
-                if done == rows:
-                    self._measuring = f"checking the cache of {rows:,} {event.split} rows"
-            case RunStarted() | StepEnded() | EvaluationEnded() | CacheReady() | CacheRefused():
-                self._measuring = self._next()
             case CheckpointSaved():
                 self._has_stopped = self._wish == "stopping"
             case RunChosen():
@@ -194,16 +187,6 @@ class RunPanel(Panel):
         """A request that the run has not fulfilled yet: "pausing", "stopping" or None."""
         run = self.session.run
         return run.pending_request if run is not None and self._phase in UNFINISHED else None
-
-    def _next(self) -> str:
-        """Return what a run does now that a part of it is done, if that may take long; "" if it is the next step."""
-        if not self._run.step:
-            is_evaluated = self._run.evaluated_step is not None
-            return "preparing the first step" if is_evaluated else "evaluating before the first step"
-        if self._run.steps and self._run.step >= self._run.steps:
-            is_evaluated = self._run.evaluated_step == self._run.step
-            return "saving the model" if is_evaluated else "evaluating after the last step"
-        return ""
 
     def _silence(self) -> str:
         """Return for how long a busy run has sent no event, in words; "" if that is not long."""

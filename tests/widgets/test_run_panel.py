@@ -97,7 +97,7 @@ def test_what_is_done_before_the_first_step_is_told_at_any_time(opened):
     assert said(filled("validation", 84)) == "checking the cache of 84 validation rows"
     assert said(ready) == "evaluating before the first step"
     assert said(before[1]) == "preparing the first step"
-    assert said(filled("train", 84)) == "checking the cache of 84 train rows"
+    assert said(filled("train", 84)) == "checking the cache of 84 training rows"
     assert said(dataclasses.replace(ready, split="train")) == "preparing the first step"
     assert said(next(e for e in log if isinstance(e, StepEnded))) == "training · step 1 of 60"
 

@@ -65,7 +65,7 @@ function runRow(name, toggle, act) {
   const button = (words, run, kind) => h("button", { type: "button", class: `fw-button fw-small ${kind ?? ""}`, onclick: run }, words);
   const openIt = button("Open", () => act("open", "opening …", { name }), "fw-primary");
   const resume = button("Resume", () => act("resume", "resuming …", { name }));
-  const forking = button("Fork …", () => { form.hidden = !form.hidden; setAttribute(forking, "aria-expanded", String(!form.hidden)); if (!form.hidden) step.focus(); });
+  const forking = button("Fork …", () => { form.hidden = !form.hidden; isTouched = false; setAttribute(forking, "aria-expanded", String(!form.hidden)); if (!form.hidden) step.focus(); });
   const overlay = button("Compare curves", () => act("overlay", "reading its curves …", { name }));
   const why = h("span", { class: "fw-row-why" });
   const remove = button("Delete", () => act("delete", "deleting …", { name }));
@@ -85,6 +85,8 @@ function runRow(name, toggle, act) {
     h("span", { class: "fw-row-name" }, name), openIt, resume, forking, overlay, why, remove, form);
   const root = h("div", { class: "fw-row", role: "listitem" }, head, acts);
   let begun = "";
+  let isTouched = false; // whether somebody has typed into the form, which is then left alone
+  form.addEventListener("input", () => { isTouched = true; });
 
   const enable = (node, can, why) => {
     node.disabled = !can;
@@ -115,7 +117,7 @@ function runRow(name, toggle, act) {
       setText(overlay, row.is_overlaid ? "Stop comparing" : "Compare curves");
       enable(remove, row.keep === "" && !isBusy, row.keep);
       const key = JSON.stringify(row.fork);
-      if (row.fork && key !== begun && form.hidden) {
+      if (row.fork && key !== begun && !isTouched) {
         begun = key;
         step.value = asTyped(row.fork.step);
         fields.clear();
