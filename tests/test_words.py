@@ -105,7 +105,7 @@ def test_a_model_and_data_that_do_not_fit(tmp_path):
     with pytest.raises(BackboneError) as caught:
         models.load("minilm-l6", task="image-classification", labels=("a", "b"))
     assert caught.value.what == "MiniLM-L6 reads text, but this data is images"
-    assert caught.value.hint.startswith("use efficientnet-lite0, which work")
+    assert caught.value.hint.startswith("use efficientnet-lite0 (needs no network)")
 
 
 def test_a_run_that_failed_before_its_first_step(tmp_path):

@@ -240,6 +240,7 @@ class TestOffline:
         for name, meant in (
             ("minlm-l6", "'minilm-l6'"),
             ("smollm-135m", "'smollm2-135m'"),
+            ("bert-base-uncased", "'bert-base'"),
             ("bert-base-uncase", "'bert-base'"),
             ("google-bert/bert-base-uncasd", "'bert-base'"),
         ):

@@ -66,6 +66,7 @@ def test_the_table_names_fields_only_and_no_field_is_an_alias():
         ("last layer", "last 1"),
         ("last-4", "last 4"),
         ("2", "last 2"),
+        (2, "last 2"),
         ("full", "all"),
         ("full fine-tuning", "all"),
         ("everything", "all"),

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+from workbench.errors import counted
 from workbench.events import (
     CacheProgressed,
     CacheRefused,
@@ -78,10 +79,9 @@ class RunLine:
                 self._line(self._ending(event))
 
     def _start(self, event: RunStarted) -> None:
-        self._line(
-            f"{event.rows:,} rows · {event.trainable_parameters:,} of {event.total_parameters:,} parameters trainable"
-            f" · {event.steps:,} steps · {event.device}, {event.precision}"
-        )
+        trainable = f"{event.trainable_parameters:,} of {event.total_parameters:,} parameters trainable"
+        rows, steps = counted(event.rows, "row"), counted(event.steps, "step")
+        self._line(f"{rows} · {trainable} · {steps} · {event.device}, {event.precision}")
         if event.settings:
             self._line(f"settings for this machine: {' · '.join(event.settings)}")
         for note in event.notes:

@@ -2,7 +2,7 @@
 
 import torch
 
-from workbench.errors import RunError
+from workbench.errors import RunError, counted
 from workbench.models import Backbone
 
 
@@ -24,7 +24,8 @@ def complete(backbone: Backbone, prompt: str, *, tokens: int = 40) -> str:
         raise RunError(f"tokens is {tokens}; expected 1 or more", hint="use tokens=40")
     if (positions := backbone.positions) is not None and tokens > positions - length:
         raise RunError(
-            f"a prompt of {length} tokens and {tokens} more are too long: this model reads at most {positions}",
+            f"a prompt of {counted(length, 'token')} and {tokens} more are too long: "
+            f"this model reads at most {positions}",
             hint="use a shorter prompt or fewer tokens",
         )
     with torch.inference_mode():

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import BackboneError
+from workbench.errors import BackboneError, counted
 from workbench.plan.choices import TaskName
 
 BUILDERS: Mapping[TaskName, str] = {  # task -> the class of transformers that loads its models
@@ -88,8 +88,8 @@ def _new_names(name: str, model: Any, info: Mapping[str, Any]) -> set[str]:
     missing = sum(sizes.get(key, 0) for key in new if key.startswith(base))
     if missing > 0.2 * math.fsum(size for key, size in sizes.items() if key.startswith(base)):
         raise BackboneError(
-            f"the weights of {name} do not fit its config.json: {len(new)} tensors are missing or of another shape, "
-            f"such as {min(new)}",
+            f"the weights of {name} do not fit its config.json: "
+            f"{counted(len(new), 'tensor is', 'tensors are')} missing or of another shape, such as {min(new)}",
             hint="download or save the model again",
         )
     return new

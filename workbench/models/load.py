@@ -154,7 +154,7 @@ def _others(task: str) -> str:
     fitting = [entry for kind in kinds for entry in catalog.TABLE if entry.kind == kind]
     offline = [entry.name for entry in fitting if entry.origin == "pack"]
     online = [entry.name for entry in fitting if entry.origin == "hub"]
-    return f"use {' or '.join(offline)}, which work offline, or {', '.join(online[:3])} from the hub"
+    return f"use {' or '.join(offline)} (needs no network), or {', '.join(online[:3])} from the hub"
 
 
 def _preprocessor(name: str, folder: Path, task: TaskName) -> Any:

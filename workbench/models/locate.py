@@ -108,7 +108,7 @@ def _hint(name: str) -> str:
     known = {word.lower(): entry.name for entry in catalog.TABLE for word in (entry.name, *_ids(entry.identifier))}
     cutoff = 0.8 if "/" in name else 0.6  # a whole id is rarely a slip of the pen
     close = get_close_matches(name.lower(), known, n=3, cutoff=cutoff)
-    meant = list(dict.fromkeys(repr(known[word]) for word in close if name not in (word, known[word])))
+    meant = [] if catalog.find(name) else list(dict.fromkeys(repr(known[word]) for word in close))
     return f"{QUESTION} {' or '.join(meant)}? {offline.capitalize()}" if meant else offline
 
 

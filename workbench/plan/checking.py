@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import PlanError, nearest
-from workbench.plan import aliases, words
+from workbench.plan import aliases, block_words, words
 from workbench.untrusted import shown, text_fault
 
 _MAX_NAMES = 4096
@@ -75,6 +75,8 @@ def _wrong_type(entry: "dataclasses.Field[Any]", value: Any) -> PlanError:
     hint = nearest(value, known) if known and isinstance(value, str) else ""
     if isinstance(value, str) and {int, float} & {*words.options(entry.type)} and _is_number(value):
         hint = f"write {value.strip()} without quotes"
+    if isinstance(value, int) and "last 2" in entry.metadata["text"]:  # a number of blocks
+        hint = block_words.meant(str(value))
     return PlanError(f"{entry.name} is {shown(value)}; expected {words.kind(entry)}", hint=hint)
 
 

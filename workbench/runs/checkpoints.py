@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from workbench.errors import RunError
+from workbench.errors import RunError, counted
 from workbench.models import Backbone, fingerprints, freezing
 from workbench.runs.disk.checkpoint_files import OLD, PARTIAL, TACTICS, manifest_entry, state_json, sync
 from workbench.runs.disk.checkpoint_files import Checkpoint as Checkpoint
@@ -158,7 +158,7 @@ def load_weights(backbone: Backbone, trained: Sequence[str], checkpoint: Checkpo
     saved, own = _read(checkpoint, "weights.safetensors"), changeable(backbone, trained)
     if shapes_and_types(saved) != shapes_and_types(own):
         raise RunError(
-            f"{checkpoint.path} has {len(saved)} tensors, which do not fit the {len(own)} trainable ones of this model",
+            f"the {counted(len(saved), 'tensor')} of {checkpoint.path} do not fit the {len(own)} of this model",
             hint="use the plan of the run that wrote it",
         )
     with torch.no_grad():

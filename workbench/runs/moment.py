@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import RunError
+from workbench.errors import RunError, counted
 from workbench.events import EvaluationEnded, Event, RunForked, StepEnded
+from workbench.events.terminal import in_words
 from workbench.models import Backbone, generation
 from workbench.runs.build import learner_of
 from workbench.runs.checkpoints import all_in
@@ -61,7 +62,7 @@ class Moment:
         self.folder, self._preparation, self._logged, self._progress = folder, preparation, logged, progress
 
     def __repr__(self) -> str:
-        return f"<{self.folder.name} after {self.step} steps: loss {self.loss}, {dict(self.metrics)}>"
+        return f"<{self.folder.name} after {counted(self.step, 'step')}: validation {in_words(self.metrics)}>"
 
     @property
     def loss(self) -> float | None:
