@@ -183,7 +183,7 @@ def test_a_change_under_way_says_since_when_it_holds(panel):
     page.wait_for_selector(".fw-setting .fw-effect:has-text('since step')", timeout=20_000)
     panel.run(2)
     assert panel.output(2).split() == ["0.0005", "0.0005"]
-    assert "also changes the run under way" in page.locator(".fw-next-live").inner_text()
+    assert "also changes the live run" in page.locator(".fw-next-live").inner_text()
     assert page.locator(".fw-freeze .fw-choice .fw-live:visible").count() == 3
     page.get_by_role("switch", name="block 4").click()
     page.wait_for_selector(".fw-freeze .fw-effect:has-text('since step')", timeout=20_000)

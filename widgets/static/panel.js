@@ -80,7 +80,7 @@ function setTerms(node, text, words) {
 }
 
 // Marks what also changes the run under way: the same mark in every panel, and its words at "Next run".
-const LIVE = "also changes the run under way, from its next step";
+const LIVE = "also changes the live run from its next step";
 const liveMark = () => h("i", { class: "fw-live", "aria-hidden": "true", title: LIVE, hidden: true });
 
 function problemBox(send) {
