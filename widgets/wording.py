@@ -130,7 +130,7 @@ def in_labels(text: str) -> str:
         >>> in_labels("stop_patience can't change in this run")
         "patience can't change in this run"
     """
-    text = re.sub(r"(?:trainable=)?'(head|all|last \d+)'", lambda found: mode(Transfer(trainable=found[1])), text)
+    text = re.sub(r"(?:trainable=)?'(head|all|last [1-9]\d*)'", lambda found: mode(Transfer(trainable=found[1])), text)
     text = text.replace("method='lora'", "LoRA")
     return _FIELD.sub(lambda found: field(found[0]), text)
 

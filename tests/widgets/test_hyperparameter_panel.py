@@ -125,6 +125,10 @@ def test_it_says_what_a_run_found_out_about_the_machine(opened):
     started = next(event for event in log(10) if isinstance(event, RunStarted))
     session.shown(dataclasses.replace(started, settings=("bf16 2.1 × as fast as fp32: taken", "2 threads")))
     assert until(lambda: panel.state["machine"] == "bf16 2.1 × as fast as fp32: taken · 2 threads")
+    session.change(source="my.csv")  # of which nothing is known
+    assert until(lambda: panel.state["machine"] == "")
+    session.change(source=session.run.plan.data.source)
+    assert until(lambda: panel.state["machine"] != "")
     session.shown()
     assert until(lambda: panel.state["machine"] == "")
 

@@ -69,12 +69,13 @@ export default panel("freeze", "Layers", (body, { send }) => {
   setAttribute(movedKey, "title", MOVED);
   const keys = h("div", { class: "fw-keys" }, key("trainable", term("trainable")), key("frozen", term("frozen")), adapterKey, movedKey);
   const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts), how);
+  const error = h("span", { class: "fw-field-error", role: "alert" }); // where the cache is told else, so that nothing moves
   const verified = h("span", { class: "fw-verified" });
   const broken = h("p", { class: "fw-broken", role: "alert" });
   const effect = h("span", { class: "fw-effect", role: "status" });
   const cached = h("span", { class: "fw-cached" });
   const schedule = h("p", { class: "fw-schedule", role: "status" });
-  const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified, cached, effect);
+  const proof = h("div", { class: "fw-freeze-line fw-proof" }, error, verified, cached, effect);
   const notes = noteList();
   body.append(h("div", { class: "fw-head" }, h("h3", {}, term("block", "Layers")), presets), box, line, keys, schedule, proof, broken, notes.root);
 
@@ -190,7 +191,8 @@ export default panel("freeze", "Layers", (body, { send }) => {
       adapterKey.hidden = !blocks.some((block) => block.has_adapter);
       movedKey.style.visibility = blocks.some((block) => block.moved) ? "" : "hidden"; // hidden without a change of the layout
       setText(verified, state.verified ? `✓ ${state.verified}` : "");
-      cached.hidden = state.effect !== ""; // what was just asked for is more important
+      setText(error, state.error);
+      cached.hidden = (state.error || state.effect) !== ""; // what was just asked for is more important
       setText(cached, state.cached);
       setAttribute(cached, "title", state.cached_tip);
       setText(schedule, state.schedule);
