@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from workbench.models import Backbone, Block
     from workbench.session.session import Session
 
-KEPT = {"preset": "trainable", "rank": "lora_rank"}  # action of a field -> the field of the plan
 WHICH, HOW = ("backbone", "trainable"), ("method", "lora_rank")  # fields of the plan: which layers train, and how
 
 
@@ -49,8 +48,12 @@ class FreezePanel(Panel):
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the blocks, the presets and LoRA."""
-        actions = {"toggle": self._toggle, "preset": self._choose, "lora": self._switch_lora, "rank": self._set_rank}
-        return {name: self._trying(act, KEPT.get(name, "")) for name, act in actions.items()}
+        return {
+            "toggle": self._trying(self._toggle),
+            "preset": self._trying(self._choose, "trainable"),
+            "lora": self._trying(self._switch_lora),
+            "rank": self._trying(self._set_rank, "lora_rank"),
+        }
 
     def note(self, event: Event) -> None:
         """Remember what the run reports about its blocks; clear the error when the plan changes."""
@@ -77,7 +80,7 @@ class FreezePanel(Panel):
         if isinstance(error, PlanError):
             self._problem = problem(wording.in_labels(error.what), hint=wording.in_labels(error.hint))
 
-    def _trying(self, act: Callable[..., None], field: str) -> Callable[..., None]:
+    def _trying(self, act: Callable[..., None], field: str = "") -> Callable[..., None]:
         """Return an action that says at its fields what is wrong with a choice, and what the plan keeps."""
 
         def tried(**choice: Any) -> None:

@@ -105,9 +105,7 @@ class SettingsPanel(Panel):
             self._effects.change(self.session, **{name: value})
         except WorkbenchError as error:
             self._errors[name] = (
-                wording.in_labels(error.what)
-                if self._is_taken(name, value)
-                else kept(error, name, self.session.plan)
+                wording.in_labels(error.what) if self._is_taken(name, value) else kept(error, name, self.session.plan)
             )
             self._refusals += 1
 

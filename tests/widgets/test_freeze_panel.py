@@ -279,7 +279,14 @@ def test_each_block_shows_how_far_it_has_moved(opened, backbone):
 
 
 CACHE = CacheReady(
-    step=0, split="train", boundary="head", rows=10, size_bytes=11_000_000, budget_bytes=10**9, place="memory", seconds=2
+    step=0,
+    split="train",
+    boundary="head",
+    rows=10,
+    size_bytes=11_000_000,
+    budget_bytes=10**9,
+    place="memory",
+    seconds=2,
 )
 
 
