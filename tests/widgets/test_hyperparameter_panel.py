@@ -159,7 +159,7 @@ def test_fields_that_a_run_does_not_obey_wait_for_the_next(opened, press):
     session, panel, _ = live(opened)
     state = press(panel, "change", name="batch_size", value=8)
     assert field(state, "batch_size")["effect"] == "at the next run or fork"
-    assert "A run under way keeps its value, but a fork of it can take another one" in field(state, "batch_size")["tip"]
+    assert "Takes effect at the next run (or in a fork)." in field(state, "batch_size")["tip"]
     assert field(press(panel, "change", name="seed", value=3), "seed")["effect"] == "at the next run"
     assert field(state, "epochs")["effect"] == ""
     assert [name for name, _ in session.calls] == ["change", "change"]

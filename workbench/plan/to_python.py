@@ -8,7 +8,7 @@ STANDS_FOR = {"table": "source", "model": "backbone"}  # object given to a sessi
 
 
 def to_python(changes: Mapping[str, Any], given: Collection[str] = ()) -> str:
-    """Return the lines that make a plan, start its run in a session and wait for its end, so that a script can run them.
+    """Return the lines that make a plan, start its run and wait for its end; a script can run them too.
 
     Args:
         changes: The fields of the plan that differ from the default, with their values.
