@@ -38,7 +38,7 @@ export default panel("data", "Data", (body, { send }) => {
     choice.update(value, [...none, ...options.map((option) => ({ value: option, title: option }))]);
     return choice.root;
   }
-  const said = ({ rows: count, percent }) => `${count.toLocaleString("en-US")} · ${percent < 10 ? percent : Math.round(percent)} %`;
+  const said = ({ rows: count, percent }) => `${count.toLocaleString("en-US")} · ${percent} %`;
   function classBar(row) {
     const { name, rows: count, percent } = row;
     return h("div", { role: "listitem", class: "fw-bar", title: `${name}: ${count.toLocaleString("en-US")} rows, ${percent} %` },
