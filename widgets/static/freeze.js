@@ -15,9 +15,7 @@ function snowflake(x, y, r) {
 
 const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block /, "");
 
-const STRIP = 17; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
-
-const ROWS_APART = 1;
+const STRIP = 18; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
 
 // Shortens "step 1,200" to "1,200", and anything else to nothing, where there is no room.
 const fit = (words, room) => [words, words.replace(/^(step|since) /, "")].find((said) => 6 * said.length <= room) ?? "";
@@ -33,7 +31,7 @@ function layout(blocks, room) {
   const places = blocks.map((block) => {
     const width = block.kind !== "block" ? 58 : isDense ? 30 : 44;
     const height = tall - (isDense ? 6 : 16) * (1 - Math.sqrt(block.size / most));
-    if (x + width > room - 1 && x > 1) { x = 1; y += tall + STRIP + ROWS_APART; }
+    if (x + width > room - 1 && x > 1) { x = 1; y += tall + STRIP; }
     const place = [x, y + (tall - height) / 2, width, height];
     x += width + gap;
     return place;
