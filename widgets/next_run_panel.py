@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.session.session import Session
 
 PLACES = {"kernel": "this notebook", "process": "its own process"}
+ROOM, ELSEWHERE = 60, "see the error below"  # characters of a reason that is not cut, and what stands for a longer one
 PLACE_TIP = (
     "This notebook: starts fastest, and ends when the kernel is restarted. Its own process: "
     "continues when the kernel is restarted or the notebook is closed. Takes effect at the next run."
@@ -93,7 +94,7 @@ class NextRunPanel(Panel):
     def _failure(self) -> str:
         """Return why the plan can't be run; "" if no reason is known."""
         failed = next((event for event in self._loaded.values() if event.what), None)
-        return "" if failed is None else f"Start is off: {failed.what}"
+        return "" if failed is None else f"Start is off: {failed.what if len(failed.what) <= ROOM else ELSEWHERE}"
 
     def _waits_for(self) -> str:
         """Return what has to end before Start can be pressed; "" if nothing."""
