@@ -141,15 +141,23 @@ class Record(Answers):
         """
         return self.as_backbone(which).model
 
-    def complete(self, prompt: str, *, which: str = "best", tokens: int = 40) -> str:
+    def complete(self, prompt: str, *, which: str = "best", max_new_tokens: int = 40, tokens: int | None = None) -> str:
         """Return the greedy continuation of a prompt by the "best", "last" or "backbone" model.
+
+        Args:
+            prompt: The start of a text.
+            which: "best", "last" or "backbone".
+            max_new_tokens: Longest continuation, in tokens.
+            tokens: The earlier name of `max_new_tokens`.
 
         Raises:
             RunError: The model of this run is not a language model.
         """
         from workbench.models import generation
 
-        return generation.complete(self.as_backbone(which), prompt, tokens=tokens)
+        return generation.complete(
+            self.as_backbone(which), prompt, max_new_tokens=max_new_tokens if tokens is None else tokens
+        )
 
     def as_backbone(self, which: str = "best") -> Backbone:
         """Return the "best", "last" or "backbone" model with its tokenizer or image processor, as a copy.
