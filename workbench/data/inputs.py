@@ -62,8 +62,8 @@ def read_inputs(inputs: Any, task: choices.TaskName, columns: Sequence[str], sep
     kind = "image" if task == "image-classification" else "text"
     values, index = _values(inputs, kind, columns, separator)
     if not values or inputs is None:
-        given = "got None; " if inputs is None else ""
-        raise DataError(f"there is nothing to predict: {given}expected at least one {kind}", hint=_examples(kind))
+        got = "got None; " if inputs is None else ""
+        raise DataError(f"there is nothing to predict: {got}expected at least one {kind}", hint=_examples(kind))
     for row, value in enumerate(values):
         if _is_missing(value):
             raise DataError(f"{_ROW(row)} is {value}; expected {_NAMES[kind]}", hint="leave it out")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbench.errors import RunError, counted
 from workbench.events import EvaluationEnded, Event, RunForked, StepEnded
-from workbench.events.terminal import in_words
+from workbench.events.sentences import in_words
 from workbench.models import Backbone, generation
 from workbench.runs.build import learner_of
 from workbench.runs.checkpoints import all_in

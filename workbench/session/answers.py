@@ -82,8 +82,8 @@ class Answers:
             inputs: A text or several; or images: paths, PIL images, uint8 arrays (height, width, 3), or the bytes of
                 image files; or a frame or `datasets.Dataset` with the column that the run read.
             step: Ask the model after this step, in place of `which`.
-            which: "best" (as without `step` and `which`), "last", or "backbone" for the model before training. If the classifier on top of the backbone
-                is new, its answers before training mean nothing.
+            which: "best" (as without `step` and `which`), "last", or "backbone" for the model before training. If the
+                classifier on top of the backbone is new, its answers before training mean nothing.
             batch_size: Inputs that the model reads at once; the answers do not depend on it.
             max_new_tokens: Longest completion, in tokens.
 
