@@ -3,20 +3,20 @@
 This part of a run's handle only reads; the part that also controls the run is in handle.py.
 """
 
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import QUESTION, RunError, WorkbenchError, nearest
-from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked
+from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked, RunStarted
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
 from workbench.models import Backbone
 from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
+from workbench.session import usage
 from workbench.session.answers import Answering, Answers
 from workbench.session.saved import saved_backbone
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # a session, and with it the panel, is there before torch and
 
     from workbench.runs.moment import Moment, OnProgress
 
-_LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(folder\)")
 MODELS = ("best", "last", "backbone")  # the models of a run that have a name
 
 
@@ -106,12 +105,24 @@ class Record(Answers):
 
     @property
     def load_line(self) -> str | None:
-        """Python code that loads the saved model with plain transformers; None if there is no saved model."""
+        """Python code that loads the saved `model`, and its `tokenizer` or image `processor`, with plain transformers.
+
+        None if there is no saved model.
+        """
         if (saved := self.saved_model) is None:
             return None
-        path = repr(str((self.folder / saved.folder).resolve()))
-        is_ours = _LOAD.fullmatch(saved.load)  # the log may be a stranger's, and users copy and run this code
-        return saved.load.replace("(folder)", f"({path})") if is_ours else None
+        return usage.loading(saved.load, self._task, str((self.folder / saved.folder).resolve()))
+
+    @property
+    def use_lines(self) -> str | None:
+        """Python code that loads the saved model and asks it once, with plain transformers; None without a model."""
+        if (load := self.load_line) is None:
+            return None
+        return "\n".join(part for part in (load, usage.asking(self._task, self.plan.data.max_length)) if part)
+
+    @property
+    def _task(self) -> str:
+        return next((event.task for event in self.events if isinstance(event, RunStarted)), "")
 
     @property
     def parent(self) -> str | None:
