@@ -186,7 +186,7 @@ def _metrics(values: Mapping[str, float]) -> str:
 def _for_page(results: "Results") -> dict[str, Any]:
     """Return results as JSON-ready data: everything from rows as text or small images."""
     what = "rows" if results.labels else "windows of text"
-    facts = wording.joined(_metrics(results.metrics), f"{len(results.rows):,} {results.split} {what}")
+    facts = wording.joined(_metrics(results.metrics), results.rows_in_words(what))
     worst = results.mistakes.head(SHOWN_MISTAKES)
     mistakes = {
         "title": f"Worst mistakes ({len(worst)} of {_wrong(results):,})" if results.labels else "Hardest rows",
