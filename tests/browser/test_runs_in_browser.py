@@ -244,6 +244,7 @@ def test_results_are_shown_and_the_test_score_is_spent(panel):
 
 def test_a_restart_of_the_kernel_is_told_and_the_run_that_goes_on_is_in_the_list(panel):
     page = panel.page
+    page.set_viewport_size({"width": 1280, "height": 800})
     panel.run(3)  # stops what runs
     press(panel, "Start")
     says(panel, "training · step")
