@@ -12,7 +12,6 @@ from workbench.events.run_state import RunState
 
 if TYPE_CHECKING:
     from workbench.runs.results import Results
-    from workbench.session.session import Session
 
 SHOWN_MISTAKES = 20
 SHOWN_CLASSES = 100  # in the matrix; a larger one is too much for a page
@@ -29,9 +28,9 @@ class ResultsPanel(Panel):
     _css = style("results.css")
     kinds = frozenset({RunChosen, RunForked, RunStarted, RunResumed, EvaluationEnded, RunEnded, RunFailed})
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._reset()
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def _reset(self) -> None:
         """Forget the run that was shown."""

@@ -24,7 +24,6 @@ from workbench.events.run_state import RunState
 
 if TYPE_CHECKING:
     from workbench.session.handle import Run
-    from workbench.session.session import Session
 
 TOP = 5  # classes whose probability is shown
 KEPT = 6  # entries of the history
@@ -67,13 +66,13 @@ class TryPanel(Panel):
         {RunChosen, StageStarted, RunStarted, EvaluationEnded, CheckpointSaved, RunForked, RunEnded, RunFailed}
     )
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._entries: list[Entry] = []
         self._numbers = itertools.count(1)
         self._doing, self._since = "", 0.0
         self._files: list[Any] = []  # what came with the last message
         self._reset()
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def _reset(self) -> None:
         """Forget the run that was shown, and the model of it that was chosen; what was tried stays."""

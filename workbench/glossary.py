@@ -74,8 +74,8 @@ GLOSSARY: Mapping[str, str] = {
 }
 
 
-def explain(word: str) -> str:
-    """Return what a word of fine-tuning means, in a sentence or two.
+def explain(word: str = "") -> str:
+    """Return what a word of fine-tuning means, in a sentence or two; without a word, the words that it knows.
 
     Raises:
         WorkbenchError: The glossary has no such word; the message gives the nearest one.
@@ -84,6 +84,8 @@ def explain(word: str) -> str:
         >>> explain("epoch")
         'One pass over all training rows.'
     """
+    if not word:
+        return f"explain(word) knows: {', '.join(GLOSSARY)}"
     known = {_key(name): name for name in GLOSSARY}
     key = _key(str(word))
     found = known.get(key) or known.get(key.removesuffix("s"))

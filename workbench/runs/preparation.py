@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from workbench import data, models
 from workbench.data import Split
-from workbench.errors import PlanError, RunError
+from workbench.errors import PlanError, RunError, a
 from workbench.models import Backbone, from_object
 from workbench.plan.plan import Plan
 
@@ -45,7 +45,7 @@ def plan_and_table(given: Any, table: Any = None) -> tuple[Plan, Any]:
         return Plan().change(source=os.fspath(given)), table
     if not data.is_table(given):
         raise PlanError(
-            f"expected a plan, a table or the name of a source; got a {type(given).__name__}", hint=_EXAMPLE
+            f"expected a plan, a table or the name of a source; got {a(type(given).__name__)}", hint=_EXAMPLE
         )
     if table is not None:
         raise PlanError("two tables are given; expected a plan and a table", hint=_EXAMPLE)
