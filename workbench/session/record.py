@@ -56,7 +56,9 @@ class Record(Answers):
 
     def __repr__(self) -> str:
         steps = f", step {self.step:,} of {self.steps:,}" if self.steps else ""
-        return f"<Run {self.name}: {self.state}{steps}>"
+        fork = self._state.parent
+        origin = f", forked from {fork.parent} at step {fork.step:,}" if fork else ""
+        return f"<Run {self.name}: {self.state}{steps}{origin}>"
 
     @property
     def name(self) -> str:
