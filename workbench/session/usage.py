@@ -38,11 +38,11 @@ def loading(logged: str, task: str, path: str) -> str | None:
     if (ours := _LOAD.fullmatch(logged)) is None:
         return None
     module, kind = ours.groups()
-    lines = [f"from {module} import {kind}", f"model = {kind}.from_pretrained({path!r})"]
+    lines = [f"from {module} import {kind}", f"folder = {path!r}", f"model = {kind}.from_pretrained(folder)"]
     if task in _READERS:
         name, reader = _READERS[task]
         lines[0] += f", {reader}" if module == "transformers" else f"\nfrom transformers import {reader}"
-        lines.append(f"{name} = {reader}.from_pretrained({path!r})")
+        lines.append(f"{name} = {reader}.from_pretrained(folder)")
     return "\n".join(lines)
 
 
