@@ -1,7 +1,7 @@
 """NextRunPanel: what Start will run, where, and if it can't be pressed, why not."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets import bridge, wording
 from widgets.doing import STARTING, Doing
@@ -17,9 +17,6 @@ from workbench.events import (
     RunStarted,
     StageStarted,
 )
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
 
 PLACES = {"kernel": "this notebook", "process": "its own process"}
 ROOM, ELSEWHERE = 60, "see the error below"  # characters of a reason that is not cut, and what stands for a longer one
@@ -38,12 +35,12 @@ class NextRunPanel(Panel):
         {PlanChanged, PreparationEnded, RunChosen, StageStarted, RunStarted, RunResumed, RunEnded, RunFailed}
     )
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._loaded: dict[str, PreparationEnded] = {}  # part -> how loading it for this plan ended
         self._doing = Doing()
         self._is_asked = False  # Start was pressed, and there is no run yet
-        super().__init__(session)
-        prepare(session)
+        super().__init__(session, **objects)
+        prepare(self.session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the button and the field."""
