@@ -129,6 +129,10 @@ class FakeRun:
         saved = self.saved_model
         return saved.load.replace("folder", repr(str(self.folder / saved.folder))) if saved else None
 
+    @property
+    def use_lines(self):
+        return self.load_line
+
     def pause(self):
         self._may_go_on.clear()
 

@@ -21,7 +21,6 @@ from workbench.runs.disk.run_list import Summary
 
 if TYPE_CHECKING:
     from workbench.session.handle import Run
-    from workbench.session.session import Session
 
 
 class CurvesPanel(Panel):
@@ -38,7 +37,7 @@ class CurvesPanel(Panel):
     log_scale = traitlets.Bool(default_value=False).tag(sync=True)
     smoothing = traitlets.Float(default_value=0.0, min=0.0, max=0.99).tag(sync=True)
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._curves = Curves()
         self._parent: Curves | None = None
         self._before: Mapping[str, Any] = {}  # values of the parent's plan in the fields in which the fork differs
@@ -46,7 +45,7 @@ class CurvesPanel(Panel):
         self._point: Point | None = None
         self._parent_name = ""  # what the parent is called
         self._overlaid: dict[str, tuple[Summary, Curves]] = {}  # the runs that are drawn over the shown one
-        super().__init__(session)
+        super().__init__(session, **objects)
         self._read_overlaid()
 
     def actions(self) -> Mapping[str, Callable[..., None]]:

@@ -11,6 +11,7 @@ from widgets.cached import Cached
 from widgets.panel import Panel, page, prepare, problem, style
 from widgets.proof import KINDS as PROOFS
 from widgets.proof import Proof
+from widgets.settings import kept
 from workbench.errors import PlanError
 from workbench.events import ChangeRefused, Event, PlanAdjusted, PlanChanged, PreparationEnded, RunChosen, RunForked
 from workbench.plan.choices import Transfer
@@ -18,7 +19,6 @@ from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.models import Backbone, Block
-    from workbench.session.session import Session
 
 WHICH, HOW = ("backbone", "trainable"), ("method", "lora_rank")  # fields of the plan: which layers train, and how
 
@@ -34,19 +34,25 @@ class FreezePanel(Panel):
     _css = style("freeze.css")
     kinds = live.KINDS | PROOFS | CACHED | {PlanChanged, PreparationEnded, RunForked}
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._effects = live.Effects()
         self._proof, self._cached = Proof(), Cached()
         self._is_failed = False  # whether the data or the backbone could not be loaded
+        self._error = ""  # what is wrong with what was chosen last
         self._refusals = 0  # a new count makes the page restore the values of the plan
         self._last_n = 2  # number in the stepper while another preset is chosen
         self._inherited: list[PlanAdjusted] | None = []  # what the ancestors of a fork changed before; None: not known
-        super().__init__(session)
-        prepare(session)
+        super().__init__(session, **objects)
+        prepare(self.session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the blocks, the presets and LoRA."""
-        return {"toggle": self._toggle, "preset": self._choose, "lora": self._switch_lora, "rank": self._set_rank}
+        return {
+            "toggle": self._trying(self._toggle),
+            "preset": self._trying(self._choose, "trainable"),
+            "lora": self._trying(self._switch_lora),
+            "rank": self._trying(self._set_rank, "lora_rank"),
+        }
 
     def note(self, event: Event) -> None:
         """Remember what the run reports about its blocks; clear the error when the plan changes."""
@@ -60,6 +66,7 @@ class FreezePanel(Panel):
                 self._is_failed = bool(what)
             case PlanChanged(fields=fields):
                 self._is_failed = self._is_failed and not {"source", "backbone"} & {*fields}
+                self._error = ""
                 self.calm()
             case RunChosen():
                 self._inherited = []
@@ -69,9 +76,26 @@ class FreezePanel(Panel):
     def alarm(self, error: Exception) -> None:
         """Show an error in the words of the panel."""
         super().alarm(error)
-        self._refusals += 1
         if isinstance(error, PlanError):
             self._problem = problem(wording.in_labels(error.what), hint=wording.in_labels(error.hint))
+
+    def _trying(self, act: Callable[..., None], field: str = "") -> Callable[..., None]:
+        """Return an action that says at its fields what is wrong with a choice, and what the plan keeps."""
+
+        def tried(**choice: Any) -> None:
+            self._error = ""
+            self.calm()
+            before = self.session.plan
+            try:
+                act(**choice)
+            except PlanError as error:
+                if self.session.plan != before:  # the run refuses what the plan has
+                    raise
+                self._refusals += 1
+                advice = wording.in_labels("; ".join(filter(None, (error.what, error.hint))))
+                self._error = kept(error, field, self.session.plan) if field else advice
+
+        return tried
 
     def _read_ancestors(self, forked: RunForked) -> None:
         """Read in the background what was unfrozen before the fork, and when."""
@@ -101,8 +125,9 @@ class FreezePanel(Panel):
             "refusals": self._refusals,
             "effect": self._effect(),
             "is_live": self._running() is not None,
+            "error": self._error,
             **self._proof.picture(),
-            **self._cached.picture(),
+            **(self._cached if self._is_of_plan(choice) else Cached()).picture(),
             **self._network(choice),
         }
 
@@ -112,6 +137,16 @@ class FreezePanel(Panel):
         if run is None or not self._effects.is_live or not live.is_applicable("trainable", run.plan, plan):
             return None
         return run.plan
+
+    def _is_of_plan(self, choice: Transfer) -> bool:
+        """Whether the run shown trains what is chosen, or will soon, so that its measurements belong to the picture."""
+        run, plan = self.session.run, self.session.plan
+        if run is None or not live.is_of_plan(self.session):
+            return False
+        is_unfreezing = run.plan.retention.unfreeze_to is not None and run.plan.retention == plan.retention
+        if self._running() is not None or is_unfreezing:
+            return True
+        return (run.plan.transfer.trainable, run.plan.transfer.method) == (choice.trainable, choice.method)
 
     def _choice(self) -> Transfer:
         """Return the choice of the plan; while a run unfreezes its blocks, with those that are trainable now."""
@@ -165,8 +200,7 @@ class FreezePanel(Panel):
         return {"doing": "", "outline": 0, "blocks": blocks, **counted, "schedule": schedule.line()}
 
     def _blocks(self, backbone: "Backbone", choice: Transfer, schedule: unfreezing.Schedule) -> list[dict[str, Any]]:
-        run, plan = self.session.run, self.session.plan
-        is_same = run is not None and run.plan.baseline.backbone == plan.baseline.backbone
+        is_same = self._is_of_plan(choice)
         named, trainable = network.chosen(backbone.blocks, choice), network.trained(backbone.blocks, choice)
         return [
             {
@@ -184,8 +218,9 @@ class FreezePanel(Panel):
 
     def _choose(self, name: str, *, number: Any = None) -> None:
         """Choose which layers are trainable; how they are trained stays."""
-        last = f"last {self._last_n if number is None else number}"
-        self._change(trainable=last if name == "last" else name)
+        if name == "last":
+            name = network.last(self.session.backbone, self._last_n if number is None else number)
+        self._change(trainable=name)
 
     def _switch_lora(self, *, is_on: bool) -> None:
         """Choose how the layers are trained; which ones are trainable stays."""

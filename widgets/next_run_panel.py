@@ -1,7 +1,7 @@
 """NextRunPanel: what Start will run, where, and if it can't be pressed, why not."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets import bridge, wording
 from widgets.doing import STARTING, Doing
@@ -18,10 +18,8 @@ from workbench.events import (
     StageStarted,
 )
 
-if TYPE_CHECKING:
-    from workbench.session.session import Session
-
 PLACES = {"kernel": "this notebook", "process": "its own process"}
+ROOM, ELSEWHERE = 60, "see the error below"  # characters of a reason that is not cut, and what stands for a longer one
 PLACE_TIP = (
     "This notebook: starts fastest, and ends when the kernel is restarted. Its own process: "
     "continues when the kernel is restarted or the notebook is closed. Takes effect at the next run."
@@ -37,12 +35,12 @@ class NextRunPanel(Panel):
         {PlanChanged, PreparationEnded, RunChosen, StageStarted, RunStarted, RunResumed, RunEnded, RunFailed}
     )
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._loaded: dict[str, PreparationEnded] = {}  # part -> how loading it for this plan ended
         self._doing = Doing()
         self._is_asked = False  # Start was pressed, and there is no run yet
-        super().__init__(session)
-        prepare(session)
+        super().__init__(session, **objects)
+        prepare(self.session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the button and the field."""
@@ -93,7 +91,7 @@ class NextRunPanel(Panel):
     def _failure(self) -> str:
         """Return why the plan can't be run; "" if no reason is known."""
         failed = next((event for event in self._loaded.values() if event.what), None)
-        return "" if failed is None else f"Start is off: {failed.what}"
+        return "" if failed is None else f"Start is off: {failed.what if len(failed.what) <= ROOM else ELSEWHERE}"
 
     def _waits_for(self) -> str:
         """Return what has to end before Start can be pressed; "" if nothing."""

@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets import wording
 from widgets.panel import Panel, page, style
-from workbench.errors import PlanError
+from workbench.errors import QUESTION, PlanError
 from workbench.plan import files
 from workbench.plan.plan import SECTION_OF, Plan
 from workbench.plan.to_python import STANDS_FOR
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
 
 NAME = "plan.json"
 
@@ -23,14 +20,14 @@ class PlanPanel(Panel):
     _esm = page("fields.js", "plan.js")
     _css = style("plan.css")
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._name = NAME  # what is in the field for the file
         self._said = ""  # what was done last
         self._error = ""  # why it was not done
         self._in_the_way: str | None = None  # the file that would be overwritten
         self._opened: tuple[Plan, Plan] | None = None  # the plan before and after another one was opened
         self._files: tuple[str, ...] = ()
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the buttons."""
@@ -109,4 +106,6 @@ def _summary(plan: Plan) -> str:
 
 
 def _in_words(error: PlanError) -> str:
-    return f"{error.what}; {error.hint}" if error.hint else error.what
+    """Return an error; advice for code (a call) is replaced with what can be done in the panel."""
+    hint = "choose a file from the list, or press Save to make one" if "(" in error.hint else error.hint
+    return f"{error.what}{'. ' if hint.startswith(QUESTION) else '; '}{hint}" if hint else error.what

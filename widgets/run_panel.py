@@ -4,7 +4,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets import proof, saved_files, under_way, wording
 from widgets.doing import STARTING, Doing
@@ -29,9 +29,6 @@ from workbench.events import (
 )
 from workbench.events.run_state import UNFINISHED, RunState
 
-if TYPE_CHECKING:
-    from workbench.session.session import Session
-
 TURNS = (StageStarted, RunStarted, RunPaused, RunResumed, RunEnded, RunFailed)  # they change the phase of a run
 SILENT = 5.0  # seconds without an event after which the panel says so
 PLACES = {"kernel": "in this notebook", "process": "in its own process", "elsewhere": "in another notebook"}
@@ -53,11 +50,11 @@ class RunPanel(Panel):
         | {RunPaused, RunResumed, RunEnded, RunFailed, RunChosen, CacheProgressed, CacheReady, CacheRefused}
     )
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._saved, self._proof = saved_files.SavedFiles(), proof.Proof()
         self._doing = Doing()
         self._reset()
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def _reset(self) -> None:
         """Forget the run that was shown."""

@@ -7,7 +7,7 @@ every few seconds, since other notebooks and processes write there too.
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets.doing import Doing
 from widgets.panel import Panel, page, style
@@ -18,9 +18,6 @@ from workbench.events import Event, RunChosen, RunEnded, RunFailed, RunResumed, 
 from workbench.plan.plan import Plan
 from workbench.runs.disk import run_list, trash
 from workbench.runs.disk.run_list import Summary
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
 
 SHOWN = 300  # maximum number of rows; the newest runs are shown
 LOOK_AGAIN = 3.0  # seconds between two looks at the folder
@@ -34,13 +31,13 @@ class RunsPanel(Panel):
     _css = style("runs.css")
     kinds = frozenset({RunChosen, RunStarted, RunResumed, RunEnded, RunFailed, RunsOverlaid})
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._found: list[Summary] | None = None  # newest first; None: not read yet
         self._deleted: list[str] = []  # names of the runs in the trash, the last one first
         self._deleted_title = ""  # what the last one is called
         self._looked_at, self._is_looking = -math.inf, False
         self._work, self._doing = "", Doing()  # what is being done in the background
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions on a run, and the undoing of a deletion."""

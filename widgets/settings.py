@@ -7,17 +7,14 @@ panel adds titles and sliders.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from widgets import live, wording
 from widgets.panel import Panel, page, style
 from workbench.errors import PlanError, WorkbenchError
 from workbench.events import ChangeRefused, Event, PlanChanged
 from workbench.plan.fields import WHEN
-from workbench.plan.plan import FIELDS, LIVE_FIELDS
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
+from workbench.plan.plan import FIELDS, LIVE_FIELDS, Plan
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,11 @@ class SettingsPanel(Panel):
     kinds = live.KINDS | {PlanChanged}
     controls: ClassVar[tuple[Control, ...]]
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._errors: dict[str, str] = {}  # field -> error in the value that was typed
         self._refusals = 0  # a new count makes the page restore the value of the plan
         self._effects = live.Effects()
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the action of the fields."""
@@ -105,7 +102,7 @@ class SettingsPanel(Panel):
             self._effects.change(self.session, **{name: value})
         except WorkbenchError as error:
             self._errors[name] = (
-                wording.in_labels(error.what) if self._is_taken(name, value) else self._kept(name, error)
+                wording.in_labels(error.what) if self._is_taken(name, value) else kept(error, name, self.session.plan)
             )
             self._refusals += 1
 
@@ -113,8 +110,9 @@ class SettingsPanel(Panel):
         """Whether the plan has the value, so that the error is of the run under way."""
         return bool(self.session.plan.flat()[name] == value)
 
-    def _kept(self, name: str, error: WorkbenchError) -> str:
-        """Return what is wrong with a value, without the name that stands beside it, and which value the plan keeps."""
-        fault = error.what.rpartition("; ")[2].removeprefix("it ")
-        fault = re.sub(r"None \((.*)\)", r"empty (\1)", fault)
-        return f"{fault}; kept {wording.value_of(name, self.session.plan.flat()[name])}"
+
+def kept(error: WorkbenchError, name: str, plan: Plan) -> str:
+    """Return what is wrong with a value, without the name that stands beside it, and which value the plan keeps."""
+    fault = wording.in_labels(error.what.rpartition("; ")[2].removeprefix("it "))
+    fault = re.sub(r"None \((.*)\)", r"empty (\1)", fault)
+    return f"{fault}; kept {wording.value_of(name, plan.flat()[name])}"

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     fetching.add_argument("names", nargs="*", metavar="NAME", help="packs to fetch; without a name, every default pack")
     fetching.add_argument("--verify", action="store_true", help="hash every file of the packs in the cache")
     add(lab, "open JupyterLab on the quickstart; further arguments go to JupyterLab, as in --no-browser --port 8899")
-    running = add(run, "run a plan that Plan.to_json has written, and keep the run in a folder")
+    running = add(run, "run a plan that Plan.save has written, and keep the run in a folder")
     running.add_argument("plan", metavar="PLAN.json", type=Path, help="the plan; missing fields take their defaults")
     running.add_argument(
         "--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)"

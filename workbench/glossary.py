@@ -54,6 +54,8 @@ GLOSSARY: Mapping[str, str] = {
     "perplexity": "The number of tokens that a language model hesitates between, on average: e to the power of its "
     "loss. Lower is better.",
     "plan": "All choices for a run: backbone, rows, layers, settings. Changing it affects the next run.",
+    "retention": "How much the model still knows, after training, of what its backbone knew. Unfreezing its blocks one "
+    "after another is a way to keep more of it.",
     "run": "One training from beginning to end. It is kept in a folder of its own, with its plan, its log, its "
     "checkpoints and its model.",
     "seed": "The number that all random choices follow from. The same seed gives the same run.",
@@ -74,8 +76,8 @@ GLOSSARY: Mapping[str, str] = {
 }
 
 
-def explain(word: str) -> str:
-    """Return what a word of fine-tuning means, in a sentence or two.
+def explain(word: str = "") -> str:
+    """Return what a word of fine-tuning means, in a sentence or two; without a word, the words that it knows.
 
     Raises:
         WorkbenchError: The glossary has no such word; the message gives the nearest one.
@@ -84,6 +86,8 @@ def explain(word: str) -> str:
         >>> explain("epoch")
         'One pass over all training rows.'
     """
+    if not word:
+        return f"explain(word) knows: {', '.join(GLOSSARY)}"
     known = {_key(name): name for name in GLOSSARY}
     key = _key(str(word))
     found = known.get(key) or known.get(key.removesuffix("s"))

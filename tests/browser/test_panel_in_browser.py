@@ -199,7 +199,7 @@ def test_the_plan_is_shown_as_the_python_that_starts_it(resting):
     plan.get_by_text("show as Python").click()
     code = plan.locator("code")
     assert "max_rows=1200,\n" in code.inner_text()  # inner_text is what can be seen
-    assert code.inner_text().strip().endswith("run = wb.Session(plan).start()")
+    assert code.inner_text().strip().endswith("run = wb.Session(plan).start().wait()")
     plan.get_by_text("hide Python").click()
 
 

@@ -50,6 +50,12 @@ def test_while_something_loads_it_says_what_start_waits_for(opened, session):
     assert until(lambda: panel.state["can_start"])
 
 
+def test_a_long_reason_is_not_cut_but_told_where_the_error_is(opened, session):
+    panel = opened(NextRunPanel, session)
+    session.bus.publish(PreparationEnded(part="data", what=f"there is no file {'folder/' * 20}film.csv"))
+    assert until(lambda: panel.state["words"] == "Start is off: see the error below")
+
+
 @pytest.mark.parametrize("part", ["data", "backbone", "examples"])
 def test_what_could_not_be_loaded_turns_start_off_until_the_plan_is_repaired(opened, press, session, part):
     panel = opened(NextRunPanel, session)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench.events.sentences import sentence
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -20,6 +22,10 @@ class Event:
     def kind(self) -> str:
         """The name of the event in the log: its class name."""
         return type(self).__name__
+
+    def __str__(self) -> str:
+        """Return the event as one short line; `repr` gives all fields."""
+        return sentence(self)
 
 
 @dataclass(frozen=True, kw_only=True)

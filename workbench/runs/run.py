@@ -28,6 +28,7 @@ from workbench.events import (
     StageStarted,
 )
 from workbench.events.run_state import STOPPED_BY_USER, RunState
+from workbench.plan.arguments import named
 from workbench.runs.build import learner_of
 from workbench.runs.disk.control import Control as Control
 from workbench.runs.disk.run_folder import RunFolder
@@ -39,6 +40,7 @@ from workbench.training import engine
 from workbench.training.learner import Learner
 
 
+@named
 def run(
     plan: Any = None,
     *,
@@ -100,6 +102,9 @@ def _logged_events(folder: RunFolder, preparation: Preparation, control: Control
         raise
     finally:
         folder.close()
+
+
+SEARCH = "finding the fastest settings (once for each model and batch size)"
 
 
 class _ActiveRun:
@@ -194,9 +199,7 @@ class _ActiveRun:
         self.preparation.backbone(plan)
         yield StageStarted(stage="encoding the data")
         self.preparation.examples(plan)
-        last_stage = (
-            "restoring the checkpoint" if self.start.checkpoint else "finding the fastest settings (once per machine)"
-        )
+        last_stage = "restoring the checkpoint" if self.start.checkpoint else SEARCH
         yield StageStarted(stage=f"repeating steps {step + 1} to {until}" if until > step else last_stage)
 
     def _build_learner(self) -> Learner:

@@ -17,6 +17,7 @@ from workbench.events import Event, PlanChanged, RunEnded, RunFailed, RunsOverla
 from workbench.events.bus import Bus
 from workbench.models import Backbone
 from workbench.models.from_object import pinned
+from workbench.plan.arguments import named
 from workbench.plan.fields import touched_by
 from workbench.plan.plan import FIELDS, Plan
 from workbench.runs.disk import process, run_list
@@ -55,6 +56,7 @@ class Session:
         >>> session.start().wait()  # doctest: +SKIP
     """
 
+    @named
     def __init__(
         self,
         plan: Any = None,
