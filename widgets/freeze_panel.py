@@ -67,7 +67,8 @@ class FreezePanel(Panel):
                 self._is_failed = bool(what)
             case PlanChanged(fields=fields):
                 self._is_failed = self._is_failed and not {"source", "backbone"} & {*fields}
-                self._error = ""
+                if {*fields} & {*WHICH, *HOW}:  # another field may have been changed just before the mistake
+                    self._error = ""
                 self.calm()
             case RunChosen():
                 self._inherited = []
