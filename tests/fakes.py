@@ -129,6 +129,10 @@ class FakeRun:
         saved = self.saved_model
         return saved.load.replace("folder", repr(str(self.folder / saved.folder))) if saved else None
 
+    @property
+    def use_lines(self):
+        return self.load_line
+
     def pause(self):
         self._may_go_on.clear()
 
@@ -266,6 +270,9 @@ class FakeSession:
     def overlay(self, *names):
         self.overlaid = names
         self.bus.publish(RunsOverlaid(names=names))
+
+    def handle(self, name):
+        return FakeRun(self.plan, [], self, name=name)
 
     def attach(self, name="last"):
         self.calls.append(("attach", {"name": name}))

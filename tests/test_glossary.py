@@ -30,6 +30,10 @@ def test_a_word_is_found_however_it_is_written(asked, word):
     assert wb.explain(asked) == GLOSSARY[word]
 
 
+def test_without_a_word_all_words_are_listed():
+    assert all(word in wb.explain() for word in GLOSSARY)
+
+
 def test_an_unknown_word_gets_the_nearest_one():
     with pytest.raises(wb.WorkbenchError, match="'perplexity'"):
         wb.explain("perplexty")

@@ -10,7 +10,6 @@ from workbench.events import Event, PlanChanged, PreparationEnded
 if TYPE_CHECKING:
     from workbench.models import Backbone
     from workbench.models.catalog import Entry
-    from workbench.session.session import Session
 
 ORIGINS = {"pack": "offline pack", "hub": "needs a network once"}
 
@@ -21,10 +20,10 @@ class BackbonePanel(Panel):
     _esm = page("fields.js", "backbone.js")
     kinds = frozenset({PlanChanged, PreparationEnded})
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._is_waiting = False  # True if the data can't be read: the head needs their classes
-        super().__init__(session)
-        prepare(session)
+        super().__init__(session, **objects)
+        prepare(self.session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the action of the field."""

@@ -13,7 +13,6 @@ from workbench.events import Event, PlanChanged, PreparationEnded
 
 if TYPE_CHECKING:
     from workbench.data import Source, Split
-    from workbench.session.session import Session
 
 PAGE_ROWS = 5
 SHOWN_CLASSES = 8
@@ -28,11 +27,11 @@ class DataPanel(Panel):
     _css = style("data.css")
     kinds = frozenset({PlanChanged, PreparationEnded})
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._page = ("train", 0)  # split, first row shown
         self._summary: tuple[Any, dict[str, Any]] | None = None  # (split, its summary)
-        super().__init__(session)
-        prepare(session)
+        super().__init__(session, **objects)
+        prepare(self.session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the fields and the table."""

@@ -19,7 +19,6 @@ from workbench.plan.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.models import Backbone, Block
-    from workbench.session.session import Session
 
 WHICH, HOW = ("backbone", "trainable"), ("method", "lora_rank")  # fields of the plan: which layers train, and how
 
@@ -35,7 +34,7 @@ class FreezePanel(Panel):
     _css = style("freeze.css")
     kinds = live.KINDS | PROOFS | CACHED | {PlanChanged, PreparationEnded, RunForked}
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._effects = live.Effects()
         self._proof, self._cached = Proof(), Cached()
         self._is_failed = False  # whether the data or the backbone could not be loaded
@@ -43,8 +42,8 @@ class FreezePanel(Panel):
         self._refusals = 0  # a new count makes the page restore the values of the plan
         self._last_n = 2  # number in the stepper while another preset is chosen
         self._inherited: list[PlanAdjusted] | None = []  # what the ancestors of a fork changed before; None: not known
-        super().__init__(session)
-        prepare(session)
+        super().__init__(session, **objects)
+        prepare(self.session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the blocks, the presets and LoRA."""
@@ -126,6 +125,7 @@ class FreezePanel(Panel):
             "lora_rank": choice.lora_rank,
             "refusals": self._refusals,
             "effect": self._effect(),
+            "is_live": self._running() is not None,
             "error": self._error,
             **self._proof.picture(),
             **(self._cached if self._is_of_plan(choice) else Cached()).picture(),

@@ -4,7 +4,7 @@ This file has the titles and the ranges of the sliders. The rest is in settings.
 """
 
 import typing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets import live, wording
 from widgets.panel import page, style
@@ -13,9 +13,6 @@ from workbench.events import Event, RunChosen, RunStarted
 from workbench.plan import words
 from workbench.plan.choices import Batching, Device, Precision, SaveModel, Schedule, Switch
 from workbench.plan.plan import FIELDS, SECTION_OF
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
 
 POWERS = tuple(float(2**power) for power in range(10))
 EPOCHS = (0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
@@ -65,9 +62,9 @@ class HyperparameterPanel(SettingsPanel):
     _css = style("settings.css", "hyperparameter.css")
     controls = (*FIRST, *MORE, *_others())
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._machine = ""  # settings of the computation, and the timings that led to them
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def note(self, event: Event) -> None:
         """Remember what the run found out about the machine."""

@@ -1,15 +1,12 @@
 """KeepPanel: what keeps a model from forgetting. So far: progressive unfreezing."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets import wording
 from widgets.panel import page, prepare
 from widgets.settings import Control, SettingsPanel
 from workbench.errors import PlanError
 from workbench.events import PreparationEnded
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
 
 TO = Control("unfreeze_to", "unfreeze")
 ON = Control("unfreeze_on", "when")
@@ -25,9 +22,9 @@ class KeepPanel(SettingsPanel):
     kinds = SettingsPanel.kinds | {PreparationEnded}
     controls = (TO, ON, EVERY, PATIENCE)
 
-    def __init__(self, session: "Session") -> None:
-        super().__init__(session)
-        prepare(session)
+    def __init__(self, session: Any = None, **objects: Any) -> None:
+        super().__init__(session, **objects)
+        prepare(self.session)
 
     def picture(self) -> dict[str, Any]:
         """Return the fields that have a meaning now, and what is wrong with them."""

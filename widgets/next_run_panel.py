@@ -1,7 +1,7 @@
 """NextRunPanel: what Start will run, where, and if it can't be pressed, why not."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets import bridge, wording
 from widgets.doing import STARTING, Doing
@@ -17,9 +17,6 @@ from workbench.events import (
     RunStarted,
     StageStarted,
 )
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
 
 PLACES = {"kernel": "this notebook", "process": "its own process"}
 ROOM, ELSEWHERE = 60, "see the error below"  # characters of a reason that is not cut, and what stands for a longer one
@@ -38,12 +35,12 @@ class NextRunPanel(Panel):
         {PlanChanged, PreparationEnded, RunChosen, StageStarted, RunStarted, RunResumed, RunEnded, RunFailed}
     )
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._loaded: dict[str, PreparationEnded] = {}  # part -> how loading it for this plan ended
         self._doing = Doing()
         self._is_asked = False  # Start was pressed, and there is no run yet
-        super().__init__(session)
-        prepare(session)
+        super().__init__(session, **objects)
+        prepare(self.session)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the button and the field."""
@@ -64,13 +61,14 @@ class NextRunPanel(Panel):
         return self._is_asked or self._is_starting
 
     def picture(self) -> dict[str, Any]:
-        """Return the plan in one line, the place, and whether Start can be pressed, or why not."""
+        """Return the plan in one line, the place, whether Start can be pressed, or why not, and whether a run obeys."""
         failure, waiting = self._failure(), self._waits_for()
         return {
             "title": wording.title(self.session.plan),
             "words": failure or waiting or "ready to start",
             "is_wrong": failure != "",
             "can_start": not failure and not waiting,
+            "is_live": self._is_live,
             "place": {
                 "value": self.session.where,
                 "options": [{"value": place, "title": words} for place, words in PLACES.items()],
@@ -83,6 +81,12 @@ class NextRunPanel(Panel):
         """Whether a run was started that has not sent its first event."""
         run = self.session.run
         return run is not None and not run.is_over and not run.events
+
+    @property
+    def _is_live(self) -> bool:
+        """Whether a run is under way, which the fields with the mark change too."""
+        run = self.session.run
+        return run is not None and not run.is_over and bool(run.events)
 
     def _failure(self) -> str:
         """Return why the plan can't be run; "" if no reason is known."""

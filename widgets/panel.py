@@ -19,7 +19,7 @@ import anywidget
 import traitlets
 
 from widgets import bridge
-from workbench.errors import PlanError, WorkbenchError
+from workbench.errors import WorkbenchError
 from workbench.events import Event, PlanChanged
 from workbench.glossary import GLOSSARY
 
@@ -58,6 +58,11 @@ def problem(what: str, *, hint: str = "", details: str = "") -> dict[str, str]:
 class Panel(anywidget.AnyWidget):  # type: ignore[misc]
     """Base class of the panels. A panel can be displayed alone and is updated until `close`.
 
+    Args:
+        session: What `Workbench` takes: a session or a run of it; or a plan, a table or the name of a source, for a new
+            session.
+        objects: Arguments of a new `workbench.Session`.
+
     Attributes:
         session: The session that it shows and changes.
         kinds: The kinds of event that it handles.
@@ -72,12 +77,11 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
     attention = traitlets.Unicode()
     is_hidden = False
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
+        from workbench.session.session import session_of
+
+        self.session: Session = session_of(session, **objects)
         super().__init__()
-        if not hasattr(type(session), "subscribe"):
-            name, given = type(self).__name__, type(session).__name__
-            raise PlanError(f"{name} shows a session; got a {given}", hint=f"{name}(wb.Session(…)), or Workbench(…)")
-        self.session = session
         self._problem: dict[str, str] | None = None
         self._picture: dict[str, Any] = {}
         self._viewers: set[str] | None = None  # pages that display the panel; None: it was never displayed
@@ -165,7 +169,8 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
 
     def close(self) -> None:
         """Close the panel for good."""
-        bridge.leave(self)
+        if hasattr(self, "session"):  # `close` is called even if the constructor fails
+            bridge.leave(self)
         super().close()
 
     def _receive(self, _widget: Any, message: Mapping[str, Any], _buffers: Any) -> None:

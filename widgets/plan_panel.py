@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets import wording
 from widgets.panel import Panel, page, style
@@ -10,9 +10,6 @@ from workbench.errors import QUESTION, PlanError
 from workbench.plan import files
 from workbench.plan.plan import SECTION_OF, Plan
 from workbench.plan.to_python import STANDS_FOR
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
 
 NAME = "plan.json"
 
@@ -23,14 +20,14 @@ class PlanPanel(Panel):
     _esm = page("fields.js", "plan.js")
     _css = style("plan.css")
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._name = NAME  # what is in the field for the file
         self._said = ""  # what was done last
         self._error = ""  # why it was not done
         self._in_the_way: str | None = None  # the file that would be overwritten
         self._opened: tuple[Plan, Plan] | None = None  # the plan before and after another one was opened
         self._files: tuple[str, ...] = ()
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the buttons."""

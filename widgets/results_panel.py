@@ -12,7 +12,6 @@ from workbench.events.run_state import RunState
 
 if TYPE_CHECKING:
     from workbench.runs.results import Results
-    from workbench.session.session import Session
 
 SHOWN_MISTAKES = 20
 SHOWN_CLASSES = 100  # in the matrix; a larger one is too much for a page
@@ -29,9 +28,9 @@ class ResultsPanel(Panel):
     _css = style("results.css")
     kinds = frozenset({RunChosen, RunForked, RunStarted, RunResumed, EvaluationEnded, RunEnded, RunFailed})
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._reset()
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def _reset(self) -> None:
         """Forget the run that was shown."""
@@ -186,7 +185,7 @@ def _metrics(values: Mapping[str, float]) -> str:
 def _for_page(results: "Results") -> dict[str, Any]:
     """Return results as JSON-ready data: everything from rows as text or small images."""
     what = "rows" if results.labels else "windows of text"
-    facts = wording.joined(_metrics(results.metrics), f"{len(results.rows):,} {results.split} {what}")
+    facts = wording.joined(_metrics(results.metrics), results.rows_in_words(what))
     worst = results.mistakes.head(SHOWN_MISTAKES)
     mistakes = {
         "title": f"Worst mistakes ({len(worst)} of {_wrong(results):,})" if results.labels else "Hardest rows",

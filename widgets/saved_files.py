@@ -77,7 +77,7 @@ class SavedFiles:
         ask = f"import workbench as wb; wb.attach({str(run.folder)!r}).predict([{self._asks}])"
         lines = (
             ("in the folder", str(run.folder / self._model.folder)),
-            ("in any program", run.load_line or ""),
+            ("in any program", run.use_lines or ""),
             ("in a notebook", ask),
         )
         return [{"title": title, "line": line} for title, line in lines if line]

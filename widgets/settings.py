@@ -7,7 +7,7 @@ panel adds titles and sliders.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from widgets import live, wording
 from widgets.panel import Panel, page, style
@@ -15,9 +15,6 @@ from workbench.errors import PlanError, WorkbenchError
 from workbench.events import ChangeRefused, Event, PlanChanged
 from workbench.plan.fields import WHEN
 from workbench.plan.plan import FIELDS, LIVE_FIELDS, Plan
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,11 @@ class SettingsPanel(Panel):
     kinds = live.KINDS | {PlanChanged}
     controls: ClassVar[tuple[Control, ...]]
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._errors: dict[str, str] = {}  # field -> error in the value that was typed
         self._refusals = 0  # a new count makes the page restore the value of the plan
         self._effects = live.Effects()
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the action of the fields."""

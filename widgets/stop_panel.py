@@ -1,7 +1,7 @@
 """StopPanel: when a run stops early, and by which metric its best step is chosen."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from widgets import wording
 from widgets.panel import page, prepare
@@ -10,9 +10,6 @@ from workbench.errors import PlanError
 from workbench.events import EvaluationEnded, Event, PreparationEnded, RunChosen
 from workbench.events.run_state import RunState
 from workbench.plan.choices import TASKS, Monitoring, TaskName
-
-if TYPE_CHECKING:
-    from workbench.session.session import Session
 
 PATIENCE = Control("stop_patience", "patience")
 METRIC = Control("stop_metric", "metric")
@@ -28,11 +25,11 @@ class StopPanel(SettingsPanel):
     kinds = SettingsPanel.kinds | {PreparationEnded, EvaluationEnded}
     controls = (PATIENCE, METRIC, MIN_DELTA, MODE)
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._run = RunState()
         self._can_ask_task = False  # asking imports torch: not before the backbone, which other panels wait for
-        super().__init__(session)
-        prepare(session)
+        super().__init__(session, **objects)
+        prepare(self.session)
 
     def note(self, event: Event) -> None:
         """Remember which metrics the run measures."""

@@ -24,7 +24,6 @@ from workbench.events.run_state import RunState
 
 if TYPE_CHECKING:
     from workbench.session.handle import Run
-    from workbench.session.session import Session
 
 TOP = 5  # classes whose probability is shown
 KEPT = 6  # entries of the history
@@ -67,18 +66,19 @@ class TryPanel(Panel):
         {RunChosen, StageStarted, RunStarted, EvaluationEnded, CheckpointSaved, RunForked, RunEnded, RunFailed}
     )
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Any = None, **objects: Any) -> None:
         self._entries: list[Entry] = []
         self._numbers = itertools.count(1)
-        self._which, self._chosen_step = "best", 0
         self._doing, self._since = "", 0.0
         self._files: list[Any] = []  # what came with the last message
         self._reset()
-        super().__init__(session)
+        super().__init__(session, **objects)
 
     def _reset(self) -> None:
-        """Forget the run that was shown; what was tried stays."""
+        """Forget the run that was shown, and the model of it that was chosen; what was tried stays."""
         self._run_state = RunState()
+        self._which = "best"
+        self._own_step: int | None = None  # that the user has chosen
         self._kind = ""  # text | prompt | image, once the task of the run is known
         self._saved = 0  # step of the newest checkpoint
         self._examples: list[Any] = []
@@ -129,12 +129,17 @@ class TryPanel(Panel):
             "empty": self._empty_words(),
             "models": [{"value": value, "title": self._title(value)} for value in ("best", "last", "step")],
             "which": self._which,
-            "step": self._chosen_step,
+            "step": self._step,
             "doing": f"{self._doing} {wording.duration(seconds)}" if self._doing and seconds >= 1 else self._doing,
             "examples": [cells.cell(value) for value in self._examples],
             "entries": [self._entry(entry) for entry in self._entries],
             "largest": LARGEST,
         }
+
+    @property
+    def _step(self) -> int:
+        """The step of "another step"; until one is chosen, that of the newest checkpoint."""
+        return self._saved if self._own_step is None else self._own_step
 
     def _empty_words(self) -> str:
         if self._kind:
@@ -154,12 +159,13 @@ class TryPanel(Panel):
         is_old = run is not None and run.name != entry.run
         base = entry.base or (None if self._doing else {"text": "no answer"})
         facts = {"number": entry.number, "input": entry.shown, "base": base, "tuned": entry.tuned}
-        return {**facts, "model": wording.joined(entry.model, f"run {entry.run}" if is_old else ""), "note": entry.note}
+        origin = f"asked of another run: {entry.run}" if is_old else ""
+        return {**facts, "model": entry.model, "origin": origin, "note": entry.note}
 
     def _choose(self, which: str, step: Any = None) -> None:
         self._which = which
         if step is not None:
-            self._chosen_step = step
+            self._own_step = step
 
     def _ask_text(self, text: str) -> None:
         if not text.strip():
@@ -181,8 +187,8 @@ class TryPanel(Panel):
         if run is None or self._doing:
             return
         self.calm()
-        options: dict[str, Any] = {"step": self._chosen_step} if self._which == "step" else {"which": self._which}
-        model = f"step {self._chosen_step}" if self._which == "step" else self._title(self._which)
+        options: dict[str, Any] = {"step": self._step} if self._which == "step" else {"which": self._which}
+        model = f"step {self._step:,}" if self._which == "step" else self._title(self._which)
         self._doing, self._since = "asking the tuned model …", time.monotonic()
 
         def ask_base(entry: Entry) -> None:

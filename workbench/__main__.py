@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     fetching.add_argument("names", nargs="*", metavar="NAME", help="packs to fetch; without a name, every default pack")
     fetching.add_argument("--verify", action="store_true", help="hash every file of the packs in the cache")
     add(lab, "open JupyterLab on the quickstart; further arguments go to JupyterLab, as in --no-browser --port 8899")
-    running = add(run, "run a plan that Plan.to_json has written, and keep the run in a folder")
+    running = add(run, "run a plan that Plan.save has written, and keep the run in a folder")
     running.add_argument("plan", metavar="PLAN.json", type=Path, help="the plan; missing fields take their defaults")
     running.add_argument(
         "--runs", metavar="FOLDER", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)"
@@ -175,12 +175,12 @@ def runs(options: argparse.Namespace) -> int:
     if not found:
         print(f"no runs in {options.folder} yet")
         return 0
-    print(f"{'run':44} {'started':16} {'state':10} {'step':>13} {'lowest loss':>11}  backbone, data")
+    print(f"{'run':44} {'started':16} {'state':10} {'step':>13} {'score':>16}  backbone, data")
     for summary in found:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.started))
-        best = "" if summary.best_loss is None else f"{summary.best_loss:.3f}"
+        score = "" if summary.score is None else f"{summary.score[0]} {summary.score[1]:.3g}"
         step, origin = f"{summary.step}/{summary.steps}", f"{summary.backbone}, {summary.source}"
-        print(f"{summary.name:44} {started} {summary.state:10} {step:>13} {best:>11}  {origin}")
+        print(f"{summary.name:44} {started} {summary.state:10} {step:>13} {score:>16}  {origin}")
     return 0
 
 

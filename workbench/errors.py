@@ -70,6 +70,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"use one of {', '.join(names[:12])}{' …' if len(names) > 12 else ''}"
 
 
+def a(noun: str) -> str:
+    """Return a noun with its article: "a str", "an int"."""
+    return f"{'an' if noun[:1].lower() in tuple('aeio') else 'a'} {noun}"
+
+
 def counted(number: int, noun: str, several: str = "") -> str:
     """Return a number with its noun: "1 row", "2,310 rows"; `several` is a plural that is not noun + "s"."""
     return f"{number:,} {noun if number == 1 else several or noun + 's'}"

@@ -76,8 +76,8 @@ GLOSSARY: Mapping[str, str] = {
 }
 
 
-def explain(word: str) -> str:
-    """Return what a word of fine-tuning means, in a sentence or two.
+def explain(word: str = "") -> str:
+    """Return what a word of fine-tuning means, in a sentence or two; without a word, the words that it knows.
 
     Raises:
         WorkbenchError: The glossary has no such word; the message gives the nearest one.
@@ -86,6 +86,8 @@ def explain(word: str) -> str:
         >>> explain("epoch")
         'One pass over all training rows.'
     """
+    if not word:
+        return f"explain(word) knows: {', '.join(GLOSSARY)}"
     known = {_key(name): name for name in GLOSSARY}
     key = _key(str(word))
     found = known.get(key) or known.get(key.removesuffix("s"))

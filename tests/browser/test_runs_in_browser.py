@@ -213,6 +213,7 @@ def test_a_text_is_tried_on_both_models(panel):
     panel.run(5)
     box, cells = panel.page.locator(".jp-Cell").nth(5), panel.page.locator(".jp-Notebook .jp-Cell").count()
     field = box.locator(".fw-try-text")
+    assert not box.get_by_role("button", name="Classify").is_enabled()  # there is no text yet
     field.fill(f"a good film {EVIL}")
     field.press("Control+Enter")  # JupyterLab's own key for running a cell
     box.locator(".fw-try-entry").wait_for(timeout=60_000)

@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 
 import datasets
@@ -113,6 +114,9 @@ def test_grey_arrays_are_images():
         ([["good"]], TEXT, "row 0 is of type list; this run reads texts"),
         (Image.fromarray(PIXELS), TEXT, "row 0 is an image; this run reads texts"),
         (PIXELS, TEXT, "row 0 is an image; this run reads texts"),
+        (None, TEXT, "nothing to predict: got None; expected at least one text"),
+        ([1, 2], TEXT, "row 0 is the number 1; this run reads texts"),
+        (np.array([1.5]), TEXT, "row 0 is the number 1.5; this run reads texts"),
         (Path("a.png"), TEXT, "row 0 is an image; this run reads texts"),
         (pd.DataFrame({"words": ["good"]}), TEXT, "the table has the columns words; expected 'text'"),
         ("what a film", IMAGE, "row 0 is 'what a film', and there is no such file; this run reads images"),
@@ -126,6 +130,25 @@ def test_grey_arrays_are_images():
 def test_what_can_not_be_read_is_said_with_its_row(inputs, task, words):
     with pytest.raises(DataError, match=words):
         read_inputs(inputs, task, ())
+
+
+def test_the_path_of_something_else_is_said_to_be_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path)
+    (tmp_path / "rows.csv").write_text("text\ngood\n")
+    (tmp_path / "photos").mkdir()
+    for inputs, task, what, hint in (
+        ("one.png", TEXT, "row 0 is 'one.png', which is an image file; this run reads texts", "'first text'"),
+        (["good", "rows.csv"], TEXT, "row 1 is 'rows.csv', which is a CSV file", r"pandas\.read_csv\('rows.csv'\)\["),
+        (str(tmp_path / "photos"), TEXT, "which is a folder; this run reads texts", "'first text'"),
+        ("rows.csv", IMAGE, "which is a CSV file; this run reads images, so expected the path of each", "read_csv"),
+        (Path("photos"), IMAGE, "row 0 is 'photos', which is a folder", r"Path\('photos'\)\.iterdir\(\)"),
+    ):
+        with pytest.raises(DataError, match=what) as caught:
+            read_inputs(inputs, task, ())
+        assert re.search(hint, caught.value.hint)
+    frame = pd.DataFrame({"text": ["one.png", 7]})  # a column of a table may have it
+    assert texts(frame) == ["one.png", "7"]
 
 
 def test_a_frame_shows_its_images_as_pictures_and_its_texts_as_text():

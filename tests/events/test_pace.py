@@ -1,7 +1,7 @@
 import pytest
 from sample_events import STARTED, STEP
 
-from workbench.events import EvaluationEnded
+from workbench.events import EvaluationEnded, RunForked
 from workbench.events.pace import Pace
 
 
@@ -20,3 +20,9 @@ def test_time_left_is_the_median_step_and_the_share_of_an_evaluation():
     for event in (STARTED, evaluated(0), STEP, evaluated(3)):
         pace.note(event)
     assert pace.seconds_left == pytest.approx(7 * (0.01 + 6.0 / 3))
+
+
+def test_a_fork_begins_at_its_step():
+    pace = Pace()
+    pace.note(RunForked(parent="first", step=12, changes={}))
+    assert pace.step == 12

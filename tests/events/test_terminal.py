@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from workbench.events import EvaluationEnded, RunEnded, RunStarted, StageStarted, StepEnded, terminal
+from workbench.events.sentences import duration
 from workbench.events.terminal import Line, RunLine
 
 
@@ -77,7 +78,7 @@ def test_a_passing_line_never_wraps(monkeypatch):
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89.4, "89 s"), (95, "2 min"), (7500, "2 h 05 min")])
 def test_durations(seconds, words):
-    assert terminal.duration(seconds) == words
+    assert duration(seconds) == words
 
 
 def test_how_a_run_computes_is_told_in_one_line(capsys):

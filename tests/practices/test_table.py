@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 
 import widgets
@@ -14,6 +16,13 @@ def practice(request):
 def test_numbers_rise_and_slugs_are_unique():
     assert sorted(TABLE, key=lambda practice: practice.number) == list(TABLE)
     assert [*practices] == [practice.slug for practice in TABLE]
+
+
+def test_the_practices_explain_themselves():
+    assert "a plan that is a good start" in inspect.getdoc(workbench.practices)
+    assert "tuning: Hyperparameters" in repr(workbench.practices)
+    assert practices["tuning"].plan.tuning.learning_rate == 2e-4
+    assert "nothing" not in practices
 
 
 def test_a_practice_names_panels_that_exist(practice):

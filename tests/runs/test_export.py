@@ -24,18 +24,15 @@ PLAN = Plan().change(
 )
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8))
 FRESH = """
-import importlib.util, json, sys, torch
-from transformers import AutoImageProcessor
-from PIL import Image
+import contextlib, importlib.util, io, json, sys, torch
 assert importlib.util.find_spec("workbench") is None  # nothing but transformers
 answers = []
-for line, folder, photo in json.loads(sys.argv[1]):
-    exec(line)
-    inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
-    if photo:
-        inputs = AutoImageProcessor.from_pretrained(folder)(Image.open(photo), return_tensors="pt")
+for lines in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(lines, names := {})
     with torch.no_grad():
-        answers.append(model.eval()(**inputs).logits.flatten()[:20].tolist())
+        logits = names["model"](**names["inputs"]).logits.flatten()[:20].tolist()
+    answers.append((logits, printed.getvalue().strip()))
 print(json.dumps(answers))
 """
 
@@ -49,8 +46,8 @@ def logits(run, inputs):
         return run.model("last")(**inputs).logits.flatten()[:20]
 
 
-def test_the_line_of_code_works_in_a_fresh_process_without_the_workbench(tmp_path):
-    PHOTO.save(tmp_path / "photo.png")
+def test_the_lines_of_code_answer_in_a_fresh_process_without_the_workbench(tmp_path):
+    PHOTO.save(tmp_path / "picture.png")
     runs = []
     for kind, task in (("bert", "text-classification"), ("gpt2", "language-modeling")):
         given = tiny.backbone(kind, task=task)
@@ -58,19 +55,23 @@ def test_the_line_of_code_works_in_a_fresh_process_without_the_workbench(tmp_pat
         runs.append(finished(PLAN.change(task=task), tmp_path, **objects))
     vision = PLAN.change(backbone="efficientnet-lite0", source="fashion-mnist", image_size=36, trainable="last 1")
     runs.append(finished(vision, tmp_path))
-    asked = [(run.load_line, str(run.folder / "model"), "") for run in runs]
-    asked[-1] = (*asked[-1][:2], str(tmp_path / "photo.png"))
-    assert "AutoModelForImageClassification" in asked[-1][0]
+    asked = [run.use_lines for run in runs]
+    assert "import AutoModelForImageClassification, AutoImageProcessor" in asked[-1]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     # -S leaves out the .pth file of an editable installation
     paths = [path for path in sys.path if path.endswith("site-packages")]
     command = [sys.executable, "-S", "-c", f"import sys; sys.path += {paths}\n{FRESH}", json.dumps(asked)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    inputs = [{"input_ids": torch.tensor([[1, 2, 3]])}] * 2
+    inputs = [run.as_backbone("last").preprocessor("a text", return_tensors="pt") for run in runs[:2]]
     inputs.append({"pixel_values": pixels([PHOTO], runs[-1].as_backbone("last").preprocessor, 36)})
-    for run, given, answer in zip(runs, inputs, json.loads(done.stdout), strict=True):
+    answers = json.loads(done.stdout)
+    for run, given, (answer, _) in zip(runs, inputs, answers, strict=True):
         torch.testing.assert_close(torch.tensor(answer), logits(run, given), atol=1e-5, rtol=1e-5)
+    text, completed, picture = [printed for _, printed in answers]
+    assert text == runs[0].predict("a text", which="last").label[0]
+    assert completed.endswith(runs[1].predict("a text", which="last").completion[0])
+    assert picture == runs[2].predict(PHOTO, which="last").label[0]
 
 
 def test_the_saved_image_processor_makes_the_images_of_the_run(tmp_path):

@@ -130,7 +130,7 @@ def test_a_run_answers_while_it_trains_and_trains_on_as_if_nobody_had_asked(tmp_
         if step is not None:
             np.testing.assert_allclose(frame.iloc[:, 2:], run.predict(TEXTS, step=step).iloc[:, 2:], atol=1e-6)
             np.testing.assert_allclose(frame.iloc[:, 2:], run.at(step).predict(TEXTS).iloc[:, 2:], atol=1e-6)
-    for wrong in ({"which": "worst"}, {"step": 61}, {"step": 1.5}):
+    for wrong in ({"which": "worst"}, {"step": 61}, {"step": 1.5}, {"step": 2, "which": "best"}):
         with pytest.raises(RunError):
             run.predict("good film", **wrong)
 

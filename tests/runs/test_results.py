@@ -44,6 +44,7 @@ def test_results_are_those_of_the_logged_evaluation(tmp_path, preparation, train
         }
         assert found.metrics["loss"] == pytest.approx(event.metrics["loss"], abs=1e-6)
         assert len(found.rows) == event.rows == 17
+        assert found.drawn_from == len(preparation.examples(folder.plan())[1])
         assert (found.rows.label == found.rows.predicted).mean() == event.metrics["accuracy"]
         assert told[-1] == (17, 17)
 

@@ -1,4 +1,5 @@
 import contextlib
+import re
 import time
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from tiny_runs import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
 from waiting import until
 
+import workbench
 from workbench.errors import DataError, PlanError, RunError, WorkbenchError
 from workbench.events import PlanAdjusted, RunChosen, RunEnded, RunPaused, RunResumed, StepEnded
 from workbench.runs.disk import control
@@ -155,6 +157,28 @@ def test_a_run_whose_rows_are_others_now_does_not_go_on(tmp_path):
     assert "table=" in caught.value.hint
 
 
+def test_the_message_says_how_to_give_all_objects_again(tmp_path):
+    given = tiny.backbone("bert")
+    objects = {"table": tiny.frame(), "model": given.model, "preprocessor": given.preprocessor}
+    name = Session(PLAN, runs=tmp_path, **objects).start().wait(30).name
+    run = Session(PLAN, runs=tmp_path).attach(name)
+    names = {
+        "wb": workbench,
+        "run": run,
+        "frame": objects["table"],
+        "model": given.model,
+        "tokenizer": given.preprocessor,
+    }
+    for ask in (lambda: run.at(2).model(), lambda: run.measure("train"), lambda: run.fork(3)):
+        with pytest.raises(RunError, match="given as a table and the model of this run was given as an obj") as caught:
+            ask()
+    line = re.search(r"wb\.attach\(.*?\)", caught.value.hint).group()
+    again = eval(line, names)
+    assert again.at(2).model() is not None
+    assert "accuracy" in again.measure("train")
+    assert again.fork(3, max_steps=8).wait(30).step == 8
+
+
 def test_what_a_run_took_and_left_behind_is_told(session):
     session.change(max_steps=4, evaluate_every=2)
     run = session.start()
@@ -186,6 +210,7 @@ def test_a_fork_knows_its_parent_and_what_differs(session):
     assert session.run is fork.wait(30)
     assert heard[0] == RunChosen(name=fork.name)
     assert fork.parent == parent.name
+    assert repr(fork).endswith(f", step 6 of 6, forked from {parent.name} at step 4>")
     assert fork.differences == {"learning_rate": (0.01, 0.002)}
     assert fork.at(5).step == 5
     assert [event.name for event in heard if isinstance(event, RunChosen)] == [fork.name]

@@ -454,3 +454,15 @@ def test_adapters_have_turns_too(opened):
     plan = UNFREEZING.change(method="lora", trainable="last 1")
     state = opened(FreezePanel, FakeSession(plan, backbone=tiny.backbone("llama"))).state
     assert state["schedule"] == "1 block to be unfrozen · first block 1, after 67 % of the run"
+
+
+def test_the_layers_are_marked_as_long_as_a_click_also_changes_the_run_under_way(opened, press, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    assert not panel.state["is_live"]
+    run = session.shown(*fakes.log(60)[:30])
+    assert until(lambda: panel.state["is_live"])
+    assert not press(panel, "lora", is_on=True)["is_live"]  # the run trains weights, so its layers stay
+    assert press(panel, "lora", is_on=False)["is_live"]
+    run.tell(fakes.log(60)[-1])
+    assert until(lambda: not panel.state["is_live"])

@@ -125,3 +125,13 @@ def test_the_place_of_the_next_run_can_be_chosen(opened, press, session):
     press(panel, "start")
     assert until(lambda: ("start", {"where": "process"}) in session.calls)
     session.run.stop()
+
+
+def test_it_says_that_marked_fields_also_change_the_run_under_way_as_long_as_one_is(opened, session):
+    panel = opened(NextRunPanel, session)
+    assert until(lambda: panel.state["can_start"])
+    assert not panel.state["is_live"]
+    run = session.shown(*fakes.log(60)[:30])
+    assert until(lambda: panel.state["is_live"])
+    run.tell(fakes.log(60)[-1])
+    assert until(lambda: not panel.state["is_live"])

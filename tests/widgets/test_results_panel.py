@@ -15,7 +15,7 @@ from workbench.runs.results import Results
 EVIL = "<img src=x onerror=hacked()>"
 
 
-def results(step, labels=("good", "bad", EVIL), *, kind="text"):
+def results(step, labels=("good", "bad", EVIL), *, kind="text", drawn_from=None):
     rows = pd.DataFrame(
         {
             "row": [4, 8, 2, 6],
@@ -30,7 +30,7 @@ def results(step, labels=("good", "bad", EVIL), *, kind="text"):
     if kind == "image":
         rows, source = rows.drop(columns="text"), Dataset.from_dict({"image": [Image.new("RGB", (9, 9), "red")] * 4})
     metrics = {"loss": 0.93, "accuracy": 0.5, "macro_f1": 1 / 3, "weighted_f1": 0.5}
-    return Results(step, "validation", labels, metrics, rows, 0.1, source, (0, 1, 2, 3))
+    return Results(step, "validation", labels, metrics, rows, 0.1, source, (0, 1, 2, 3), drawn_from)
 
 
 @pytest.fixture
@@ -66,6 +66,12 @@ def test_the_results_of_an_evaluated_step(opened, press, session):
     assert mistakes["title"] == "Worst mistakes (2 of 2)"
     assert mistakes["columns"] == ["row", "text", "true class", "predicted", "probability", "loss"]
     assert [cell["text"] for cell in mistakes["rows"][0]] == ["4", EVIL, "good", "bad", "0.90", "2.30"]
+
+
+def test_a_sample_of_the_rows_is_called_one(opened, press, session):
+    session.run.found = lambda step: results(step, drawn_from=1_511)
+    found = shown(opened(ResultsPanel, session), press, 50)["results"]
+    assert found["facts"].endswith(" · 4 of 1,511 validation rows (a sample: evaluation_rows)")
 
 
 def test_what_takes_time_says_so_at_once_and_is_computed_once(opened, press, session):

@@ -84,7 +84,19 @@ def test_the_model_can_be_chosen_and_the_history_keeps_a_few(opened, press, sess
     assert [entry["input"]["text"] for entry in entries(panel)] == [f"film {number}" for number in (8, 7, 6, 5, 4, 3)]
     session.shown(*fakes.log(20), name="other")
     panel.show(fakes.RunChosen(name="other"))
-    assert entries(panel)[0]["model"] == "best (step 40) · run fake"
+    assert (entries(panel)[0]["model"], entries(panel)[0]["origin"]) == ("best (step 40)", "asked of another run: fake")
+
+
+def test_another_run_starts_with_its_best_model_and_its_own_steps(opened, press, session):
+    panel = opened(TryPanel, session)
+    panel.show(CheckpointSaved(step=60, folder="checkpoints/step-000060", size_bytes=1, best=False))
+    assert press(panel, "choose", which="step")["step"] == 60  # nobody has chosen another one
+    assert press(panel, "choose", which="step", step=25)["step"] == 25
+    panel.show(fakes.RunChosen(name="other"))
+    panel.refresh()
+    assert (panel.state["which"], panel.state["step"]) == ("best", 0)
+    panel.show(CheckpointSaved(step=12, folder="checkpoints/step-000012", size_bytes=1, best=False))
+    assert press(panel, "choose", which="step")["step"] == 12
 
 
 def test_errors_are_told_in_words_and_nothing_stays_busy(opened, press, session):

@@ -9,6 +9,7 @@ from fakes import FakeSession, until
 import widgets
 from widgets import CurvesPanel, Workbench, wording
 from workbench import attach
+from workbench import run as run_plan
 from workbench.errors import DataError, PlanError
 from workbench.plan.choices import Transfer
 from workbench.plan.plan import Plan
@@ -80,9 +81,34 @@ def test_anything_else_is_refused_with_an_example(given):
         Session(table=[given])
 
 
-def test_a_panel_alone_wants_a_session():
-    with pytest.raises(PlanError, match="CurvesPanel shows a session; got a Plan\nTry: CurvesPanel"):
-        CurvesPanel(Plan())
+def test_the_message_has_the_right_article():
+    with pytest.raises(PlanError, match="got an int"):
+        Workbench(3)
+
+
+def test_a_panel_alone_takes_what_the_workbench_takes(tmp_path):
+    RunFolder.create(Plan(), tmp_path)
+    run = attach("last", runs=tmp_path)
+    for given, objects, plan in ((run, {}, run.plan), (PLAN, {}, PLAN), (None, {"plan": PLAN}, PLAN)):
+        panel = CurvesPanel(given, **objects)
+        assert panel.session.plan == plan
+        panel.close()
+    with pytest.raises(PlanError, match="expected a plan, a table or the name of a source"):
+        CurvesPanel(3)
+
+
+@pytest.mark.parametrize("take", [Workbench, CurvesPanel, Session, attach, run_plan])
+def test_an_unknown_argument_is_answered_with_what_is_meant(take):
+    for given, words in (
+        ({"tabel": FRAME}, r"no argument 'tabel'\nDid you mean 'table'\?"),
+        (
+            {"learning_rate": 1e-4},
+            r"the plan has a field of this name\nTry: give it .* wb.Plan\(learning_rate=0.0001\)",
+        ),
+        ({"zzz": 1}, r"no argument 'zzz'\nTry: use one of .*table"),
+    ):
+        with pytest.raises(PlanError, match=words):
+            take(**given)
 
 
 def test_the_names_of_the_panels_are_public():

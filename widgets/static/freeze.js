@@ -3,7 +3,7 @@
 const PRESETS = [["head", "head only"], ["last", "last", "blocks"], ["all", "all layers"]];
 const TIPS = { head: meaning("head"), last: meaning("block"), all: meaning("fine-tuning") };
 const MOVED = "How far the weights of a block have moved: the norm of their change, in % of the norm they started with.";
-const LORA = "Off: the trainable blocks change their own weights. On: their weights stay frozen, and small adapters beside them are trained.";
+const LORA = "Off: the trainable blocks change their own weights. On: their weights stay frozen, and small adapters beside them are trained. Takes effect at the next run.";
 
 function snowflake(x, y, r) {
   const arms = [0, 60, 120].map((turn) => {
@@ -12,6 +12,8 @@ function snowflake(x, y, r) {
   });
   return s("path", { class: "fw-flake", d: arms.join("") });
 }
+
+const CLICK = "click to switch";
 
 const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block /, "");
 
@@ -42,6 +44,7 @@ function layout(blocks, room) {
 export default panel("freeze", "Layers", (body, { send }) => {
   const hatch = freshId();
   const pressed = {};
+  const marks = []; // one at each preset
   const number = (label, high, change) => h("input", { class: "fw-input fw-small-number", type: "number", min: 1, max: high,
     step: 1, "aria-label": label, onchange: (event) => change(typed(event.target.value)) });
   const lastN = number("number of last blocks that train", 999, (value) => send("preset", { name: "last", number: value }));
@@ -49,6 +52,8 @@ export default panel("freeze", "Layers", (body, { send }) => {
     PRESETS.map(([name, words, after]) => {
       pressed[name] = h("button", { type: "button", class: "fw-button fw-choice", "aria-pressed": "false",
         "aria-label": after ? "last blocks" : null, title: TIPS[name], onclick: () => send("preset", { name }) }, words);
+      marks.push(liveMark());
+      pressed[name].prepend(marks.at(-1));
       return h("span", { class: after ? "fw-preset fw-joined" : "fw-preset" }, pressed[name], after && [lastN, h("span", { class: "fw-after" }, after)]);
     }));
   const rank = number("LoRA rank", 512, (value) => send("rank", { number: value }));
@@ -81,6 +86,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
   body.append(h("div", { class: "fw-head" }, h("h3", {}, term("block", "Layers")), presets), box, line, keys, schedule, proof, broken, notes.root);
 
   let blocks = [];
+  let isLive = false; // whether a click also changes the run under way
   let refusals = 0;
   let drawn = "";
   let nodes = [];
@@ -115,8 +121,9 @@ export default panel("freeze", "Layers", (body, { send }) => {
       onclick: () => { rove(index); send("toggle", { name: block.name }); },
       onkeydown: (event) => onKey(event, index, block.name) },
       hint, rect, adapter, flake, words);
-    group.append(track, bar, moved, turn);
-    return { group, rect, adapter, flake, words, hint, track, bar, moved, turn, x, width, isDense };
+    const live = s("circle", { class: "fw-live-block", cx: x + 3, cy: y + 3, r: 4.5 });
+    group.append(track, bar, moved, turn, live);
+    return { group, live, rect, adapter, flake, words, hint, track, bar, moved, turn, x, width, isDense };
   }
 
   function rove(index) {
@@ -133,7 +140,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
   }
 
   function paint() {
-    nodes.forEach(({ group, rect, adapter, flake, words: inside, hint, track, bar, moved, turn, x, width, isDense }, index) => {
+    nodes.forEach(({ group, live, rect, adapter, flake, words: inside, hint, track, bar, moved, turn, x, width, isDense }, index) => {
       const block = blocks[index];
       const frozen = block.has_no_adapter ? "frozen, since LoRA has no adapters for it" : "frozen";
       const state = block.has_adapter ? "frozen, LoRA adapters train" : block.is_trainable ? "trainable" : frozen;
@@ -143,7 +150,9 @@ export default panel("freeze", "Layers", (body, { send }) => {
       const { turn: place = "", when = "", since = "", words = "" } = block.turn ?? {};
       setAttribute(group, "aria-label", [block.name, state, words, `${block.size_words} parameters`, far].filter(Boolean).join(", "));
       setAttribute(group, "data-kind", kind);
-      setText(hint, [block.name, state, words, `${block.size_words} parameters`, far && `${far}${block.moved.unit}`, "click to switch"].filter(Boolean).join(" · "));
+      setAttribute(group, "aria-description", isLive ? LIVE : null);
+      setAttribute(live, "visibility", isLive ? "visible" : "hidden");
+      setText(hint, [block.name, state, words, `${block.size_words} parameters`, far && `${far}${block.moved.unit}`, isLive ? `${CLICK}; this ${LIVE}` : CLICK].filter(Boolean).join(" · "));
       for (const node of [track, bar]) setAttribute(node, "visibility", far ? "visible" : "hidden");
       const isWaiting = when !== "" && !block.moved?.part;
       setText(moved, isWaiting ? fit(when, width + (isDense ? 2 : 6)) : block.moved?.words.replace(" ", isDense ? "" : "\u2009") ?? "");
@@ -172,6 +181,11 @@ export default panel("freeze", "Layers", (body, { send }) => {
   return {
     update(state) {
       blocks = state.blocks;
+      isLive = state.is_live;
+      for (const mark of marks) {
+        mark.hidden = !isLive;
+        setAttribute(mark.parentElement, "aria-description", isLive ? LIVE : null);
+      }
       svg.style.display = blocks.length ? "" : "none";
       skeleton.hidden = !state.doing;
       skeleton.classList.toggle("fw-dense", state.outline > 14);

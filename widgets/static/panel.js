@@ -82,6 +82,10 @@ function setTerms(node, text, words) {
   node.replaceChildren(...parts.map((part) => words[part]?.() ?? part));
 }
 
+// Marks what also changes the run under way: the same mark in every panel, and its words at "Next run".
+const LIVE = "also changes the run under way, from its next step";
+const liveMark = () => h("i", { class: "fw-live", "aria-hidden": "true", title: LIVE, hidden: true });
+
 function problemBox(send) {
   const box = h("div", { class: "fw-problem", role: "alert" });
   let shown = "";
@@ -158,6 +162,7 @@ function connection(model, body, lost) {
     const isLost = this?.model?.comm_live === false;
     setText(words, isLost ? `The kernel was restarted, so this panel is out of use. Run its cell again. ${lost() ?? ""}` : "");
     body.inert = isLost;
+    if (isLost) for (const node of body.querySelectorAll("button, input, select, textarea")) node.disabled = true;
     body.parentElement.classList.toggle("fw-is-lost", isLost);
   };
   model.on("comm_live_update", look);

@@ -36,7 +36,7 @@ export default panel("results", "Results", (body, { send }) => {
       class: i === j ? "fw-right" : count ? "" : "fw-zero", style: `--share:${shares[i][j]}`,
       title: `${count.toLocaleString("en-US")} rows of ${labels[i]} predicted as ${labels[j]}` }, count.toLocaleString("en-US"));
     return h("div", { class: "fw-table-box fw-matrix-box", tabindex: 0, role: "group", "aria-label": "confusion matrix" },
-      h("table", { class: `fw-matrix ${upright}` }, h("caption", {}, "lines: true class · columns: predicted"),
+      h("table", { class: `fw-matrix ${upright}` }, h("caption", {}, "rows: true class · columns: predicted class"),
         h("thead", {}, h("tr", {}, h("td", {}), labels.map((name) => h("th", { scope: "col", title: name }, h("span", {}, name))))),
         h("tbody", {}, counts.map((line, i) => h("tr", {}, h("th", { scope: "row", title: labels[i] }, labels[i]), line.map((count, j) => cell(count, i, j)))))));
   }

@@ -2,12 +2,12 @@
 export default panel("try", "Try it", (body, { send, model }) => {
   const empty = h("p", { class: "fw-nothing" });
   const which = dropdown({ label: "tuned model", tip: "the model that answers beside the backbone",
-    choose: (value) => send("choose", { which: value, step: Number(step.value) || 0 }) });
+    choose: (value) => send("choose", { which: value }) });
   const step = h("input", { class: "fw-input fw-number", type: "text", inputmode: "numeric", "aria-label": "step of the tuned model",
     autocomplete: "off", onchange: () => send("choose", { which: "step", step: typed(step.value) ?? 0 }) });
-  const text = h("textarea", { class: "fw-input fw-try-text", rows: 2, spellcheck: "false", "data-lm-suppress-shortcuts": "true",
+  const text = h("textarea", { class: "fw-input fw-try-text", rows: 2, spellcheck: "false", "data-lm-suppress-shortcuts": "true", oninput: () => mark(),
     onkeydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); event.stopPropagation(); ask(); } } });
-  const button = h("button", { type: "button", class: "fw-button fw-primary", title: "Ctrl+Enter", onclick: () => ask() });
+  const button = h("button", { type: "button", class: "fw-button fw-primary", onclick: () => ask() });
   const file = h("input", { type: "file", accept: "image/*", hidden: true, onchange: () => { post(file.files[0]); file.value = ""; } });
   const drop = h("div", { class: "fw-try-drop" }, h("span", {}, "Drop an image here, or"),
     h("button", { type: "button", class: "fw-button", onclick: () => file.click() }, "Choose an image"), file);
@@ -23,6 +23,12 @@ export default panel("try", "Try it", (body, { send, model }) => {
     if (state.busy || text.value.trim() === "") return text.focus();
     wait();
     send("ask", { text: text.value });
+  }
+
+  function mark() { // an empty text can't be asked
+    const isEmpty = text.value.trim() === "";
+    button.disabled = state.busy || isEmpty;
+    button.title = isEmpty ? "Type a text first" : "Ctrl+Enter";
   }
 
   // The bytes of the file travel as they are; a file that is too large stays here, and the kernel says so.
@@ -67,6 +73,7 @@ export default panel("try", "Try it", (body, { send, model }) => {
     return [h("div", { role: "list" }, all), ...rest];
   }
   const entry = (tried) => h("li", { class: "fw-try-entry" },
+    tried.origin ? h("p", { class: "fw-try-note" }, tried.origin) : null,
     h("div", { class: "fw-try-input" }, content(tried.input)),
     h("div", { class: "fw-try-answers" }, answer("backbone, before training", tried.base, tried.note), answer(tried.model, tried.tuned)));
 
@@ -86,7 +93,7 @@ export default panel("try", "Try it", (body, { send, model }) => {
       setAttribute(text, "placeholder", words[next.kind]?.[0]);
       setAttribute(text, "aria-label", words[next.kind]?.[0]);
       setText(button, words[next.kind]?.[1] ?? "");
-      button.disabled = state.busy;
+      mark();
       setText(doing, next.doing);
       which.update(next.which, next.models);
       if (document.activeElement !== step) step.value = asTyped(next.step);

@@ -5,6 +5,8 @@ that can't be read is an error that says which one, because each input must have
 """
 
 import io
+import mimetypes
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _CHANNELS = (1, 3, 4)  # of an image as an array (height, width, channels): grey, RGB, RGB with transparency
 _ROW = "row {}".format
+_READERS = {".csv": "read_csv", ".tsv": "read_table", ".parquet": "read_parquet", ".xlsx": "read_excel"}
+_READERS |= {".json": "read_json", ".jsonl": "read_json"}
 _NAMES = {"text": "a text", "image": "an image"}
 
 
@@ -57,11 +61,14 @@ def read_inputs(inputs: Any, task: choices.TaskName, columns: Sequence[str], sep
     """
     kind = "image" if task == "image-classification" else "text"
     values, index = _values(inputs, kind, columns, separator)
-    if not values:
-        raise DataError(f"there is nothing to predict: expected at least one {kind}", hint=_examples(kind))
+    if not values or inputs is None:
+        got = "got None; " if inputs is None else ""
+        raise DataError(f"there is nothing to predict: {got}expected at least one {kind}", hint=_examples(kind))
     for row, value in enumerate(values):
         if _is_missing(value):
             raise DataError(f"{_ROW(row)} is {value}; expected {_NAMES[kind]}", hint="leave it out")
+    if kind == "text" and not hasattr(inputs, "columns") and not hasattr(inputs, "column_names"):
+        _check_texts(values)
     read = _image if kind == "image" else _text_of
     contents: list[Any] = [read(value, row) for row, value in enumerate(values)]
     given = [_shown(*pair) for pair in zip(values, contents, strict=True)] if kind == "image" else contents
@@ -116,6 +123,39 @@ def _is_image(array: Any) -> bool:
     return array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _CHANNELS)
 
 
+def _check_texts(values: Sequence[Any]) -> None:
+    """Raise DataError if there are only numbers, or a path in place of what is in the file.
+
+    A column of a table may have both, as the rows of the run had.
+    """
+    if all(isinstance(value, int | float | np.number) for value in values):
+        what = f"{_ROW(0)} is the number {values[0]}; this run reads texts, so expected a str"
+        raise DataError(what, hint=_examples("text"))
+    for row, value in enumerate(values):
+        if isinstance(value, str) and (
+            (os.path.isfile(value) and Path(value).suffix) or (os.path.isdir(value) and len(Path(value).parts) > 1)
+        ):
+            raise _path_error(value, row, "texts")
+
+
+def _path_error(path: str, row: int, kind: str) -> DataError:
+    """Return the error for the path of a file or folder that the run can't read as an input."""
+    suffix = Path(path).suffix.lower()
+    if os.path.isdir(path):
+        what, hint = "a folder", f"run.predict(sorted(Path({path!r}).iterdir()))" if kind == "images" else ""
+    elif suffix in _READERS:
+        what = f"a {suffix[1:].upper()} file"
+        hint = f"read the file first: run.predict(pandas.{_READERS[suffix]}({path!r})[name of the column])"
+    else:
+        is_image = (mimetypes.guess_type(path)[0] or "").startswith("image/")
+        what, hint = "an image file" if is_image else "a file", ""
+    expected = "the path of each image" if kind == "images" else "the texts themselves, not the path of a file"
+    return DataError(
+        f"{_ROW(row)} is {path[:200]!r}, which is {what}; this run reads {kind}, so expected {expected}",
+        hint=hint or _examples(kind[:-1]),
+    )
+
+
 def _text_of(value: Any, row: int) -> str:
     if isinstance(value, np.generic):
         value = value.item()
@@ -132,7 +172,9 @@ def _text_of(value: Any, row: int) -> str:
 def _image(value: Any, row: int) -> dict[str, Any]:
     """Return an image as {"bytes", "path"} of its file."""
     if isinstance(value, (str, Path)):
-        if not Path(value).is_file():
+        if os.path.isdir(value) or (os.path.isfile(value) and Path(value).suffix.lower() in _READERS):
+            raise _path_error(str(value), row, "images")
+        if not os.path.isfile(value):
             what = f"{_ROW(row)} is {str(value)[:60]!r}, and there is no such file; this run reads images"
             raise DataError(what, hint=_examples("image"))
         value = {"bytes": None, "path": str(value)}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from workbench.data import labels, splitting
 from workbench.data.guessing import Guess
 from workbench.data.table import Table
-from workbench.errors import DataError, counted
+from workbench.errors import DataError, a, counted
 from workbench.plan import choices
 
 Numbers = NDArray[np.int64]
@@ -147,7 +147,7 @@ def _text(table: Table, column: str, row: int, value: Any) -> str | None:
         return None
     if isinstance(value, numbers.Number):
         return str(value)
-    found = f"a {type(value).__name__}, {str(value)[:40]}"
+    found = f"{a(type(value).__name__)}, {str(value)[:40]}"
     what = f"{table.name}, {table.place(row)}: {column!r} has {found}; expected text"
     raise DataError(what, hint="choose another text_column, or join the parts into one text first")
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench.events.sentences import sentence
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -20,6 +22,10 @@ class Event:
     def kind(self) -> str:
         """The name of the event in the log: its class name."""
         return type(self).__name__
+
+    def __str__(self) -> str:
+        """Return the event as one short line; `repr` gives all fields."""
+        return sentence(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +258,7 @@ class RunFailed(Event):
     hint: str = ""
     traceback: str = ""
     rows: tuple[int, ...] = ()  # the training examples that caused the failure, if any
+    is_interruption: bool = False  # its notebook or program went away, as at a restart of the kernel
     never_loaded: bool = False  # what the plan names could not be loaded, so there is nothing to resume
 
 

@@ -3,7 +3,7 @@
 import statistics
 from collections import deque
 
-from workbench.events import EvaluationEnded, Event, PlanAdjusted, RunEnded, RunStarted, StepEnded
+from workbench.events import EvaluationEnded, Event, PlanAdjusted, RunEnded, RunForked, RunStarted, StepEnded
 
 
 class Pace:
@@ -29,7 +29,7 @@ class Pace:
         elif isinstance(event, EvaluationEnded):
             self._evaluation_seconds = event.seconds
             self._evaluated_at.append(event.step)
-        elif isinstance(event, RunEnded):
+        elif isinstance(event, RunEnded | RunForked):
             self.step = event.step
         elif isinstance(event, RunStarted):
             self.step, self.steps = event.first_step, event.steps

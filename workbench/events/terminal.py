@@ -7,9 +7,7 @@ seconds. There are no colours and no bars, so that a log file stays readable.
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 
-from workbench.errors import counted
 from workbench.events import (
     CacheProgressed,
     CacheRefused,
@@ -21,6 +19,7 @@ from workbench.events import (
     StepEnded,
 )
 from workbench.events.pace import Pace
+from workbench.events.sentences import duration, in_words, started
 
 _PROGRESS_SECONDS = 10  # between two lines of progress if stdout is not a terminal
 _CLEAR = "\r\x1b[2K"
@@ -60,15 +59,12 @@ class RunLine:
         """Show an event; events that are not for the terminal are ignored."""
         self._pace.note(event)
         match event:
-            case StageStarted():
-                self._line(f"{event.stage} …", end="\r")
+            case StageStarted() | CacheProgressed():
+                self._line(str(event), end="\r")
             case RunStarted():
                 self._start(event)
-            case CacheProgressed(rows_done=done, rows=rows, seconds_left=seconds):
-                left = f" · {duration(seconds)} left" if seconds is not None else ""
-                self._line(f"caching the frozen blocks: {done:,} of {rows:,} {event.split} rows{left}", end="\r")
-            case CacheRefused(what=what):
-                self._line(f"not cached, so the frozen blocks run at every step: {what}")
+            case CacheRefused():
+                self._line(str(event))
             case StepEnded():
                 self._line(self._status(event), end="\r")
             case EvaluationEnded():
@@ -79,9 +75,7 @@ class RunLine:
                 self._line(self._ending(event))
 
     def _start(self, event: RunStarted) -> None:
-        trainable = f"{event.trainable_parameters:,} of {event.total_parameters:,} parameters trainable"
-        rows, steps = counted(event.rows, "row"), counted(event.steps, "step")
-        self._line(f"{rows} · {trainable} · {steps} · {event.device}, {event.precision}")
+        self._line(started(event))
         if event.settings:
             self._line(f"settings for this machine: {' · '.join(event.settings)}")
         for note in event.notes:
@@ -101,17 +95,3 @@ class RunLine:
         if event.best_loss is not None:
             parts.append(f"lowest validation loss {event.best_loss:.3f} at step {event.best_step}")
         return " · ".join(part for part in parts if part)
-
-
-def in_words(metrics: Mapping[str, float]) -> str:
-    """Return the most important metrics as text, for example "loss 0.612, accuracy 0.710"."""
-    forms = {"loss": ".3f", "perplexity": ".1f", "accuracy": ".3f"}
-    return ", ".join(f"{name} {metrics[name]:{form}}" for name, form in forms.items() if name in metrics)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in a readable unit: "41 s", "3 min", "2 h 05 min"."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.errors import BackboneError
+from workbench.errors import BackboneError, a
 from workbench.models.blocks import find
 from workbench.models.heads import BUILDERS, _are_other_classes, first_line
 from workbench.models.load import Backbone, _check_causal, _check_vocabulary, _ensure_padding
@@ -29,7 +29,7 @@ def pinned(model: Any, preprocessor: Any) -> tuple[Any, Any]:
     _check_model(model)
     if preprocessor is None:
         raise BackboneError(
-            f"model is a {type(model).__name__} without its preprocessor",
+            f"model is {a(type(model).__name__)} without its preprocessor",
             hint="give preprocessor=tokenizer, or the image processor of the model",
         )
     try:
@@ -77,7 +77,7 @@ def _check_model(model: Any) -> None:
 
     if not isinstance(model, PreTrainedModel):
         raise BackboneError(
-            f"model is a {type(model).__name__}; expected a transformers model",
+            f"model is {a(type(model).__name__)}; expected a transformers model",
             hint="load it with AutoModelForSequenceClassification.from_pretrained(…), or name it with backbone=",
         )
     if getattr(model, "is_quantized", False):
@@ -95,7 +95,7 @@ def _check_kinds(model: Any, preprocessor: Any, task: TaskName) -> None:
     is_image = task == "image-classification"
     if not isinstance(preprocessor, ImageProcessingMixin if is_image else PreTrainedTokenizerBase):
         kind = "image processor" if is_image else "tokenizer"
-        found = "missing" if preprocessor is None else f"a {type(preprocessor).__name__}"
+        found = "missing" if preprocessor is None else a(type(preprocessor).__name__)
         raise BackboneError(
             f"preprocessor is {found}; expected the {kind} of the model, since the rows are for {task}",
             hint=f"give preprocessor={kind.split()[-1]}",

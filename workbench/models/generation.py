@@ -6,8 +6,8 @@ from workbench.errors import RunError, counted
 from workbench.models import Backbone
 
 
-def complete(backbone: Backbone, prompt: str, *, tokens: int = 40) -> str:
-    """Return the greedy continuation of `prompt`, at most `tokens` tokens long.
+def complete(backbone: Backbone, prompt: str, *, max_new_tokens: int = 40) -> str:
+    """Return the greedy continuation of `prompt`, at most `max_new_tokens` tokens long.
 
     Raises:
         RunError: The model is not a language model, or the prompt is empty or leaves no room for the tokens.
@@ -20,11 +20,11 @@ def complete(backbone: Backbone, prompt: str, *, tokens: int = 40) -> str:
     if not inputs["input_ids"].numel():
         raise RunError("the prompt is empty", hint="give a few words to continue")
     length = inputs["input_ids"].shape[1]
-    if tokens < 1:
-        raise RunError(f"tokens is {tokens}; expected 1 or more", hint="use tokens=40")
-    if (positions := backbone.positions) is not None and tokens > positions - length:
+    if max_new_tokens < 1:
+        raise RunError(f"max_new_tokens is {max_new_tokens}; expected 1 or more", hint="use max_new_tokens=40")
+    if (positions := backbone.positions) is not None and max_new_tokens > positions - length:
         raise RunError(
-            f"a prompt of {counted(length, 'token')} and {tokens} more are too long: "
+            f"a prompt of {counted(length, 'token')} and {max_new_tokens} more are too long: "
             f"this model reads at most {positions}",
             hint="use a shorter prompt or fewer tokens",
         )
@@ -32,7 +32,7 @@ def complete(backbone: Backbone, prompt: str, *, tokens: int = 40) -> str:
         ids = backbone.model.generate(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
-            max_new_tokens=tokens,
+            max_new_tokens=max_new_tokens,
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id,
         )

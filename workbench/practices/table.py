@@ -1,6 +1,6 @@
 """The practices, each with its panels and a plan that is a good start. To add a practice, add a line to TABLE."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from workbench.plan.plan import Plan
@@ -15,6 +15,25 @@ class Practice:
     title: str
     panels: tuple[str, ...]  # class names in `widgets`
     plan: Plan
+
+
+class Practices(Mapping[str, Practice]):
+    """The practices of fine-tuning by name: `practices["tuning"].plan` is a plan that is a good start.
+
+    A practice also has a `title`, and the `panels` that show it: `widgets.HyperparameterPanel(practice.plan)`.
+    """
+
+    def __getitem__(self, slug: str) -> Practice:
+        return {practice.slug: practice for practice in TABLE}[slug]
+
+    def __iter__(self) -> Iterator[str]:
+        return (practice.slug for practice in TABLE)
+
+    def __len__(self) -> int:
+        return len(TABLE)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{practice.slug}: {practice.title}" for practice in TABLE)
 
 
 TABLE: tuple[Practice, ...] = (
@@ -58,4 +77,4 @@ TABLE: tuple[Practice, ...] = (
         ),
     ),
 )
-practices: Mapping[str, Practice] = {practice.slug: practice for practice in TABLE}
+practices = Practices()

@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbench.errors import RunError, counted
 from workbench.events import EvaluationEnded, Event, RunForked, StepEnded
-from workbench.events.terminal import in_words
+from workbench.events.sentences import in_words
 from workbench.models import Backbone, generation
 from workbench.runs.build import learner_of
 from workbench.runs.checkpoints import all_in
@@ -90,9 +90,10 @@ class Moment:
         """Return the model as a plain transformers model: a copy in eval mode with merged adapters."""
         return self.as_backbone().model
 
-    def complete(self, prompt: str, *, tokens: int = 40) -> str:
-        """Return the greedy continuation of a prompt. Raises RunError if the model is not a language model."""
-        return generation.complete(self.as_backbone(), prompt, tokens=tokens)
+    def complete(self, prompt: str, *, max_new_tokens: int = 40, tokens: int | None = None) -> str:
+        """Return the greedy continuation of a prompt, as `Run.complete` does."""
+        longest = max_new_tokens if tokens is None else tokens
+        return generation.complete(self.as_backbone(), prompt, max_new_tokens=longest)
 
     def samples(self, count: int = 6) -> pd.DataFrame:
         """Return the model's outputs on some held-out rows, the same rows at every step, for a person to read."""

@@ -62,7 +62,7 @@ def predict(
 
 def _completed(backbone: Backbone, row: int, prompt: str, tokens: int) -> str:
     try:
-        return complete(backbone, prompt, tokens=tokens)
+        return complete(backbone, prompt, max_new_tokens=tokens)
     except RunError as error:
         raise RunError(f"row {row}: {error.what}", hint=error.hint) from None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from workbench import data, models
 from workbench.data import Split
-from workbench.errors import PlanError, RunError
+from workbench.errors import PlanError, RunError, a
 from workbench.models import Backbone, from_object
 from workbench.plan.plan import Plan
 
@@ -45,7 +45,7 @@ def plan_and_table(given: Any, table: Any = None) -> tuple[Plan, Any]:
         return Plan().change(source=os.fspath(given)), table
     if not data.is_table(given):
         raise PlanError(
-            f"expected a plan, a table or the name of a source; got a {type(given).__name__}", hint=_EXAMPLE
+            f"expected a plan, a table or the name of a source; got {a(type(given).__name__)}", hint=_EXAMPLE
         )
     if table is not None:
         raise PlanError("two tables are given; expected a plan and a table", hint=_EXAMPLE)
@@ -109,16 +109,22 @@ class Preparation:
         Raises:
             RunError: An object has to be given again.
         """
-        if plan.data.source == TABLE_SOURCE and self.table is None:
-            raise RunError(
-                "the rows of this run were given as a table, which a run folder does not store",
-                hint="give them again: wb.attach(name, table=frame), or wb.Session(plan, table=frame)",
-            )
-        if plan.baseline.backbone == OBJECT_BACKBONE and self.model is None:
-            raise RunError(
-                "the model of this run was given as an object, which a run folder does not store",
-                hint="give it again, as it was before training: wb.attach(name, model=model, preprocessor=tokenizer)",
-            )
+        needs_table, needs_model = plan.data.source == TABLE_SOURCE, plan.baseline.backbone == OBJECT_BACKBONE
+        lacking = [
+            *["the rows of this run were given as a table"] * (needs_table and self.table is None),
+            *["the model of this run was given as an object"] * (needs_model and self.model is None),
+        ]
+        if not lacking:
+            return
+        reader = "processor" if plan.data.task == "image-classification" else "tokenizer"
+        given = ["table=frame"] * needs_table + [f"model=model, preprocessor={reader}"] * needs_model
+        objects = ", ".join(given)
+        model = ", the model as it was before training" if needs_model else ""
+        raise RunError(
+            f"{' and '.join(lacking)}, which a run folder does not store",
+            hint=f"give again what the run was given{model}: wb.attach(run.folder, {objects}), "
+            f"or wb.Session(plan, {objects})",
+        )
 
     def split(self, plan: Plan) -> Split:
         """Return the rows, read and split. Raises DataError."""

@@ -42,6 +42,8 @@ class Results:
             its "probability", and "loss" in nats. For a language model, one line per window of at most `max_length`
             tokens: "row", "text", "tokens" that are scored, "loss" in nats per token, and "perplexity".
         seconds: How long the evaluation took.
+        drawn_from: Number of rows (or windows) that these are a sample of, as `evaluation_rows` says; None if they are
+            all.
     """
 
     step: int
@@ -52,10 +54,18 @@ class Results:
     seconds: float
     _source: Dataset  # the rows of the split; pictures are read from it when they are needed
     _numbers: tuple[int, ...]  # the row of the split of each line
+    drawn_from: int | None = None
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
-        return f"<results at step {self.step} on {len(self.rows):,} {self.split} rows: {values}>"
+        return f"<results at step {self.step} on {self.rows_in_words('rows')}: {values}>"
+
+    def rows_in_words(self, noun: str) -> str:
+        """Return how many rows these are, and of how many: "400 of 1,511 validation rows (a sample: …)"."""
+        if self.drawn_from is None:
+            return f"{len(self.rows):,} {self.split} {noun}"
+        sample = "a sample: evaluation_rows"
+        return f"{len(self.rows):,} of {self.drawn_from:,} {self.split} {noun} ({sample})"
 
     @functools.cached_property
     def confusion(self) -> pd.DataFrame:
@@ -160,7 +170,7 @@ def results_of(
         metrics = learner.task.metrics(loss, (), ())
         content["text"] = [learner.backbone.preprocessor.decode(ids.tolist()) for ids, _ in examples.items]
     rows, seconds = pd.DataFrame({**content, **lines}), time.perf_counter() - start
-    return Results(learner.step, split, labels, metrics, rows, seconds, source, numbers)
+    return Results(learner.step, split, labels, metrics, rows, seconds, source, numbers, examples.drawn_from)
 
 
 def _classified(learner: Learner, examples: Examples, progress: OnRows) -> tuple[dict[str, Any], float]:

@@ -28,6 +28,7 @@ from workbench.events import (
     StageStarted,
 )
 from workbench.events.run_state import STOPPED_BY_USER, RunState
+from workbench.plan.arguments import named
 from workbench.runs.build import learner_of
 from workbench.runs.disk.control import Control as Control
 from workbench.runs.disk.run_folder import RunFolder
@@ -39,6 +40,7 @@ from workbench.training import engine
 from workbench.training.learner import Learner
 
 
+@named
 def run(
     plan: Any = None,
     *,

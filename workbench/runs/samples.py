@@ -43,7 +43,7 @@ def first_words(text: str) -> str:
 
 def _continued(backbone: Backbone, text: str) -> dict[str, str]:
     prompt = first_words(text)
-    completion = complete(backbone, prompt, tokens=TOKENS) if prompt else ""
+    completion = complete(backbone, prompt, max_new_tokens=TOKENS) if prompt else ""
     return {"prompt": prompt, "completion": completion, "original": " ".join(text.split()[WORDS : WORDS + TOKENS])}
 
 

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from workbench.errors import WorkbenchError
+from workbench.errors import RunError, WorkbenchError
 from workbench.events import EvaluationEnded
 from workbench.models import Backbone
 from workbench.plan.plan import Plan
@@ -67,7 +67,7 @@ class Answers:
         inputs: Any,
         *,
         step: int | None = None,
-        which: str = "best",
+        which: str | None = None,
         batch_size: int = 32,
         max_new_tokens: int = 40,
     ) -> "pd.DataFrame":
@@ -82,18 +82,18 @@ class Answers:
             inputs: A text or several; or images: paths, PIL images, uint8 arrays (height, width, 3), or the bytes of
                 image files; or a frame or `datasets.Dataset` with the column that the run read.
             step: Ask the model after this step, in place of `which`.
-            which: "best", "last", or "backbone" for the model before training. If the classifier on top of the backbone
-                is new, its answers before training mean nothing.
+            which: "best" (as without `step` and `which`), "last", or "backbone" for the model before training. If the
+                classifier on top of the backbone is new, its answers before training mean nothing.
             batch_size: Inputs that the model reads at once; the answers do not depend on it.
             max_new_tokens: Longest completion, in tokens.
 
         Raises:
             DataError: An input is missing, empty, or of a wrong type; the message says which row.
-            RunError: There is no such model, or a prompt is too long for it.
+            RunError: There is no such model, both `step` and `which` are given, or a prompt is too long.
         """
         from workbench.runs.predict import class_names, predict
 
-        backbone = self._answering.model(self, self._step_of(which) if step is None else step)
+        backbone = self._answering.model(self, _chosen_step(self, step, which))
         try:
             split = self._preparation.split(self.plan)
             labels, columns = split.labels, split.inputs
@@ -106,7 +106,7 @@ class Answers:
         self: _Run,
         step: int | None = None,
         *,
-        which: str = "best",
+        which: str | None = None,
         split: str = "validation",
         progress: "OnRows" = lambda done, of: None,
     ) -> "Results":
@@ -117,15 +117,15 @@ class Answers:
 
         Args:
             step: The step of the model, in place of `which`.
-            which: "best", "last" or "backbone".
+            which: "best" (as without `step` and `which`), "last" or "backbone".
             split: validation | test | train
             progress: Is called with (rows evaluated, rows to evaluate).
 
         Raises:
             DataError: There is no such split.
-            RunError: There is no such model, or the split has no rows.
+            RunError: There is no such model, both `step` and `which` are given, or the split has no rows.
         """
-        return self.at(self._step_of(which) if step is None else step).results(split, progress=progress)
+        return self.at(_chosen_step(self, step, which)).results(split, progress=progress)
 
     @property
     def test_scores(self: _Run) -> list[EvaluationEnded]:
@@ -150,3 +150,11 @@ class Answers:
         kind = "image" if "image" in rows.column_names else "text"
         is_prompt = "label" not in rows.column_names
         return [first_words(value) if is_prompt else value for value in chosen[kind]]
+
+
+def _chosen_step(run: _Run, step: int | None, which: str | None) -> int:
+    if step is None:
+        return run._step_of(which or "best")
+    if which is not None:
+        raise RunError(f"got step={step!r} and which={which!r}; expected one of them", hint="leave one out")
+    return step

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.plan.arguments import named
 from workbench.runs.disk import run_list
 from workbench.session.handle import Run
 from workbench.session.session import Session
 
 
+@named
 def attach(
     name: str = "last",
     runs: Path | str = "runs",

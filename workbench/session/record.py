@@ -3,20 +3,20 @@
 This part of a run's handle only reads; the part that also controls the run is in handle.py.
 """
 
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import QUESTION, RunError, WorkbenchError, nearest
-from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked
+from workbench.events import CheckpointSaved, Event, ModelSaved, PlanAdjusted, RunForked, RunStarted
 from workbench.events.pace import Pace
 from workbench.events.run_state import RunState
 from workbench.models import Backbone
 from workbench.plan.plan import Plan
 from workbench.runs.disk.run_folder import RunFolder
 from workbench.runs.preparation import Preparation
+from workbench.session import usage
 from workbench.session.answers import Answering, Answers
 from workbench.session.saved import saved_backbone
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # a session, and with it the panel, is there before torch and
 
     from workbench.runs.moment import Moment, OnProgress
 
-_LOAD = re.compile(r"from [\w.]+ import (\w+)\nmodel = \1\.from_pretrained\(folder\)")
 MODELS = ("best", "last", "backbone")  # the models of a run that have a name
 
 
@@ -57,7 +56,9 @@ class Record(Answers):
 
     def __repr__(self) -> str:
         steps = f", step {self.step:,} of {self.steps:,}" if self.steps else ""
-        return f"<Run {self.name}: {self.state}{steps}>"
+        fork = self._state.parent
+        origin = f", forked from {fork.parent} at step {fork.step:,}" if fork else ""
+        return f"<Run {self.name}: {self.state}{steps}{origin}>"
 
     @property
     def name(self) -> str:
@@ -106,12 +107,24 @@ class Record(Answers):
 
     @property
     def load_line(self) -> str | None:
-        """Python code that loads the saved model with plain transformers; None if there is no saved model."""
+        """Python code that loads the saved `model`, and its `tokenizer` or image `processor`, with plain transformers.
+
+        None if there is no saved model.
+        """
         if (saved := self.saved_model) is None:
             return None
-        path = repr(str((self.folder / saved.folder).resolve()))
-        is_ours = _LOAD.fullmatch(saved.load)  # the log may be a stranger's, and users copy and run this code
-        return saved.load.replace("(folder)", f"({path})") if is_ours else None
+        return usage.loading(saved.load, self._task, str((self.folder / saved.folder).resolve()))
+
+    @property
+    def use_lines(self) -> str | None:
+        """Python code that loads the saved model and asks it once, with plain transformers; None without a model."""
+        if (load := self.load_line) is None:
+            return None
+        return "\n".join(part for part in (load, usage.asking(self._task, self.plan.data.max_length)) if part)
+
+    @property
+    def _task(self) -> str:
+        return next((event.task for event in self.events if isinstance(event, RunStarted)), "")
 
     @property
     def parent(self) -> str | None:
@@ -141,15 +154,23 @@ class Record(Answers):
         """
         return self.as_backbone(which).model
 
-    def complete(self, prompt: str, *, which: str = "best", tokens: int = 40) -> str:
+    def complete(self, prompt: str, *, which: str = "best", max_new_tokens: int = 40, tokens: int | None = None) -> str:
         """Return the greedy continuation of a prompt by the "best", "last" or "backbone" model.
+
+        Args:
+            prompt: The start of a text.
+            which: "best", "last" or "backbone".
+            max_new_tokens: Longest continuation, in tokens.
+            tokens: The earlier name of `max_new_tokens`.
 
         Raises:
             RunError: The model of this run is not a language model.
         """
         from workbench.models import generation
 
-        return generation.complete(self.as_backbone(which), prompt, tokens=tokens)
+        return generation.complete(
+            self.as_backbone(which), prompt, max_new_tokens=max_new_tokens if tokens is None else tokens
+        )
 
     def as_backbone(self, which: str = "best") -> Backbone:
         """Return the "best", "last" or "backbone" model with its tokenizer or image processor, as a copy.

@@ -34,6 +34,7 @@ class Examples:
             expensive.
         content: Returns a hash of an item's model inputs, if that is cheaper than making its batch; None if not.
         layout: Rearranges a batch for training, such as packing (packing.py); None if training uses the plain batch.
+        drawn_from: Number of examples that these are a sample of; None if they are all.
     """
 
     items: Sequence[Any]
@@ -45,6 +46,7 @@ class Examples:
     outline: Callable[[Sequence[Any]], Batch] | None = None
     content: Callable[[Any], bytes] | None = None
     layout: Callable[[Batch], Batch] | None = None
+    drawn_from: int | None = None
     _orders: dict[Any, Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )  # orders by choices and epoch
@@ -114,7 +116,7 @@ class Examples:
             for name in ("items", "lengths", "labels")
             for values in (getattr(self, name),)
         }
-        return replace(self, **found, rows=[self.row(i) for i in order])
+        return replace(self, **found, rows=[self.row(i) for i in order], drawn_from=len(self))
 
     def sorted_batches(self, size: int, *, tokens: int | None = None) -> list[list[int]]:
         """Return indices in batches of similar length, which keeps padding low.

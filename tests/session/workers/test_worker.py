@@ -185,9 +185,11 @@ def test_a_run_of_objects_that_are_gone_reads_the_model_that_it_saved(plan, tmp_
     mine, read = weights(run, "last"), weights(again, "last")
     assert all(torch.equal(mine[name], read[name]) for name in mine)
     assert again.as_backbone("last").model.config.id2label == {0: "negative", 1: "positive"}
-    with pytest.raises(RunError, match=r"(?s)rows of this run were given as a table.*attach\(name, table=frame\)"):
+    with pytest.raises(
+        RunError, match=r"(?s)rows of this run were given as a table.*attach\(run.folder, table=frame, model="
+    ):
         again.model("backbone")
-    with pytest.raises(RunError, match=r"(?s)given as an object.*attach\(name, model=model, preprocessor=tokenizer\)"):
+    with pytest.raises(RunError, match=r"(?s)given as an object.*attach\(run.folder, table=frame, model=model, "):
         wb.attach("last", runs=tmp_path, table=objects["table"]).model("backbone")
     whole = weights(wb.attach("last", runs=tmp_path, **objects), "last")
     assert all(torch.equal(mine[name], whole[name]) for name in mine)
