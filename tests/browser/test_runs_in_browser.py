@@ -278,7 +278,7 @@ def test_a_run_is_compared_deleted_and_brought_back_in_the_list(panel):
     page.locator(".fw-tab:has-text('Curves')").click()
     page.wait_for_selector("path.fw-over-0", state="attached")
     legends = page.locator(".fw-chart-box:visible .fw-legend").all_inner_texts()
-    assert all("evil.csv · MiniLM-L6 · last 2 blocks · " in words for words in legends[:2])
+    assert all("evil.csv · MiniLM-L6 · " in words for words in legends[:2])
     page.locator(".fw-tab:has-text('Runs')").click()
     press(panel, "Delete")
     page.wait_for_function(f"() => document.querySelectorAll('.fw-row').length === {count - 1}", timeout=20_000)
