@@ -271,6 +271,9 @@ class FakeSession:
         self.overlaid = names
         self.bus.publish(RunsOverlaid(names=names))
 
+    def handle(self, name):
+        return FakeRun(self.plan, [], self, name=name)
+
     def attach(self, name="last"):
         self.calls.append(("attach", {"name": name}))
         if not (self.folder / name).is_dir():

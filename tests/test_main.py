@@ -9,7 +9,7 @@ import tiny
 from tiny_runs import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
 
 from workbench import __main__ as cli
-from workbench import data, packs, run
+from workbench import data, list_runs, packs, run
 from workbench.errors import PackError
 from workbench.runs.disk import run_list
 from workbench.runs.disk.run_folder import RunFolder
@@ -88,6 +88,8 @@ def test_runs_lists_them(plan_file, capsys):
     assert "completed" in line
     assert "6/6" in line
     assert "tiny, " in line
+    (row,) = list_runs("runs").itertuples()
+    assert f" {row.metric} {row.score:.3g} " in line  # the same score as everywhere
 
 
 def test_a_run_that_was_stopped_is_taken_up_again_and_one_that_died_is_listed_so(plan_file, monkeypatch, capsys):

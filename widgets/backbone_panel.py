@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from workbench.models import Backbone
     from workbench.models.catalog import Entry
 
-ORIGINS = {"pack": "offline pack", "hub": "from a model hub"}
+ORIGINS = {"pack": "offline pack", "hub": "needs a network once"}
 
 
 class BackbonePanel(Panel):
@@ -49,26 +49,39 @@ class BackbonePanel(Panel):
         name, backbone = self.session.plan.baseline.backbone, self.session.backbone
         entry = catalog.find(name)
         is_loading = backbone is None and self._problem is None
-        facts = _catalog_facts(entry) if entry else _own_facts(backbone) if backbone else "hub id or local folder"
+        own = _own_facts(backbone) if backbone else "hub id or local folder"
         entries = sorted(catalog.TABLE, key=lambda row: row.origin != "pack")  # packs first, else as in the table
         return {
             "value": name,
-            "options": [{"value": row.name, "title": row.title, "facts": _catalog_facts(row)} for row in entries],
-            "facts": facts,
+            "options": [{"value": row.name, "title": row.title, "facts": self._facts(row)} for row in entries],
+            "facts": _catalog_facts(entry, backbone) if entry else own,
             "doing": ("waits for the data" if self._is_waiting else "loading …") if is_loading else "",
             "notes": list(backbone.notes) if backbone else [],
         }
+
+    def _facts(self, entry: "Entry") -> str:
+        """Return facts about a backbone, and whether it does not suit the rows."""
+        from workbench.models import catalog
+
+        task = self.session.split.task if self.session.split is not None else None
+        misfit = f"not for {wording.task(task)}" if task and entry.kind not in catalog.SUITS[task] else ""
+        return wording.joined(_catalog_facts(entry), misfit)
 
     def _choose(self, value: str) -> None:
         self.session.change(backbone=value)
 
 
-def _catalog_facts(entry: "Entry") -> str:
-    size = f"{wording.count(entry.parameters)} parameters"
+def _catalog_facts(entry: "Entry", backbone: "Backbone | None" = None) -> str:
+    """Return facts about a backbone; once it is loaded, with its new head, its own number of parameters."""
+    size = f"{wording.count(_size(backbone) if backbone else entry.parameters)} parameters"
     return " · ".join((entry.family, size, f"{entry.size_mb:,.0f} MB", entry.licence, ORIGINS[entry.origin]))
 
 
+def _size(backbone: "Backbone") -> int:
+    return sum(parameter.numel() for parameter in backbone.model.parameters())
+
+
 def _own_facts(backbone: "Backbone") -> str:
-    size = sum(parameter.numel() for parameter in backbone.model.parameters())
     family = backbone.model.config.model_type
-    return " · ".join((family, f"{wording.count(size)} parameters", wording.plural(len(backbone.blocks), "block")))
+    size = f"{wording.count(_size(backbone))} parameters"
+    return " · ".join((family, size, wording.plural(len(backbone.blocks), "block")))

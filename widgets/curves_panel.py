@@ -13,8 +13,11 @@ from widgets import wording
 from widgets.curves import KINDS, Curves, curves_of
 from widgets.panel import Panel, page, style
 from widgets.point import SAMPLES, Point, point_at
+from widgets.run_names import called, why_not_compared
 from workbench.errors import RunError
 from workbench.events import Event, RunChosen, RunForked, RunsOverlaid, StageStarted
+from workbench.runs.disk import run_list
+from workbench.runs.disk.run_list import Summary
 
 if TYPE_CHECKING:
     from workbench.session.handle import Run
@@ -40,7 +43,8 @@ class CurvesPanel(Panel):
         self._before: Mapping[str, Any] = {}  # values of the parent's plan in the fields in which the fork differs
         self._parent_note = ""  # why the parent can't be shown
         self._point: Point | None = None
-        self._overlaid: dict[str, Curves] = {}  # the runs that are drawn over the shown one
+        self._parent_name = ""  # what the parent is called
+        self._overlaid: dict[str, tuple[Summary, Curves]] = {}  # the runs that are drawn over the shown one
         super().__init__(session, **objects)
         self._read_overlaid()
 
@@ -71,19 +75,20 @@ class CurvesPanel(Panel):
     def _read_parent(self, forked: RunForked) -> None:
         """Read the parent's log in the background."""
         self._parent, self._before, self._parent_note = None, {}, ""
-        run = self.session.run
+        run, self._parent_name = self.session.run, forked.parent
 
-        def found(parent: tuple[Curves, Mapping[str, Any]]) -> None:
+        def found(parent: tuple[Curves, Mapping[str, Any], str]) -> None:
             if self._curves.forked is forked:  # still the same run
-                self._parent, self._before = parent
+                self._parent, self._before, self._parent_name = parent
 
         def failed(error: Exception) -> None:
             if self._curves.forked is forked:
                 self._parent_note = f"the parent can't be shown: {error}"
 
-        def read() -> tuple[Curves, Mapping[str, Any]]:
+        def read() -> tuple[Curves, Mapping[str, Any], str]:
             differences = run.differences if run is not None else {}
-            return curves_of(forked.parent, self.session), {name: pair[0] for name, pair in differences.items()}
+            curves, name = curves_of(forked.parent, self.session), called(self._summary(forked.parent))
+            return curves, {field: pair[0] for field, pair in differences.items()}, name
 
         self.background(read, then=found, failed=failed)
 
@@ -91,15 +96,22 @@ class CurvesPanel(Panel):
         """Read the logs of the runs that are now to be drawn over the shown one in the background."""
         names = self.session.overlaid
 
-        def read() -> dict[str, Curves]:
-            return {name: self._overlaid.get(name) or curves_of(name, self.session) for name in names}
+        def read_one(name: str) -> tuple[Summary, Curves]:
+            curves = curves_of(name, self.session)
+            return self._summary(name), curves
 
-        def found(overlaid: dict[str, Curves]) -> None:
+        def read() -> dict[str, tuple[Summary, Curves]]:
+            return {name: self._overlaid.get(name) or read_one(name) for name in names}
+
+        def found(overlaid: dict[str, tuple[Summary, Curves]]) -> None:
             if self.session.overlaid == names:  # still the same choice
                 self._overlaid = overlaid
 
         if names or self._overlaid:
             self.background(read, then=found)
+
+    def _summary(self, name: str) -> Summary:
+        return run_list.summary_of(self.session.folder / name)
 
     @property
     def is_ticking(self) -> bool:
@@ -114,12 +126,26 @@ class CurvesPanel(Panel):
         return {
             "name": name,
             "empty": self._why_empty(),
-            "overlaid": [{"name": other, **drawn.lines()} for other, drawn in self._overlaid.items() if other != name],
+            **self._others(),
             **self._curves.picture(choice.stop_metric or "loss", choice.stop_patience),
             "parent": self._parent.lines() if self._parent else None,
             "fork": self._difference(),
             "point": self._point.picture(self._curves) if self._point else None,
         }
+
+    def _others(self) -> dict[str, Any]:
+        """Return the curves of the other runs, and why some of them are left out."""
+        run = self.session.run
+        drawn: list[dict[str, Any]] = []
+        left_out = []
+        for name, (other, curves) in self._overlaid.items():
+            if run is not None and name == run.name:
+                continue
+            if run is not None and other.plan and (why := why_not_compared(other.plan, run.plan)):
+                left_out.append(f"{called(other)} can't be compared with this run: {why}")
+            else:
+                drawn.append({"name": name, "title": called(other), **curves.lines()})
+        return {"overlaid": drawn, "left_out": left_out}
 
     def _why_empty(self) -> str:
         """Return what to say in place of curves, as long as there are none."""
@@ -136,7 +162,7 @@ class CurvesPanel(Panel):
         own = next((mark for mark in self._curves.adjusted if mark.scheduled and mark.step == forked.step), None)
         changes = wording.change(own.before if own else self._before, forked.changes) or "nothing changed"
         differs = f"{changes} from step {forked.step:,}"
-        return {"parent": forked.parent, "differs": differs, "note": self._parent_note}
+        return {"parent": self._parent_name, "differs": differs, "note": self._parent_note}
 
     def _choose(self, step: int) -> None:
         if self._point is None or self._point.step != int(step):

@@ -11,6 +11,7 @@ from widgets.cached import Cached
 from widgets.panel import Panel, page, prepare, problem, style
 from widgets.proof import KINDS as PROOFS
 from widgets.proof import Proof
+from widgets.settings import kept
 from workbench.errors import PlanError
 from workbench.events import ChangeRefused, Event, PlanAdjusted, PlanChanged, PreparationEnded, RunChosen, RunForked
 from workbench.plan.choices import Transfer
@@ -37,6 +38,7 @@ class FreezePanel(Panel):
         self._effects = live.Effects()
         self._proof, self._cached = Proof(), Cached()
         self._is_failed = False  # whether the data or the backbone could not be loaded
+        self._error: tuple[str, object] = ("", None)  # what is wrong with the last choice, and what the plan kept
         self._refusals = 0  # a new count makes the page restore the values of the plan
         self._last_n = 2  # number in the stepper while another preset is chosen
         self._inherited: list[PlanAdjusted] | None = []  # what the ancestors of a fork changed before; None: not known
@@ -45,7 +47,12 @@ class FreezePanel(Panel):
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
         """Return the actions of the blocks, the presets and LoRA."""
-        return {"toggle": self._toggle, "preset": self._choose, "lora": self._switch_lora, "rank": self._set_rank}
+        return {
+            "toggle": self._trying(self._toggle),
+            "preset": self._trying(self._choose, "trainable"),
+            "lora": self._trying(self._switch_lora),
+            "rank": self._trying(self._set_rank, "lora_rank"),
+        }
 
     def note(self, event: Event) -> None:
         """Remember what the run reports about its blocks; clear the error when the plan changes."""
@@ -68,9 +75,26 @@ class FreezePanel(Panel):
     def alarm(self, error: Exception) -> None:
         """Show an error in the words of the panel."""
         super().alarm(error)
-        self._refusals += 1
         if isinstance(error, PlanError):
             self._problem = problem(wording.in_labels(error.what), hint=wording.in_labels(error.hint))
+
+    def _trying(self, act: Callable[..., None], field: str = "") -> Callable[..., None]:
+        """Return an action that says at its fields what is wrong with a choice, and what the plan keeps."""
+
+        def tried(**choice: Any) -> None:
+            self._error = ("", None)
+            self.calm()
+            before = self.session.plan
+            try:
+                act(**choice)
+            except PlanError as error:
+                if self.session.plan != before:  # the run refuses what the plan has
+                    raise
+                self._refusals += 1
+                advice = wording.in_labels("; ".join(filter(None, (error.what, error.hint))))
+                self._error = (kept(error, field, before) if field else advice, (before.transfer, before.baseline))
+
+        return tried
 
     def _read_ancestors(self, forked: RunForked) -> None:
         """Read in the background what was unfrozen before the fork, and when."""
@@ -86,7 +110,7 @@ class FreezePanel(Panel):
 
     def picture(self) -> dict[str, Any]:
         """Return the blocks with their state, the presets, and the numbers of parameters."""
-        choice = self._choice()
+        choice, plan = self._choice(), self.session.plan
         preset, number = _preset(choice), self._last_n
         if preset == "last" and isinstance(choice.trainable, str):
             number = int(choice.trainable.split()[1])
@@ -99,8 +123,10 @@ class FreezePanel(Panel):
             "lora_rank": choice.lora_rank,
             "refusals": self._refusals,
             "effect": self._effect(),
+            "is_live": self._running() is not None,
+            "error": self._error[0] if self._error[1] == (plan.transfer, plan.baseline) else "",
             **self._proof.picture(),
-            **self._cached.picture(),
+            **(self._cached if self._is_of_plan(choice) else Cached()).picture(),
             **self._network(choice),
         }
 
@@ -110,6 +136,16 @@ class FreezePanel(Panel):
         if run is None or not self._effects.is_live or not live.is_applicable("trainable", run.plan, plan):
             return None
         return run.plan
+
+    def _is_of_plan(self, choice: Transfer) -> bool:
+        """Whether the run shown trains what is chosen, or will soon, so that its measurements belong to the picture."""
+        run, plan = self.session.run, self.session.plan
+        if run is None or not live.is_of_plan(self.session):
+            return False
+        is_unfreezing = run.plan.retention.unfreeze_to is not None and run.plan.retention == plan.retention
+        if self._running() is not None or is_unfreezing:
+            return True
+        return (run.plan.transfer.trainable, run.plan.transfer.method) == (choice.trainable, choice.method)
 
     def _choice(self) -> Transfer:
         """Return the choice of the plan; while a run unfreezes its blocks, with those that are trainable now."""
@@ -163,8 +199,7 @@ class FreezePanel(Panel):
         return {"doing": "", "outline": 0, "blocks": blocks, **counted, "schedule": schedule.line()}
 
     def _blocks(self, backbone: "Backbone", choice: Transfer, schedule: unfreezing.Schedule) -> list[dict[str, Any]]:
-        run, plan = self.session.run, self.session.plan
-        is_same = run is not None and run.plan.baseline.backbone == plan.baseline.backbone
+        is_same = self._is_of_plan(choice)
         named, trainable = network.chosen(backbone.blocks, choice), network.trained(backbone.blocks, choice)
         return [
             {
@@ -182,8 +217,9 @@ class FreezePanel(Panel):
 
     def _choose(self, name: str, *, number: Any = None) -> None:
         """Choose which layers are trainable; how they are trained stays."""
-        last = f"last {self._last_n if number is None else number}"
-        self._change(trainable=last if name == "last" else name)
+        if name == "last":
+            name = network.last(self.session.backbone, self._last_n if number is None else number)
+        self._change(trainable=name)
 
     def _switch_lora(self, *, is_on: bool) -> None:
         """Choose how the layers are trained; which ones are trainable stays."""

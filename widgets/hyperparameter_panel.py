@@ -6,7 +6,7 @@ This file has the titles and the ranges of the sliders. The rest is in settings.
 import typing
 from typing import Any
 
-from widgets import wording
+from widgets import live, wording
 from widgets.panel import page, style
 from widgets.settings import Control, SettingsPanel
 from workbench.events import Event, RunChosen, RunStarted
@@ -81,5 +81,5 @@ class HyperparameterPanel(SettingsPanel):
             "more": [self.field(control) for control in self.controls[len(FIRST) :]],
             "refusals": self._refusals,
             "is_running": self._effects.is_live,
-            "machine": self._machine,
+            "machine": self._machine if live.is_of_plan(self.session) else "",
         }

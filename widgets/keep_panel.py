@@ -69,5 +69,5 @@ class KeepPanel(SettingsPanel):
 
 def _words(to: str | tuple[str, ...]) -> str:
     if not isinstance(to, str):
-        return wording.plural(len(to), "chosen block")
+        return wording.chosen_blocks(to)
     return {"head": "the head", "last 1": "the last block", "all": "all layers"}.get(to, f"the {to} blocks")

@@ -103,6 +103,12 @@ class Effects:
         return LATER_OR_FORK if FIELDS[name].metadata["takes_effect"] == "in a fork" else LATER
 
 
+def is_of_plan(session: "Session") -> bool:
+    """Whether the run shown has the data and the backbone of the plan, so that what it found out holds for both."""
+    run, plan = session.run, session.plan
+    return run is not None and (run.plan.data, run.plan.baseline) == (plan.data, plan.baseline)
+
+
 def is_applicable(name: str, running: "Plan", wanted: "Plan") -> bool:
     """Whether a run can adopt this field from another plan; block names apply only to the same network."""
     if name == "trainable":

@@ -54,6 +54,19 @@ def check(backbone: "Backbone | None", choice: Transfer) -> None:
         freezing.resolve(backbone.blocks, choice)
 
 
+def last(backbone: "Backbone | None", number: Any) -> str:
+    """Return the choice of so many last blocks.
+
+    Raises:
+        PlanError: The backbone, if it is loaded, has not so many.
+    """
+    blocks = sum(block.kind == "block" for block in backbone.blocks) if backbone is not None else 0
+    if not isinstance(number, int) or number < 1 or (blocks and number > blocks):
+        upper = f" to {blocks}" if blocks else ""
+        raise PlanError(f"the number of last blocks is {number!r}; it must be a whole number from 1{upper}")
+    return f"last {number}"
+
+
 def toggled(backbone: "Backbone", choice: Transfer, name: str) -> Transfer:
     """Return the choice with a block frozen that was trainable, or the other way round.
 

@@ -19,6 +19,7 @@ from workbench.events import (
 )
 
 PLACES = {"kernel": "this notebook", "process": "its own process"}
+ROOM, ELSEWHERE = 60, "see the error below"  # characters of a reason that is not cut, and what stands for a longer one
 PLACE_TIP = (
     "This notebook: starts fastest, and ends when the kernel is restarted. Its own process: "
     "continues when the kernel is restarted or the notebook is closed. Takes effect at the next run."
@@ -60,13 +61,14 @@ class NextRunPanel(Panel):
         return self._is_asked or self._is_starting
 
     def picture(self) -> dict[str, Any]:
-        """Return the plan in one line, the place, and whether Start can be pressed, or why not."""
+        """Return the plan in one line, the place, whether Start can be pressed, or why not, and whether a run obeys."""
         failure, waiting = self._failure(), self._waits_for()
         return {
             "title": wording.title(self.session.plan),
             "words": failure or waiting or "ready to start",
             "is_wrong": failure != "",
             "can_start": not failure and not waiting,
+            "is_live": self._is_live,
             "place": {
                 "value": self.session.where,
                 "options": [{"value": place, "title": words} for place, words in PLACES.items()],
@@ -80,10 +82,16 @@ class NextRunPanel(Panel):
         run = self.session.run
         return run is not None and not run.is_over and not run.events
 
+    @property
+    def _is_live(self) -> bool:
+        """Whether a run is under way, which the fields with the mark change too."""
+        run = self.session.run
+        return run is not None and not run.is_over and bool(run.events)
+
     def _failure(self) -> str:
         """Return why the plan can't be run; "" if no reason is known."""
         failed = next((event for event in self._loaded.values() if event.what), None)
-        return "" if failed is None else f"Start is off: {failed.what}"
+        return "" if failed is None else f"Start is off: {failed.what if len(failed.what) <= ROOM else ELSEWHERE}"
 
     def _waits_for(self) -> str:
         """Return what has to end before Start can be pressed; "" if nothing."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from workbench.session.session import Session
 
 STATIC = Path(__file__).parent / "static"
-TERM = re.compile(r'\bterm\("([^"]+)"')  # a word that a page explains
+TERM = re.compile(r'\b(?:term|meaning)\("([^"]+)"')  # a word that a page explains
 
 
 def page(*scripts: str) -> str:

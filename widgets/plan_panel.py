@@ -6,7 +6,7 @@ from typing import Any
 
 from widgets import wording
 from widgets.panel import Panel, page, style
-from workbench.errors import PlanError
+from workbench.errors import QUESTION, PlanError
 from workbench.plan import files
 from workbench.plan.plan import SECTION_OF, Plan
 from workbench.plan.to_python import STANDS_FOR
@@ -106,4 +106,6 @@ def _summary(plan: Plan) -> str:
 
 
 def _in_words(error: PlanError) -> str:
-    return f"{error.what}; {error.hint}" if error.hint else error.what
+    """Return an error; advice for code (a call) is replaced with what can be done in the panel."""
+    hint = "choose a file from the list, or press Save to make one" if "(" in error.hint else error.hint
+    return f"{error.what}{'. ' if hint.startswith(QUESTION) else '; '}{hint}" if hint else error.what

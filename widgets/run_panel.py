@@ -1,11 +1,12 @@
 """RunPanel: the run that is shown: its name, plan and state, Pause, Resume and Stop, its proofs, and its files."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from widgets import proof, saved_files, wording
+from widgets import proof, saved_files, under_way, wording
 from widgets.doing import STARTING, Doing
 from widgets.panel import Panel, page, problem, style
 from workbench.events import (
@@ -61,7 +62,7 @@ class RunPanel(Panel):
         self._stage = ""  # what it prepares, in words
         self._measuring = ""  # progress of an evaluation or of filling the cache, in words
         self._has_stopped = False  # it has stopped training and is saving its model
-        self._is_resuming = False  # it was asked to resume, and has not answered
+        self._is_asked = False  # its Resume was pressed, and nothing has come of it yet
         self._left, self._estimated_at = "", -math.inf  # time left in words, and when it was estimated, in seconds
 
     def actions(self) -> Mapping[str, Callable[..., None]]:
@@ -75,15 +76,10 @@ class RunPanel(Panel):
         if not isinstance(event, RunChosen | PlanChanged):
             self._run.note(event)
         if isinstance(event, TURNS):
-            self._is_resuming, self._measuring, self._has_stopped = False, "", False
+            self._is_asked, self._measuring, self._has_stopped = False, "", False
+        if (doing := under_way.after(event, self._run)) is not None:
+            self._measuring = doing
         match event:
-            case EvaluationProgressed(split=split, rows_done=done, rows=rows):
-                self._measuring = f"evaluating {done:,} of {rows:,} {split} rows"
-            case CacheProgressed(rows_done=done, rows=rows, seconds_left=seconds):
-                left = "" if seconds is None else f" · {wording.duration(seconds)} left"
-                self._measuring = f"computing the frozen blocks once, {done:,} of {rows:,} rows{left}"
-            case StepEnded() | EvaluationEnded() | CacheReady() | CacheRefused():
-                self._measuring = ""
             case CheckpointSaved():
                 self._has_stopped = self._wish == "stopping"
             case RunChosen():
@@ -94,7 +90,7 @@ class RunPanel(Panel):
             case RunResumed():
                 self._problem = None
             case RunFailed():
-                self._problem = _failure(event)
+                self._problem = None if event.is_interruption else _failure(event)
             case PlanChanged() if self._phase == "failed" and not self._has_begun:
                 self._problem = None  # the plan is being repaired
 
@@ -104,6 +100,23 @@ class RunPanel(Panel):
         if self._run.began is not None:
             return self._run.phase
         return "none" if self.session.run is None else "preparing"
+
+    @property
+    def _is_resuming(self) -> bool:
+        """Whether it is about to go on: here or in another panel it was asked to, and there is no new event yet."""
+        run = self.session.run
+        return self._is_asked or (run is not None and not run.is_over and self._run.is_over)
+
+    @property
+    def _is_interrupted(self) -> bool:
+        """Whether what trained it went away. If its log has no end, nobody has said so there yet."""
+        return self._run.is_interrupted or (self._phase in UNFINISHED and self._is_over)
+
+    def refresh(self) -> None:
+        """Redraw. How a run ended before is no longer told once it is resumed."""
+        if self._is_resuming:
+            self._problem = None
+        super().refresh()
 
     @property
     def _has_begun(self) -> bool:
@@ -121,9 +134,9 @@ class RunPanel(Panel):
             return self._doing.words(f"stopped by you at {step} · saving the model" if is_saving else self._wish)
         if isinstance(ending, RunEnded):
             return wording.ending(ending)
-        is_killed = self._phase in UNFINISHED and self._is_over  # its log has no end
-        if is_killed or self._phase == "failed":
-            return f"failed at {step}" if self._run.step else "failed before the first step"
+        if self._is_interrupted or self._phase == "failed":
+            how = "interrupted" if self._is_interrupted else "failed"
+            return f"{how} at {step}" if self._run.step else f"{how} before the first step"
         if self._phase == "paused":
             return f"paused at {step}"
         if self._phase == "preparing" and self._run.began is None and run is not None:
@@ -131,7 +144,9 @@ class RunPanel(Panel):
         if self._phase == "preparing":
             return wording.joined("preparing", self._stage, self._silence())
         if self._phase == "running":
-            doing = self._silence() or self._measuring or self._time_left()
+            doing = self._measuring or self._time_left()
+            if silence := self._silence():
+                doing = wording.joined(self._measuring or f"taking step {self._run.step + 1:,}", silence)
             return wording.joined("training", f"{step} of {self._run.steps:,}", doing)
         return "The run that you start is shown here."
 
@@ -150,10 +165,10 @@ class RunPanel(Panel):
             "plan": wording.title(run.plan) if run is not None else "",
             "place": PLACES[run.where] if is_live and run is not None else "",
             "words": self.words,
-            "phase": self._phase if is_live or self._phase not in UNFINISHED else "failed",
+            "phase": "preparing" if self._is_resuming else "interrupted" if self._is_interrupted else self._phase,
             "percent": round(100 * self._run.step / self._run.steps, 1) if self._run.steps else 0,
             "can_pause": is_live and not wish and self._run.began is not None,
-            "can_stop": is_live and wish != "stopping",
+            "can_stop": is_live and not self._is_resuming and wish != "stopping",
             "can_resume": is_idle and self._has_begun and run is not None and run.state in ("stopped", "failed"),
             "kept": self._saved.picture(run),
             **self._proof.picture(),
@@ -199,7 +214,7 @@ class RunPanel(Panel):
             run.resume()
             return
         self.calm()
-        self._is_resuming = True
+        self._is_asked = True
         self.background(run.resume, failed=self._give_up)
 
     def _stop(self) -> None:
@@ -207,11 +222,12 @@ class RunPanel(Panel):
             self.session.run.stop()
 
     def _give_up(self, error: Exception) -> None:
-        self._is_resuming = False
+        self._is_asked = False
         self.alarm(error)
 
 
 def _failure(event: RunFailed) -> dict[str, str]:
     rows = ", ".join(map(str, event.rows[:8])) + (" …" if len(event.rows) > 8 else "")
     batch = f"training examples of the batch: {rows}\n" if rows else ""
-    return problem(event.what, hint=event.hint, details=batch + event.traceback)
+    hint = re.sub(r"(call )?run\.resume\(\)", "Resume", event.hint)  # the panel has a button for it
+    return problem(event.what, hint=hint, details=batch + event.traceback)

@@ -1,21 +1,37 @@
 """Describes runs in words, for the list of runs: what they train on what, their state, age and score."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from widgets import wording
+from widgets.run_names import when, why_not_compared
 from workbench.events.run_state import UNFINISHED
+from workbench.plan.plan import Plan
 from workbench.runs.disk.run_list import Summary
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
 
-TONES = {"completed": "good", "stopped": "stopped", "failed": "bad", "died": "bad", "unreadable": "bad"}  # else live
+TONES = {  # else live
+    "completed": "good",
+    "stopped": "stopped",
+    "died": "stopped",
+    "failed": "bad",
+    "unreadable": "bad",
+}
 DAY = 86_400  # seconds
 
 
-def row_of(run: Summary, session: "Session") -> dict[str, Any]:
-    """Return a row of the list: words, and which actions are possible."""
+def row_of(run: Summary, session: "Session", *, starts: Mapping[str, float], reference: Plan | None) -> dict[str, Any]:
+    """Return a row of the list: words, and which actions are possible.
+
+    Args:
+        run: The run.
+        session: The session that shows it or another one.
+        starts: Name of each run in the list -> when it was started, in seconds since the epoch.
+        reference: The plan that it would be compared with.
+    """
     is_shown = session.run is not None and session.run.name == run.name
     is_own = any(own.name == run.name and not own.is_over for own in session.runs)
     is_readable = run.state != "unreadable"
@@ -24,13 +40,16 @@ def row_of(run: Summary, session: "Session") -> dict[str, Any]:
         "title": wording.title(run.plan) if run.plan else "unreadable run",
         "state": state_of(run, is_own=is_own),
         "tone": TONES.get(run.state, "live"),
+        "when": when(run.started),
         "age": age(time.time() - run.started),
+        "origin": _origin(run, starts),
         "score": score_of(run),
         "is_shown": is_shown,
         "is_overlaid": run.name in session.overlaid,
         "can_open": is_readable and not is_shown,
         "can_resume": run.can_resume and not is_own,
         "can_overlay": is_readable and run.step > 0 and not is_shown,
+        "incomparable": why_not_compared(run.plan, reference) if run.plan and reference else "",
         "fork": _fork_of(run),
         "keep": _why_kept(run, is_shown=is_shown, is_own=is_own),
     }
@@ -46,8 +65,16 @@ def state_of(run: Summary, *, is_own: bool = False) -> str:
         return doing if is_own else f"{doing}, elsewhere"
     if run.state == "completed":
         return f"completed, {wording.plural(run.step, 'step')}"
-    ended = "stopped" if run.state == "stopped" else "failed"
+    ended = {"stopped": "stopped", "died": "interrupted"}.get(run.state, "failed")
     return f"{ended} at {step}" if run.step else f"{ended} before the first step"
+
+
+def _origin(run: Summary, starts: Mapping[str, float]) -> str:
+    """Return which run it was forked from, and from which step; "" if it is no fork."""
+    if not run.parent:
+        return ""
+    parent = f"the run of {when(starts[run.parent])}" if run.parent in starts else "a deleted run"
+    return f"fork of {parent} from step {run.parent_step:,}"
 
 
 def score_of(run: Summary) -> str:
@@ -73,8 +100,16 @@ def _fork_of(run: Summary) -> dict[str, Any] | None:
     """Return what the form of a fork begins with; None if there is no step to fork from."""
     if run.plan is None or not run.step:
         return None
+    tuning = run.plan.tuning
     step = run.step if run.best_step is None else run.best_step
-    return {"step": step, "last_step": run.step, "learning_rate": run.plan.tuning.learning_rate}
+    length, more = ("epochs", tuning.epochs) if tuning.max_steps != run.steps else ("max_steps", run.steps)
+    if run.state == "completed" and run.step == run.steps:  # no step is left, so it trains on for as long again
+        step, more = run.step, 2 * more
+    fields = {"learning_rate": tuning.learning_rate, length: more}
+    return {
+        "step": step,
+        "fields": [{"name": name, "title": name.replace("_", " "), "value": value} for name, value in fields.items()],
+    }
 
 
 def _why_kept(run: Summary, *, is_shown: bool, is_own: bool) -> str:

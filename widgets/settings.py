@@ -14,7 +14,7 @@ from widgets.panel import Panel, page, style
 from workbench.errors import PlanError, WorkbenchError
 from workbench.events import ChangeRefused, Event, PlanChanged
 from workbench.plan.fields import WHEN
-from workbench.plan.plan import FIELDS, LIVE_FIELDS
+from workbench.plan.plan import FIELDS, LIVE_FIELDS, Plan
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class SettingsPanel(Panel):
             self._effects.change(self.session, **{name: value})
         except WorkbenchError as error:
             self._errors[name] = (
-                wording.in_labels(error.what) if self._is_taken(name, value) else self._kept(name, error)
+                wording.in_labels(error.what) if self._is_taken(name, value) else kept(error, name, self.session.plan)
             )
             self._refusals += 1
 
@@ -110,8 +110,9 @@ class SettingsPanel(Panel):
         """Whether the plan has the value, so that the error is of the run under way."""
         return bool(self.session.plan.flat()[name] == value)
 
-    def _kept(self, name: str, error: WorkbenchError) -> str:
-        """Return what is wrong with a value, without the name that stands beside it, and which value the plan keeps."""
-        fault = error.what.rpartition("; ")[2].removeprefix("it ")
-        fault = re.sub(r"None \((.*)\)", r"empty (\1)", fault)
-        return f"{fault}; kept {wording.value_of(name, self.session.plan.flat()[name])}"
+
+def kept(error: WorkbenchError, name: str, plan: Plan) -> str:
+    """Return what is wrong with a value, without the name that stands beside it, and which value the plan keeps."""
+    fault = wording.in_labels(error.what.rpartition("; ")[2].removeprefix("it "))
+    fault = re.sub(r"None \((.*)\)", r"empty (\1)", fault)
+    return f"{fault}; kept {wording.value_of(name, plan.flat()[name])}"

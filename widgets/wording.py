@@ -1,7 +1,7 @@
 """Formats numbers and choices as panels show them. This module does not depend on widgets."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.events import RunEnded
@@ -111,6 +111,8 @@ def value_of(name: str, value: Any) -> str:
     Examples:
         >>> value_of("learning_rate", 3e-5), value_of("trainable", ["block 1"]), value_of("evaluate_every", None)
         ('3e-5', '1 chosen block', '10 × a run')
+        >>> value_of("trainable", ["block 1", "block 3", "head"])  # "last 2 blocks" does not count the head either
+        '2 chosen blocks and head'
         >>> value_of("unfreeze_to", "all"), value_of("unfreeze_to", None)
         ('all layers', 'off')
     """
@@ -130,7 +132,7 @@ def in_labels(text: str) -> str:
         >>> in_labels("stop_patience can't change in this run")
         "patience can't change in this run"
     """
-    text = re.sub(r"(?:trainable=)?'(head|all|last \d+)'", lambda found: mode(Transfer(trainable=found[1])), text)
+    text = re.sub(r"(?:trainable=)?'(head|all|last [1-9]\d*)'", lambda found: mode(Transfer(trainable=found[1])), text)
     text = text.replace("method='lora'", "LoRA")
     return _FIELD.sub(lambda found: field(found[0]), text)
 
@@ -191,10 +193,17 @@ def mode(choice: Transfer) -> str:
     """
     words = {"head": "head only", "all": "all layers", "last 1": "last block"}
     if not isinstance(choice.trainable, str):
-        where = plural(len(choice.trainable), "chosen block")
+        where = chosen_blocks(choice.trainable)
     else:
         where = words.get(choice.trainable, f"{choice.trainable} blocks")
     return where if choice.method == "weights" else f"{where}, LoRA rank {choice.lora_rank}"
+
+
+def chosen_blocks(names: Sequence[str]) -> str:
+    """Return how many blocks were chosen one by one; the head does not count as one, as in "last 2 blocks"."""
+    others = [name for name in names if name != "head"]
+    blocks = plural(len(others), "chosen block") if others else ""
+    return " and ".join(filter(None, (blocks, "head" if len(others) < len(names) else "")))
 
 
 def ending(event: RunEnded) -> str:

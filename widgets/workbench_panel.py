@@ -55,7 +55,7 @@ class Workbench(ipw.Box):  # type: ignore[misc]
         pages = {title: kind(session) for title, kind in TABS.items()}
         self.panels = {type(panel).__name__: panel for panel in (run, *choices, *pages.values())}
         self.tabs = Tabs(pages)
-        super().__init__([_box([run, _box(choices, "fw-choices"), self.tabs], "fw-columns-box")])
+        super().__init__([_box([_box(choices, "fw-choices"), run, self.tabs], "fw-columns-box")])
         self.add_class("fw-workbench")
 
     def close(self) -> None:

@@ -175,12 +175,12 @@ def runs(options: argparse.Namespace) -> int:
     if not found:
         print(f"no runs in {options.folder} yet")
         return 0
-    print(f"{'run':44} {'started':16} {'state':10} {'step':>13} {'lowest loss':>11}  backbone, data")
+    print(f"{'run':44} {'started':16} {'state':10} {'step':>13} {'score':>16}  backbone, data")
     for summary in found:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.started))
-        best = "" if summary.best_loss is None else f"{summary.best_loss:.3f}"
+        score = "" if summary.score is None else f"{summary.score[0]} {summary.score[1]:.3g}"
         step, origin = f"{summary.step}/{summary.steps}", f"{summary.backbone}, {summary.source}"
-        print(f"{summary.name:44} {started} {summary.state:10} {step:>13} {best:>11}  {origin}")
+        print(f"{summary.name:44} {started} {summary.state:10} {step:>13} {score:>16}  {origin}")
     return 0
 
 

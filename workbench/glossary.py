@@ -54,6 +54,8 @@ GLOSSARY: Mapping[str, str] = {
     "perplexity": "The number of tokens that a language model hesitates between, on average: e to the power of its "
     "loss. Lower is better.",
     "plan": "All choices for a run: backbone, rows, layers, settings. Changing it affects the next run.",
+    "retention": "How much the model still knows, after training, of what its backbone knew. Unfreezing its blocks one "
+    "after another is a way to keep more of it.",
     "run": "One training from beginning to end. It is kept in a folder of its own, with its plan, its log, its "
     "checkpoints and its model.",
     "seed": "The number that all random choices follow from. The same seed gives the same run.",

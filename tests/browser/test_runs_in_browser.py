@@ -183,6 +183,8 @@ def test_a_change_under_way_says_since_when_it_holds(panel):
     page.wait_for_selector(".fw-setting .fw-effect:has-text('since step')", timeout=20_000)
     panel.run(2)
     assert panel.output(2).split() == ["0.0005", "0.0005"]
+    assert "also changes the live run" in page.locator(".fw-next-live").inner_text()
+    assert page.locator(".fw-freeze .fw-choice .fw-live:visible").count() == 3
     page.get_by_role("switch", name="block 4").click()
     page.wait_for_selector(".fw-freeze .fw-effect:has-text('since step')", timeout=20_000)
     assert page.locator("path.fw-mark").count() >= 2
@@ -253,6 +255,7 @@ def test_a_restart_of_the_kernel_is_told_and_the_run_that_goes_on_is_in_the_list
     page.wait_for_selector(".fw-run .fw-lost:has-text('The kernel was restarted')", timeout=30_000)
     says(panel, "when the kernel was restarted: training")
     assert page.locator(".fw-workbench .fw-panel .fw-body:not([inert])").count() == 0
+    assert page.locator(".fw-run button:enabled").count() == 0
     assert page.evaluate(PLACE) == before  # no icon moves the grid
     panel.ready()
     panel.run(0)
@@ -274,6 +277,8 @@ def test_a_run_is_compared_deleted_and_brought_back_in_the_list(panel):
     page.wait_for_selector(".fw-row-badge:has-text('compared')")
     page.locator(".fw-tab:has-text('Curves')").click()
     page.wait_for_selector("path.fw-over-0", state="attached")
+    legends = page.locator(".fw-chart-box:visible .fw-legend").all_inner_texts()
+    assert all("evil.csv · MiniLM-L6 · last 2 blocks · " in words for words in legends[:2])
     page.locator(".fw-tab:has-text('Runs')").click()
     press(panel, "Delete")
     page.wait_for_function(f"() => document.querySelectorAll('.fw-row').length === {count - 1}", timeout=20_000)

@@ -50,7 +50,7 @@ def test_columns_are_told_by_name_then_by_values(columns, text, label):
 def test_text_alone_is_for_language_modeling():
     found = guessed({"text": SENTENCES, "id": list(range(40))})
     assert (found.task, found.columns) == ("language-modeling", {"text": "text"})
-    assert found.guessed == {"text": "its name says so", "task": "it follows from the columns"}
+    assert found.guessed == {"text": "its name says so", "task": "there is no label column"}
 
 
 def test_every_guess_has_its_reason():

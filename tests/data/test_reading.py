@@ -132,13 +132,23 @@ def test_a_file_without_column_names_is_noticed(tmp_path):
 def test_addresses_and_hub_names_say_what_to_do():
     assert "download" in refused("https://example.org/a.csv").hint
     assert "load_dataset" in refused("someone/reviews").hint
-    assert "no folder 'nowhere'" in refused("nowhere/a.csv").hint
+    assert refused("nowhere/a.csv").what == "there is no file 'nowhere/a.csv', and no folder 'nowhere'"
 
 
 def test_a_missing_file_names_the_nearest_one(tmp_path):
     write_csv(tmp_path / "reviews.csv")
     assert "'reviews.csv'" in refused(tmp_path / "reviws.csv").hint
     assert "'sentiment:movies'" in refused("sentiment:movie").hint
+
+
+def test_only_what_can_be_read_is_suggested(tmp_path):
+    for name in ("nosuch.ipynb", ".nosuch.csv", "a.py"):
+        (tmp_path / name).touch()
+    (tmp_path / "nosuch_csv").mkdir()
+    assert refused(tmp_path / "nosuch.csv").hint.startswith("give a .csv, .tsv, ")
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "1.png").touch()
+    assert "'photos'" in refused(tmp_path / "fotos").hint
 
 
 @pytest.mark.parametrize("source", ["x" * 4000 + ".csv", "~nobody-at-all/x.csv", "no/such/folder/x.csv", "", "."])

@@ -102,7 +102,7 @@ def test_field_names_are_unique_and_every_number_says_its_unit():
     assert len(SECTION_OF) == sum(len(dataclasses.fields(section)) for section in sections)
     numbers = [f for f in FIELDS.values() if f.type in (int, float, int | None, float | None)]
     assert numbers
-    assert [field.name for field in numbers if not field.metadata["unit"]] == ["split_seed", "seed"]
+    assert [field.name for field in numbers if not field.metadata["unit"]] == ["split_seed", "learning_rate", "seed"]
 
 
 @pytest.mark.parametrize("entry", FIELDS.values(), ids=FIELDS)

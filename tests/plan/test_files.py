@@ -54,7 +54,7 @@ def test_a_failed_replacement_leaves_the_earlier_plan(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("plan2.json", None, "plan2.json can't be read: No such file or directory\nDid you mean 'plan.json'?"),
+        ("plan2.json", None, "there is no file 'plan2.json'\nDid you mean 'plan.json'?"),
         ("other", None, r"Try: save one with plan\.save\(path\)"),
         ("..", None, "it is not an ordinary file"),
         ("a.json", b"\xff\xfe", "it is not UTF-8 text"),

@@ -31,7 +31,8 @@ def carried_out(monkeypatch, code, **known):
 
     def session(plan, **objects):
         seen.update(objects, plan=plan)
-        return SimpleNamespace(start=lambda: seen.update(started=True))
+        run = SimpleNamespace(wait=lambda: seen.update(ended=True))
+        return SimpleNamespace(start=lambda: run)
 
     monkeypatch.setattr(wb, "Session", session)
     exec(compile(code, "plan.py", "exec"), dict(known))
@@ -39,19 +40,19 @@ def carried_out(monkeypatch, code, **known):
 
 
 @given(changes=changes)
-def test_the_lines_make_an_equal_plan_and_start_its_run(changes):
+def test_the_lines_make_an_equal_plan_and_wait_for_the_end_of_its_run(changes):
     try:
         plan = Plan().change(**changes)
     except PlanError:  # a text with half a character
         return
     code = plan.to_python()
     with pytest.MonkeyPatch.context() as monkeypatch:
-        assert carried_out(monkeypatch, code) == {"plan": plan, "started": True}
+        assert carried_out(monkeypatch, code) == {"plan": plan, "ended": True}
     assert all(line.isprintable() for line in code.split("\n"))  # what is shown is what is run
 
 
 def test_only_what_differs_from_the_default_is_written():
-    assert Plan().to_python() == "import workbench as wb\n\nplan = wb.Plan()\nrun = wb.Session(plan).start()\n"
+    assert Plan().to_python() == "import workbench as wb\n\nplan = wb.Plan()\nrun = wb.Session(plan).start().wait()\n"
     assert (
         'plan = wb.Plan().change(trainable="last 2", epochs=1.0)\n'
         in Plan().change(epochs=1, trainable="last 2").to_python()
@@ -69,4 +70,4 @@ def test_objects_that_the_session_was_given_are_named(monkeypatch):
     code = plan.to_python(given=["table", "model", "preprocessor"])
     assert "plan = wb.Plan().change(epochs=2.0)\n" in code
     seen = carried_out(monkeypatch, code, table=1, model=2, preprocessor=3)
-    assert seen == {"plan": Plan().change(epochs=2), "table": 1, "model": 2, "preprocessor": 3, "started": True}
+    assert seen == {"plan": Plan().change(epochs=2), "table": 1, "model": 2, "preprocessor": 3, "ended": True}

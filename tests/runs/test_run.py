@@ -37,7 +37,7 @@ def test_each_thing_that_takes_time_before_the_first_step_is_named(tmp_path):
     while not (begun and isinstance(begun[-1], StepEnded)):
         begun.append(next(first))
     loading = ["reading the data", "loading the backbone", "encoding the data"]
-    assert stages(begun) == [*loading, "finding the fastest settings (once per machine)"]
+    assert stages(begun) == [*loading, "finding the fastest settings (once for each model and batch size)"]
     first.close()
     folder = RunFolder(next(tmp_path.iterdir()))
     assert stages(run(folder=folder, table=tiny.frame())) == [*loading, "restoring the checkpoint"]

@@ -19,7 +19,7 @@ from tiny_runs import PLAN, a_tiny_backbone_by_that_name  # noqa: F401
 from waiting import until
 
 import workbench as wb
-from workbench.errors import RunError
+from workbench.errors import PlanError, RunError
 from workbench.events import RunChosen, RunEnded, RunFailed, StepEnded
 from workbench.plan.plan import Plan
 from workbench.runs.disk import control, process, run_list
@@ -149,7 +149,36 @@ def test_a_run_that_died_unseen_is_listed_so_and_told_when_one_attaches(folder):
     run = attach(folder)
     with pytest.raises(RunError, match="notebook or program"):
         run.wait(20)
-    assert run_list.summarize(folder).state == "failed"
+    assert run_list.summarize(folder).state == "died"  # it was interrupted, and nothing is wrong with it
+
+
+def test_a_handle_shows_its_run_only_once_that_goes_on(tmp_path):
+    list(wb.run(PLAN, runs=tmp_path))
+    session = Session(PLAN, runs=tmp_path)
+    (done,) = run_list.summaries(tmp_path)
+    with pytest.raises(PlanError, match="no step is left"):
+        session.handle(done.name).fork(done.step)
+    with pytest.raises(RunError, match="has ended"):
+        session.handle(done.name).resume()
+    assert session.run is None
+    fork = session.handle(done.name).fork(done.step, max_steps=2 * done.steps)
+    assert session.run is fork
+    assert fork.wait(60).step == 2 * done.step
+    assert run_list.summarize(RunFolder(fork.folder)).parent_step == done.step
+
+
+def test_a_run_that_died_unseen_is_resumed_by_a_handle_on_it(tmp_path):
+    events = wb.run(PLAN, runs=tmp_path)
+    while not isinstance(next(events), StepEnded):
+        pass
+    events.close()
+    (stopped,) = run_list.summaries(tmp_path)
+    log = stopped.path / "events.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # its end was never written
+    assert run_list.summaries(tmp_path)[0].state == "died"
+    session = Session(PLAN, runs=tmp_path)
+    assert session.handle(stopped.name).resume().wait(60).state == "completed"
+    assert session.run.name == stopped.name
 
 
 def test_a_folder_that_can_not_be_written_is_told_of_all_the_same(folder, monkeypatch):

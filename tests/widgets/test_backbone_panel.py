@@ -1,6 +1,6 @@
 from fakes import FakeSession
 
-from widgets import BackbonePanel
+from widgets import BackbonePanel, FreezePanel
 from workbench.events import PlanChanged, PreparationEnded
 from workbench.models import catalog
 
@@ -12,6 +12,13 @@ def test_packs_come_first_and_every_entry_says_what_it_is(opened):
     assert origins == sorted(origins, key=lambda origin: origin != "offline pack")
     assert origins[0] == "offline pack"
     assert "Apache-2.0" in options[0]["facts"]
+
+
+def test_what_needs_a_network_or_does_not_suit_the_rows_says_so(opened, split):
+    facts = {row["value"]: row["facts"] for row in opened(BackbonePanel, split=split).state["options"]}
+    assert facts["gpt2"].endswith("needs a network once")
+    assert facts["resnet-18"].endswith("needs a network once · not for text classification")
+    assert facts["minilm-l6"].endswith("offline pack")
 
 
 def test_any_id_or_folder_can_be_typed(opened, press):
@@ -29,6 +36,12 @@ def test_a_loaded_backbone_of_ones_own_tells_its_size(opened, backbone):
     assert "parameters" in state["facts"]
     assert "4 blocks" in state["facts"]
     assert state["doing"] == ""
+
+
+def test_a_loaded_backbone_of_the_catalog_tells_the_size_that_the_layers_tell(opened, backbone):
+    session = FakeSession(backbone=backbone)
+    layers = opened(FreezePanel, session).state["counts"]
+    assert f"of {opened(BackbonePanel, session).state['facts'].split(' · ')[1].removesuffix(' parameters')} (" in layers
 
 
 def test_why_loading_failed_is_told_here_until_another_is_chosen(opened, press):

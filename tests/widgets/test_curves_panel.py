@@ -438,6 +438,19 @@ def test_other_runs_lie_over_the_shown_one_as_long_as_they_are_wanted(opened, ot
     assert until(lambda: panel._overlaid == {})
 
 
+def test_a_compared_run_is_called_as_in_the_list_and_left_out_beside_other_data(opened, others):
+    session, names = others
+    panel = opened(CurvesPanel, session)
+    session.shown(*fakes.log(60), folder=session.folder / "fake")
+    session.overlay(names[0])
+    assert until(lambda: panel.state["overlaid"])
+    assert panel.state["overlaid"][0]["title"].startswith("sentiment: movies · MiniLM-L6 · head only · ")
+    session.change(source="sentiment:books")
+    session.shown(*fakes.log(60), name="other", folder=session.folder / "other")
+    assert until(lambda: panel.state["overlaid"] == [])
+    assert panel.state["left_out"][0].endswith("can't be compared with this run: it learns from other data")
+
+
 def test_a_panel_that_is_opened_later_draws_the_other_runs_too(opened, others):
     session, names = others
     session.overlay(names[0])

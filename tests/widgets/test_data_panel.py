@@ -106,7 +106,7 @@ def test_a_guess_is_marked_where_the_column_is_chosen(opened, split):
         "label": "its name says so",
         "group": "",
     }
-    assert said["task_guess"] == "it follows from the columns"
+    assert said["task_guess"] == "there are a text and a label column"
     assert not any("guessed" in note for note in said["notes"])
     chosen = data.load(Data(label_column="label", task="text-classification"), table=tiny.frame(60))
     said = opened(DataPanel, split=chosen).state["split"]

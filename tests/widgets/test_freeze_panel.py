@@ -8,10 +8,12 @@ from fakes import FakeSession, until
 from widgets import FreezePanel
 from workbench.errors import PlanError
 from workbench.events import (
+    CacheReady,
     ChangeRefused,
     CheckpointSaved,
     FrozenMoved,
     PlanAdjusted,
+    PlanChanged,
     PreparationEnded,
     RunChosen,
     RunEnded,
@@ -53,7 +55,7 @@ def test_a_click_switches_a_block_and_reaches_the_plan(opened, press, backbone):
 def test_the_last_trainable_block_stays(opened, press, backbone):
     session = FakeSession(backbone=backbone)
     state = press(opened(FreezePanel, session), "toggle", name="head")
-    assert "nothing would be trained" in state["problem"]["what"]
+    assert state["error"] == "with every block frozen nothing would be trained; leave at least one trainable"
     assert session.plan.transfer.trainable == "head"
 
 
@@ -102,12 +104,12 @@ def test_every_choice_works_with_lora_or_it_is_said_why_not_and_what_to_do(opene
     assert session.plan.transfer.trainable == trainable
     if session.plan.transfer.method == "lora":
         assert any(block["is_trainable"] for block in state["blocks"])
-        assert state["problem"] is None
+        assert state["error"] == ""
         has_adapter = any(block["has_adapter"] for block in state["blocks"])
         assert has_adapter or state["notes"][0].endswith("choose last 2 blocks or all layers for adapters")
     else:
-        assert "nothing would be trained: LoRA has adapters only for the blocks" in state["problem"]["what"]
-        assert state["problem"]["hint"] == "choose last 2 blocks or all layers"
+        assert "nothing would be trained: LoRA has adapters only for the blocks" in state["error"]
+        assert state["error"].endswith("; choose last 2 blocks or all layers")
 
 
 def test_lora_and_the_layers_are_told_apart_during_a_run(opened, press, backbone):
@@ -127,11 +129,17 @@ def test_lora_and_the_layers_are_told_apart_during_a_run(opened, press, backbone
 
 
 @pytest.mark.parametrize("number", [99, 0, 2.5, "two"])
-def test_a_number_of_blocks_that_can_not_be_is_refused_at_the_panel(opened, press, backbone, number):
+def test_a_number_that_can_not_be_is_refused_at_the_field_until_the_next_choice(opened, press, backbone, number):
     session = FakeSession(backbone=backbone)
-    state = press(opened(FreezePanel, session), "preset", name="last", number=number)
-    assert str(number) in state["problem"]["what"]
-    assert session.plan.transfer.trainable == "head"
+    panel = opened(FreezePanel, session)
+    state = press(panel, "preset", name="last", number=number)
+    assert state["error"] == "must be a whole number from 1 to 2; kept head only"
+    assert (session.plan.transfer.trainable, state["problem"]) == ("head", None)
+    panel.show(PlanChanged(fields=("learning_rate",)))
+    panel.refresh()
+    assert panel.state["error"] == state["error"]
+    assert press(panel, "rank", number=999)["error"] == "must be between 1 and 512; kept 8"
+    assert press(panel, "rank", number=8)["error"] == ""
 
 
 def test_adapters_have_no_place_in_the_embeddings(opened, press, backbone):
@@ -142,7 +150,7 @@ def test_adapters_have_no_place_in_the_embeddings(opened, press, backbone):
         press(panel, "lora", is_on=True)
         before = session.plan
         state = press(panel, "toggle", name="embeddings")
-        assert state["problem"]["what"] == "LoRA has no adapters for embeddings: the block stays frozen"
+        assert state["error"].startswith("LoRA has no adapters for embeddings: the block stays frozen; ")
         assert session.plan == before
         assert {block["name"]: block["has_no_adapter"] for block in state["blocks"]}["embeddings"] == (name == "all")
 
@@ -272,6 +280,35 @@ def test_each_block_shows_how_far_it_has_moved(opened, backbone):
     }
     session.change(backbone="another/model")  # whose blocks are others
     assert until(lambda: panel.state["blocks"][0]["moved"] is None)
+
+
+CACHE = CacheReady(
+    step=0,
+    split="train",
+    boundary="head",
+    rows=10,
+    size_bytes=11_000_000,
+    budget_bytes=10**9,
+    place="memory",
+    seconds=2,
+)
+
+
+@pytest.mark.parametrize("changes", [{"source": "my.csv"}, {"backbone": "gpt2"}, {"trainable": "last 1"}])
+def test_what_the_run_shown_measured_is_told_of_its_plan_only(opened, backbone, changes):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    session.shown(WeightsMoved(step=20, by_block={"head": 0.052}), CACHE, RunEnded(step=20, reason="completed"))
+
+    def told():
+        return panel.state["cached"] != "" and panel.state["blocks"][0]["moved"] is not None
+
+    before = session.plan.flat()
+    assert until(told)
+    session.change(**changes)
+    assert until(lambda: panel.state["cached"] == "" and panel.state["blocks"][0]["moved"] is None)
+    session.change(**before)
+    assert until(told)
 
 
 def test_a_block_that_started_at_zero_shows_how_far_it_moved_in_another_unit(opened, backbone):
@@ -417,3 +454,15 @@ def test_adapters_have_turns_too(opened):
     plan = UNFREEZING.change(method="lora", trainable="last 1")
     state = opened(FreezePanel, FakeSession(plan, backbone=tiny.backbone("llama"))).state
     assert state["schedule"] == "1 block to be unfrozen · first block 1, after 67 % of the run"
+
+
+def test_the_layers_are_marked_as_long_as_a_click_also_changes_the_run_under_way(opened, press, backbone):
+    session = FakeSession(backbone=backbone)
+    panel = opened(FreezePanel, session)
+    assert not panel.state["is_live"]
+    run = session.shown(*fakes.log(60)[:30])
+    assert until(lambda: panel.state["is_live"])
+    assert not press(panel, "lora", is_on=True)["is_live"]  # the run trains weights, so its layers stay
+    assert press(panel, "lora", is_on=False)["is_live"]
+    run.tell(fakes.log(60)[-1])
+    assert until(lambda: not panel.state["is_live"])

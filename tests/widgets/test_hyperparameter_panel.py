@@ -125,6 +125,10 @@ def test_it_says_what_a_run_found_out_about_the_machine(opened):
     started = next(event for event in log(10) if isinstance(event, RunStarted))
     session.shown(dataclasses.replace(started, settings=("bf16 2.1 × as fast as fp32: taken", "2 threads")))
     assert until(lambda: panel.state["machine"] == "bf16 2.1 × as fast as fp32: taken · 2 threads")
+    session.change(source="my.csv")  # of which nothing is known
+    assert until(lambda: panel.state["machine"] == "")
+    session.change(source=session.run.plan.data.source)
+    assert until(lambda: panel.state["machine"] != "")
     session.shown()
     assert until(lambda: panel.state["machine"] == "")
 
@@ -155,7 +159,7 @@ def test_fields_that_a_run_does_not_obey_wait_for_the_next(opened, press):
     session, panel, _ = live(opened)
     state = press(panel, "change", name="batch_size", value=8)
     assert field(state, "batch_size")["effect"] == "at the next run or fork"
-    assert "A run under way keeps its value, but a fork of it can take another one" in field(state, "batch_size")["tip"]
+    assert "Takes effect at the next run (or in a fork)." in field(state, "batch_size")["tip"]
     assert field(press(panel, "change", name="seed", value=3), "seed")["effect"] == "at the next run"
     assert field(state, "epochs")["effect"] == ""
     assert [name for name, _ in session.calls] == ["change", "change"]

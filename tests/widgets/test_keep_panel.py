@@ -31,7 +31,7 @@ def test_it_is_off_and_says_nothing_else(opened, backbone):
 def test_each_field_says_its_unit_and_that_a_run_under_way_keeps_its_value(opened):
     for spec in opened(KeepPanel).state["fields"]:
         assert spec["unit"] == FIELDS[spec["name"]].metadata.get("unit", "")
-        assert "Takes effect at the next run. A run under way keeps its value, but a fork of it can" in spec["tip"]
+        assert "Takes effect at the next run (or in a fork)." in spec["tip"]
 
 
 @pytest.mark.parametrize("trainable", ["head", "last 1", "last 2", "all", ("embeddings", "head"), ("block 1",)])

@@ -50,6 +50,12 @@ def test_while_something_loads_it_says_what_start_waits_for(opened, session):
     assert until(lambda: panel.state["can_start"])
 
 
+def test_a_long_reason_is_not_cut_but_told_where_the_error_is(opened, session):
+    panel = opened(NextRunPanel, session)
+    session.bus.publish(PreparationEnded(part="data", what=f"there is no file {'folder/' * 20}film.csv"))
+    assert until(lambda: panel.state["words"] == "Start is off: see the error below")
+
+
 @pytest.mark.parametrize("part", ["data", "backbone", "examples"])
 def test_what_could_not_be_loaded_turns_start_off_until_the_plan_is_repaired(opened, press, session, part):
     panel = opened(NextRunPanel, session)
@@ -119,3 +125,13 @@ def test_the_place_of_the_next_run_can_be_chosen(opened, press, session):
     press(panel, "start")
     assert until(lambda: ("start", {"where": "process"}) in session.calls)
     session.run.stop()
+
+
+def test_it_says_that_marked_fields_also_change_the_run_under_way_as_long_as_one_is(opened, session):
+    panel = opened(NextRunPanel, session)
+    assert until(lambda: panel.state["can_start"])
+    assert not panel.state["is_live"]
+    run = session.shown(*fakes.log(60)[:30])
+    assert until(lambda: panel.state["is_live"])
+    run.tell(fakes.log(60)[-1])
+    assert until(lambda: not panel.state["is_live"])

@@ -7,9 +7,12 @@ from fakes import FakeSession, until
 from widgets import RunPanel
 from workbench.errors import RunError
 from workbench.events import (
+    CacheProgressed,
+    CacheReady,
     CheckpointFailed,
     CheckpointRefused,
     CheckpointSaved,
+    EvaluationEnded,
     ModelSaved,
     ReplayDiverged,
     RunChosen,
@@ -69,12 +72,34 @@ def test_progress_is_told_from_event_to_event(opened):
     assert shown(panel, StageStarted(stage="reading the data"))["words"] == "preparing · reading the data"
     assert buttons(panel.state) == ["pause", "stop"]
     started = next(event for event in log if isinstance(event, RunStarted))
-    assert shown(panel, started)["words"] == "training · step 0 of 60"
+    assert shown(panel, started)["words"] == "training · step 0 of 60 · evaluating before the first step"
     steps = [event for event in log if isinstance(event, StepEnded)]
     assert shown(panel, *steps[:10])["words"] == "training · step 10 of 60"
     assert panel.state["percent"] == pytest.approx(100 / 6, abs=0.1)
     assert shown(panel, RunPaused(step=10))["words"] == "paused at step 10"
     assert buttons(panel.state) == ["pause", "stop"]
+
+
+def test_what_is_done_before_the_first_step_is_told_at_any_time(opened):
+    panel = opened(RunPanel)
+    log = fakes.log(60)
+    start, before = [(i, e) for i, e in enumerate(log) if isinstance(e, RunStarted | EvaluationEnded)][:2]
+
+    def said(event):
+        return shown(panel, event)["words"].removeprefix("training · step 0 of 60 · ")
+
+    def filled(split, done):
+        return CacheProgressed(step=0, split=split, rows_done=done, rows=84)
+
+    ready = CacheReady(step=0, split="validation", boundary="head", rows=84, size_bytes=1, place="memory", seconds=1.0)
+    assert said(start[1]) == "evaluating before the first step"
+    assert said(filled("validation", 40)) == "computing the frozen blocks once: 40 of 84 validation rows"
+    assert said(filled("validation", 84)) == "checking the cache of 84 validation rows"
+    assert said(ready) == "evaluating before the first step"
+    assert said(before[1]) == "preparing the first step"
+    assert said(filled("train", 84)) == "checking the cache of 84 training rows"
+    assert said(dataclasses.replace(ready, split="train")) == "preparing the first step"
+    assert said(next(e for e in log if isinstance(e, StepEnded))) == "training · step 1 of 60"
 
 
 def test_an_evaluation_under_way_is_told(opened):
@@ -169,9 +194,10 @@ def test_silence_is_told_after_five_seconds(opened, alive, words):
     run = session.shown(*fakes.log(60)[:12], seconds_silent=4.9, is_alive=alive)
     assert until(lambda: panel.state["phase"] == "running")
     assert "12 s" not in panel.state["words"]
+    doing = f"taking step {run.step + 1}"
     run.seconds_silent = 12.0
     panel.refresh()
-    assert panel.state["words"] == f"training · step {run.step} of 60 · {words}"
+    assert panel.state["words"] == f"training · step {run.step} of 60 · {doing} · {words}"
     run.tell(RunPaused(step=run.step))
     assert until(lambda: panel.state["words"].startswith("paused at"))
     assert "12 s" not in panel.state["words"]  # a paused run has none to give
@@ -220,8 +246,8 @@ def test_a_run_whose_log_has_no_end_is_not_taken_for_live(opened):
     panel = opened(RunPanel, session)
     session.shown(*fakes.log(60)[:30]).state = "failed"
     panel._is_stale = True
-    assert until(lambda: panel.state["phase"] == "failed")
-    assert panel.state["words"] == f"failed at step {session.run.step}"
+    assert until(lambda: panel.state["phase"] == "interrupted")
+    assert panel.state["words"] == f"interrupted at step {session.run.step}"
     assert buttons(panel.state) == ["resume"]
 
 
@@ -275,3 +301,26 @@ def test_what_is_proven_of_the_run_stands_with_the_run(opened):
     assert shown(panel, dataclasses.replace(saved(60), frozen_tensors=98))["verified"] == (
         "frozen parts verified at step 60 (98 tensors)"
     )
+
+
+def test_a_run_that_is_resumed_elsewhere_in_the_panel_is_told_to_be_resuming_and_not_to_have_failed(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    run = session.shown(*fakes.log(60)[:-1], RunFailed(step=60, what="killed", hint="run.resume() continues"))
+    assert until(lambda: panel.state["words"] == "failed at step 60")
+    assert panel.state["problem"]["hint"] == "Resume continues"  # the button is there
+    run.state = "preparing"  # as soon as it is asked to resume, in the list of runs
+    panel._is_stale = True
+    assert until(lambda: panel.state["words"] == "resuming …")
+    assert (panel.state["phase"], panel.state["problem"], buttons(panel.state)) == ("preparing", None, [])
+    run.tell(RunResumed(step=60))
+    assert until(lambda: panel.state["words"].startswith("training · step 60"))
+
+
+def test_a_run_whose_kernel_was_restarted_was_interrupted(opened):
+    session = FakeSession()
+    panel = opened(RunPanel, session)
+    gone = RunFailed(step=22, what="the notebook disappeared", hint="run.resume()", is_interruption=True)
+    session.shown(*fakes.log(60)[:30], gone)
+    assert until(lambda: panel.state["words"] == "interrupted at step 22")
+    assert (panel.state["phase"], panel.state["problem"], buttons(panel.state)) == ("interrupted", None, ["resume"])

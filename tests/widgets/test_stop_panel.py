@@ -30,7 +30,7 @@ def test_it_is_off_in_one_line(opened):
 def test_each_field_says_its_unit_and_that_a_run_under_way_keeps_its_value(opened):
     for spec in opened(StopPanel).state["fields"]:
         assert spec["unit"] == FIELDS[spec["name"]].metadata.get("unit", "")
-        assert "Takes effect at the next run. A run under way keeps its value, but a fork of it can" in spec["tip"]
+        assert "Takes effect at the next run (or in a fork)." in spec["tip"]
 
 
 def test_a_patience_says_its_rule_in_a_sentence(opened, press):

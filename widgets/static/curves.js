@@ -10,6 +10,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
   const run = h("span", { class: "fw-curves-run" });
   const forkedFrom = h("span", {});
   const fork = h("p", { class: "fw-fork", role: "status", hidden: true }, term("fork", "Fork"), forkedFrom);
+  const leftOut = h("p", { class: "fw-fork", role: "status" });
   const box = pointBox(send);
   const verdict = h("p", { class: "fw-verdict" });
   const tip = h("div", { class: "fw-tip", hidden: true });
@@ -25,7 +26,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     h("div", { class: "fw-curves-head" }, h("h3", {}, "Curves"), run, h("span", { class: "fw-curves-tools" },
       h("label", { for: smoothId }, "smoothing"), slider, share,
       h("label", { class: "fw-check", for: logId }, logBox, "log scale"))),
-    fork, charts, verdict, box.root,
+    fork, leftOut, charts, verdict, box.root,
   );
 
   let data = null; // the state, decoded
@@ -39,7 +40,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
   function decode(state) {
     const own = drawn(state);
     return { ...state, ...own, metrics: own.metrics.filter((m) => !m.is_extra), others: own.metrics.filter((m) => m.is_extra),
-      before: state.parent && drawn(state.parent), over: state.overlaid.map((line) => ({ name: line.name, ...drawn(line) })), bucket: state.training.bucket,
+      before: state.parent && drawn(state.parent), over: state.overlaid.map((line) => ({ title: line.title, ...drawn(line) })), bucket: state.training.bucket,
       means: points(state.training.mean_x, state.training.mean_y) };
   }
 
@@ -136,16 +137,22 @@ export default panel("curves", "Curves", (body, { model, send }) => {
   const others = (name) => data.over.map((line) => line.metrics.find((m) => m.name === name)?.line ?? []); // of the runs that are compared
   const ancestor = (name) => data.before?.metrics.find((m) => m.name === name);
 
+  const named = (test) => data.over.flatMap((line, i) => (test(line) ? [[`over-${i}`, line.title]] : [])); // for a legend
+
   function drawLegends(smoothing) {
     const baseline = data.baseline_name ? `baseline: ${data.baseline_name}` : "baseline";
     const isEmpty = loss.x == null;
     loss.explain(isEmpty ? [] : [["training", smoothing ? "training, smoothed" : "training"], ["validation", "validation"],
-      data.before && ["parent-held", "parent"], ...data.over.map(({ name }, i) => [`over-${i}`, name]),
+      data.before && ["parent-held", "parent"], ...named(() => true),
       data.baseline != null && ["baseline", baseline]]);
+    const isMeasured = (m) => (line) => line.metrics.some(({ name }) => name === m.name);
+    const parent = (metrics) => metrics.some((m) => ancestor(m.name)) && ["parent-held", "parent"];
+    const over = (metrics) => named((line) => metrics.some((m) => isMeasured(m)(line)));
     metric.explain(data.metrics.flatMap((m) => m.name === "perplexity"
-      ? [["perplexity", "validation"], m.baseline != null && ["baseline", `${baseline}: ${inWords(m.baseline, 3)}`]] : [[m.kind, m.title]]).concat(
-      data.metrics.some((m) => m.name !== "perplexity" && m.baseline != null) ? [["baseline", "baseline of each"]] : []));
-    other.explain(data.others.map((m) => [m.kind, m.title]));
+      ? [["perplexity", "validation"], m.baseline != null && ["baseline", `${baseline}: ${inWords(m.baseline, 3)}`]] : [[m.kind, m.title], m.baseline != null && [`level fw-${m.kind}`, `its baseline: ${inWords(m.baseline, 2)}`]])
+      .concat([parent(data.metrics), ...over(data.metrics)]));
+    other.explain([...data.others.map((m) => [m.kind, m.title]), parent(data.others), ...over(data.others)]);
+    setText(leftOut, data.left_out.join(" · "));
     setText(forkedFrom, data.fork ? [` of ${data.fork.parent}: ${data.fork.differs}`, data.fork.note].filter(Boolean).join(" · ") : "");
     fork.hidden = !data.fork;
   }
@@ -164,7 +171,7 @@ export default panel("curves", "Curves", (body, { model, send }) => {
     if (data.smoothed) add("training", "smoothed", lastAt(data.smoothed, step));
     add("validation", "validation", lastAt(data.held, step));
     [...data.metrics, ...data.others].forEach((m) => add(m.kind, m.kind === "f1" ? "F1" : m.title, lastAt(m.line, step)));
-    data.over.forEach(({ name, held }, i) => add(`over-${i}`, `validation of …${name.slice(-5)}`, lastAt(held, step)));
+    data.over.forEach(({ title, held }, i) => add(`over-${i}`, `validation of ${title}`, lastAt(held, step)));
     if (rows.length === 0) return hideCursor();
     cursor = step;
     for (const chart of all.filter((chart) => chart.x)) {

@@ -15,7 +15,7 @@ export default panel("data", "Data", (body, { send }) => {
   const skeleton = h("div", { class: "fw-skeleton fw-data-skeleton", "aria-hidden": "true" }, Array.from({ length: 3 }, () => h("i")));
   const rows = rowTable(send);
   const look = fold(rows.root, "look at rows", "hide rows");
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Data"), field.root), facts, skeleton, bars, columns, rows.root, notes.root);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, "Data"), field.root), h("div", { class: "fw-facts-line" }, facts, look.root), skeleton, bars, columns, rows.root, notes.root);
 
   let shown = "";
   const describe = (split) => {
@@ -24,10 +24,12 @@ export default panel("data", "Data", (body, { send }) => {
     shown = key;
     const fields = split.columns.map((column) => [column.role, columnField(column)]);
     columns.replaceChildren(...fields.filter(([role]) => role !== "group").map(([, field]) => field),
-      h("span", { class: "fw-task" }, split.task, split.task_guess && badge("guessed", `Guessed: ${split.task_guess}.`)), look.root);
+      h("span", { class: "fw-task" }, split.task, split.task_guess && badge("guessed", `Guessed: ${split.task_guess}.`)));
     rows.group.replaceChildren(...fields.filter(([role]) => role === "group").map(([, field]) => field));
     bars.replaceChildren(...split.classes.map(classBar));
-    bars.style.setProperty("--fw-count", `${Math.max(...split.classes.map((row) => said(row).length), 0)}ch`); // equal tracks
+    const longest = (words) => Math.max(...split.classes.map((row) => words(row).length), 0);
+    bars.style.setProperty("--fw-count", `${0.86 * longest(said)}ch`); // equal tracks; spaces and dots are narrower than digits
+    bars.style.setProperty("--fw-name", `${1.05 * Math.min(14, longest((row) => row.name))}ch`);
     notes.update(split.notes);
   };
   function columnField({ role, field: name, place, tip, guess, value, options }) {
@@ -52,6 +54,7 @@ export default panel("data", "Data", (body, { send }) => {
       const split = state.split;
       setTerms(facts, split ? split.facts : state.is_loading ? "reading …" : "no rows", TERMS);
       for (const node of [columns, bars]) node.hidden = !split;
+      look.root.hidden = !split;
       skeleton.hidden = !state.is_loading;
       rows.root.hidden = !split || !look.isOpen;
       if (!split) return notes.update([], state.is_loading);

@@ -1,8 +1,9 @@
 // The network as a row of blocks from input to output, wrapped if it is long. A click on a block freezes or unfreezes it.
 // The presets choose which layers are trainable, and the switch chooses how: their own weights, or LoRA adapters.
 const PRESETS = [["head", "head only"], ["last", "last", "blocks"], ["all", "all layers"]];
+const TIPS = { head: meaning("head"), last: meaning("block"), all: meaning("fine-tuning") };
 const MOVED = "How far the weights of a block have moved: the norm of their change, in % of the norm they started with.";
-const LORA = "Off: the trainable blocks change their own weights. On: their weights stay frozen, and small adapters beside them are trained.";
+const LORA = "Off: the trainable blocks change their own weights. On: their weights stay frozen, and small adapters beside them are trained. Takes effect at the next run.";
 
 function snowflake(x, y, r) {
   const arms = [0, 60, 120].map((turn) => {
@@ -12,9 +13,11 @@ function snowflake(x, y, r) {
   return s("path", { class: "fw-flake", d: arms.join("") });
 }
 
+const CLICK = "click to switch";
+
 const short = (name) => ({ embeddings: "embed" })[name] ?? name.replace(/^block /, "");
 
-const STRIP = 20; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
+const STRIP = 18; // height in pixels of the strip below each block: how far it has moved, or when it is unfrozen
 
 // Shortens "step 1,200" to "1,200", and anything else to nothing, where there is no room.
 const fit = (words, room) => [words, words.replace(/^(step|since) /, "")].find((said) => 6 * said.length <= room) ?? "";
@@ -24,13 +27,13 @@ function layout(blocks, room) {
   const isDense = blocks.length > 14;
   const gap = isDense ? 5 : 8;
   const most = Math.max(...blocks.map((block) => block.size), 1);
-  const tall = isDense ? 44 : 56;
+  const tall = isDense ? 38 : 56;
   let x = 1;
   let y = 2;
   const places = blocks.map((block) => {
     const width = block.kind !== "block" ? 58 : isDense ? 30 : 44;
-    const height = tall - (isDense ? 10 : 16) * (1 - Math.sqrt(block.size / most));
-    if (x + width > room - 1 && x > 1) { x = 1; y += tall + STRIP + 4; }
+    const height = tall - (isDense ? 6 : 16) * (1 - Math.sqrt(block.size / most));
+    if (x + width > room - 1 && x > 1) { x = 1; y += tall + STRIP; }
     const place = [x, y + (tall - height) / 2, width, height];
     x += width + gap;
     return place;
@@ -41,19 +44,22 @@ function layout(blocks, room) {
 export default panel("freeze", "Layers", (body, { send }) => {
   const hatch = freshId();
   const pressed = {};
+  const marks = []; // one at each preset
   const number = (label, high, change) => h("input", { class: "fw-input fw-small-number", type: "number", min: 1, max: high,
     step: 1, "aria-label": label, onchange: (event) => change(typed(event.target.value)) });
   const lastN = number("number of last blocks that train", 999, (value) => send("preset", { name: "last", number: value }));
   const presets = h("div", { class: "fw-presets", role: "group", "aria-label": "which layers are trainable" },
     PRESETS.map(([name, words, after]) => {
       pressed[name] = h("button", { type: "button", class: "fw-button fw-choice", "aria-pressed": "false",
-        "aria-label": after ? "last blocks" : null, onclick: () => send("preset", { name }) }, words);
+        "aria-label": after ? "last blocks" : null, title: TIPS[name], onclick: () => send("preset", { name }) }, words);
+      marks.push(liveMark());
+      pressed[name].prepend(marks.at(-1));
       return h("span", { class: after ? "fw-preset fw-joined" : "fw-preset" }, pressed[name], after && [lastN, h("span", { class: "fw-after" }, after)]);
     }));
   const rank = number("LoRA rank", 512, (value) => send("rank", { number: value }));
   const lora = h("input", { type: "checkbox", role: "switch", onchange: () => send("lora", { is_on: lora.checked }) });
   const how = h("div", { class: "fw-how", role: "group", "aria-label": "how the layers are trained" },
-    h("label", { title: LORA }, lora, "LoRA"), h("label", { title: "Rank of the LoRA adapters: more, and they can learn more and need more memory." }, "rank", rank));
+    h("label", { title: `${LORA} ${meaning("LoRA")}` }, lora, h("span", { class: "fw-explained" }, "LoRA")), h("label", { title: "Rank of the LoRA adapters: more, and they can learn more and need more memory." }, h("span", { class: "fw-explained" }, "rank"), rank));
   const cells = s("g", {});
   const svg = s("svg", { role: "group", "aria-label": "blocks of the network, from input to output", class: "fw-network" },
     s("defs", {}, s("pattern", { id: hatch, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
@@ -69,16 +75,18 @@ export default panel("freeze", "Layers", (body, { send }) => {
   setAttribute(movedKey, "title", MOVED);
   const keys = h("div", { class: "fw-keys" }, key("trainable", term("trainable")), key("frozen", term("frozen")), adapterKey, movedKey);
   const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts), how);
+  const error = h("span", { class: "fw-field-error", role: "alert" }); // where the cache is told else, so that nothing moves
   const verified = h("span", { class: "fw-verified" });
   const broken = h("p", { class: "fw-broken", role: "alert" });
   const effect = h("span", { class: "fw-effect", role: "status" });
   const cached = h("span", { class: "fw-cached" });
   const schedule = h("p", { class: "fw-schedule", role: "status" });
-  const proof = h("div", { class: "fw-freeze-line fw-proof" }, verified, cached, effect);
+  const proof = h("div", { class: "fw-freeze-line fw-proof" }, error, verified, cached, effect);
   const notes = noteList();
   body.append(h("div", { class: "fw-head" }, h("h3", {}, term("block", "Layers")), presets), box, line, keys, schedule, proof, broken, notes.root);
 
   let blocks = [];
+  let isLive = false; // whether a click also changes the run under way
   let refusals = 0;
   let drawn = "";
   let nodes = [];
@@ -99,13 +107,13 @@ export default panel("freeze", "Layers", (body, { send }) => {
 
   function cell(block, index, [x, y, width, height], isDense, tall) {
     const rect = s("rect", { x, y, width, height, rx: 5 });
-    const adapter = s("rect", { class: "fw-adapter", x: x + width - 7, y: y + 3, width: 4, height: height - 6, rx: 2 });
+    const adapter = s("rect", { class: "fw-adapter", x: x + width - 5, y: y + 3, width: 3, height: height - 6, rx: 2 });
     const flake = snowflake(x + width / 2, y + (isDense ? 9 : 10), isDense ? 3.5 : 4);
     const hint = s("title", {});
     const under = y + height / 2 + tall / 2; // all strips are at the same height, whatever the heights of the blocks
     const track = s("rect", { class: "fw-moved-track", x, y: under + 2, width, height: 2 });
     const bar = s("rect", { class: "fw-moved-bar", x, y: under + 2, height: 2, width: 0 });
-    const moved = s("text", { class: "fw-moved", x: x + width / 2, y: under + 14 });
+    const moved = s("text", { class: "fw-moved", x: x + width / 2, y: under + 13 });
     const turn = s("text", { class: "fw-turn", y: y + (isDense ? 12 : 13) });
     const words = s("g", {}, s("text", { x: x + width / 2, y: y + height / 2 + (isDense ? 10 : 5), class: "fw-block-name" }, short(block.name)),
       isDense ? null : s("text", { x: x + width / 2, y: y + height - 6, class: "fw-block-size" }, block.size_words));
@@ -113,8 +121,9 @@ export default panel("freeze", "Layers", (body, { send }) => {
       onclick: () => { rove(index); send("toggle", { name: block.name }); },
       onkeydown: (event) => onKey(event, index, block.name) },
       hint, rect, adapter, flake, words);
-    group.append(track, bar, moved, turn);
-    return { group, rect, adapter, flake, words, hint, track, bar, moved, turn, x, width, isDense };
+    const live = s("circle", { class: "fw-live-block", cx: x + 3, cy: y + 3, r: 4.5 });
+    group.append(track, bar, moved, turn, live);
+    return { group, live, rect, adapter, flake, words, hint, track, bar, moved, turn, x, width, isDense };
   }
 
   function rove(index) {
@@ -131,7 +140,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
   }
 
   function paint() {
-    nodes.forEach(({ group, rect, adapter, flake, words: inside, hint, track, bar, moved, turn, x, width, isDense }, index) => {
+    nodes.forEach(({ group, live, rect, adapter, flake, words: inside, hint, track, bar, moved, turn, x, width, isDense }, index) => {
       const block = blocks[index];
       const frozen = block.has_no_adapter ? "frozen, since LoRA has no adapters for it" : "frozen";
       const state = block.has_adapter ? "frozen, LoRA adapters train" : block.is_trainable ? "trainable" : frozen;
@@ -141,7 +150,9 @@ export default panel("freeze", "Layers", (body, { send }) => {
       const { turn: place = "", when = "", since = "", words = "" } = block.turn ?? {};
       setAttribute(group, "aria-label", [block.name, state, words, `${block.size_words} parameters`, far].filter(Boolean).join(", "));
       setAttribute(group, "data-kind", kind);
-      setText(hint, [block.name, state, words, `${block.size_words} parameters`, far && `${far}${block.moved.unit}`, "click to switch"].filter(Boolean).join(" · "));
+      setAttribute(group, "aria-description", isLive ? LIVE : null);
+      setAttribute(live, "visibility", isLive ? "visible" : "hidden");
+      setText(hint, [block.name, state, words, `${block.size_words} parameters`, far && `${far}${block.moved.unit}`, isLive ? `${CLICK}; this ${LIVE}` : CLICK].filter(Boolean).join(" · "));
       for (const node of [track, bar]) setAttribute(node, "visibility", far ? "visible" : "hidden");
       const isWaiting = when !== "" && !block.moved?.part;
       setText(moved, isWaiting ? fit(when, width + (isDense ? 2 : 6)) : block.moved?.words.replace(" ", isDense ? "" : "\u2009") ?? "");
@@ -149,7 +160,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
       setAttribute(bar, "width", width * (block.moved?.part ?? 0));
       setAttribute(rect, "fill", kind === "trainable" ? null : `url(#${hatch})`);
       setAttribute(adapter, "visibility", block.has_adapter ? "visible" : "hidden");
-      setAttribute(inside, "transform", block.has_adapter ? "translate(-3)" : null); // beside the adapter
+      setAttribute(inside, "transform", block.has_adapter ? "translate(-2.5)" : null); // beside the adapter
       const hasFlake = !block.is_trainable || block.has_adapter;
       setAttribute(flake, "visibility", hasFlake && !(place && isDense) ? "visible" : "hidden");
       setAttribute(flake, "transform", place ? "translate(-12)" : null); // makes room for the turn
@@ -170,6 +181,11 @@ export default panel("freeze", "Layers", (body, { send }) => {
   return {
     update(state) {
       blocks = state.blocks;
+      isLive = state.is_live;
+      for (const mark of marks) {
+        mark.hidden = !isLive;
+        setAttribute(mark.parentElement, "aria-description", isLive ? LIVE : null);
+      }
       svg.style.display = blocks.length ? "" : "none";
       skeleton.hidden = !state.doing;
       skeleton.classList.toggle("fw-dense", state.outline > 14);
@@ -190,7 +206,8 @@ export default panel("freeze", "Layers", (body, { send }) => {
       adapterKey.hidden = !blocks.some((block) => block.has_adapter);
       movedKey.style.visibility = blocks.some((block) => block.moved) ? "" : "hidden"; // hidden without a change of the layout
       setText(verified, state.verified ? `✓ ${state.verified}` : "");
-      cached.hidden = state.effect !== ""; // what was just asked for is more important
+      setText(error, state.error);
+      cached.hidden = (state.error || state.effect) !== ""; // what was just asked for is more important
       setText(cached, state.cached);
       setAttribute(cached, "title", state.cached_tip);
       setText(schedule, state.schedule);

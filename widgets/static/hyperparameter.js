@@ -12,10 +12,8 @@ export default panel("hyperparameter", "Settings", (body, { send }) => {
     return groups.get(name);
   };
   const machine = h("p", { class: "fw-machine", title: "What this run found out about this machine before its first step." });
-  const later = h("p", { class: "fw-later", title: "A field with this dot changes the run under way, from its next step. The others take effect at the next run." },
-    h("i", { class: "fw-live", "aria-hidden": "true" }), "changes this run now; the rest apply to the next");
   const rest = h("div", {}, more, machine);
-  body.append(h("div", { class: "fw-head" }, h("h3", {}, term("hyperparameter", "Settings")), later, fold(rest, "more", "less").root), first, rest);
+  body.append(h("div", { class: "fw-head" }, h("h3", {}, term("hyperparameter", "Settings")), fold(rest, "more", "less").root), first, rest);
   const fields = new Map();
   const place = (box, spec) => {
     if (fields.has(spec.name)) return;
@@ -27,7 +25,6 @@ export default panel("hyperparameter", "Settings", (body, { send }) => {
       state.first.forEach((spec) => place(first, spec));
       state.more.forEach((spec) => place(groupOf(spec.group), spec));
       for (const spec of [...state.first, ...state.more]) fields.get(spec.name).update(spec, state.refusals, state.is_running);
-      later.hidden = !state.is_running;
       setText(machine, state.machine ? `on this machine: ${state.machine}` : "");
       machine.hidden = !state.machine;
     },

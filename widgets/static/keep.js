@@ -1,2 +1,2 @@
 // What keeps the model from forgetting: progressive unfreezing.
-export default settingsPanel("keep", "Keep", () => term("unfreezing", "Keep"));
+export default settingsPanel("keep", "Retention", () => term("retention", "Retention"));

@@ -26,12 +26,12 @@ function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// Formats a number for reading: 32, 0.001, 5e-5, 1,234.
+// Formats a number for reading, as Python does: 32, 0.0005, 5e-5, 1,234.
 function inWords(value, digits = 4) {
   if (value == null) return "";
   if (!Number.isFinite(value)) return String(value);
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e7)) {
+  if (size !== 0 && (size < 1e-4 || size >= 1e7)) {
     return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
   }
   if (Number.isInteger(value)) return value.toLocaleString("en-US");
@@ -49,19 +49,22 @@ function typed(text) {
   return Number.isNaN(number) ? trimmed : number;
 }
 
+// What a word of the glossary means, for a tooltip.
+const meaning = (word) => GLOSSARY[word];
+
 // A word of the glossary: what it means shows while the mouse is over it or it has the focus.
 function term(word, text = word) {
-  let meaning = null;
-  const hide = () => { meaning?.remove(); meaning = null; };
+  let shown = null;
+  const hide = () => { shown?.remove(); shown = null; };
   const show = () => {
     for (const other of document.querySelectorAll(".fw-meaning")) other.remove();
-    meaning = h("span", { class: "fw-meaning", role: "tooltip", popover: "manual" }, GLOSSARY[word]);
-    root.closest(".fw-panel").append(meaning);
-    meaning.showPopover?.();
+    shown = h("span", { class: "fw-meaning", role: "tooltip", popover: "manual" }, GLOSSARY[word]);
+    root.closest(".fw-panel").append(shown);
+    shown.showPopover?.();
     const place = root.getBoundingClientRect();
-    const below = place.bottom + meaning.offsetHeight + 8 < window.innerHeight;
-    meaning.style.left = `${Math.max(8, Math.min(place.left, window.innerWidth - meaning.offsetWidth - 8))}px`;
-    meaning.style.top = `${below ? place.bottom + 4 : place.top - meaning.offsetHeight - 4}px`;
+    const below = place.bottom + shown.offsetHeight + 8 < window.innerHeight;
+    shown.style.left = `${Math.max(8, Math.min(place.left, window.innerWidth - shown.offsetWidth - 8))}px`;
+    shown.style.top = `${below ? place.bottom + 4 : place.top - shown.offsetHeight - 4}px`;
   };
   const root = h("button", {
     type: "button", class: "fw-term", "aria-description": GLOSSARY[word], onmouseenter: show, onmouseleave: hide, onfocus: show, onblur: hide,
@@ -78,6 +81,10 @@ function setTerms(node, text, words) {
   const parts = text.split(new RegExp(`\\b(${Object.keys(words).join("|")})\\b`));
   node.replaceChildren(...parts.map((part) => words[part]?.() ?? part));
 }
+
+// Marks what also changes the run under way: the same mark in every panel, and its words at "Next run".
+const LIVE = "also changes the live run from its next step";
+const liveMark = () => h("i", { class: "fw-live", "aria-hidden": "true", title: LIVE, hidden: true });
 
 function problemBox(send) {
   const box = h("div", { class: "fw-problem", role: "alert" });
@@ -155,6 +162,7 @@ function connection(model, body, lost) {
     const isLost = this?.model?.comm_live === false;
     setText(words, isLost ? `The kernel was restarted, so this panel is out of use. Run its cell again. ${lost() ?? ""}` : "");
     body.inert = isLost;
+    if (isLost) for (const node of body.querySelectorAll("button, input, select, textarea")) node.disabled = true;
     body.parentElement.classList.toggle("fw-is-lost", isLost);
   };
   model.on("comm_live_update", look);

@@ -60,7 +60,7 @@ export default panel("plan", "Plan", (body, { send }) => {
       setText(summary, state.summary);
       box.update(state.code);
       file.update({ value: name, options: state.files.map((value) => ({ value, title: value, facts: "" })) });
-      setText(said, state.said);
+      setText(said, state.said || (state.error ? "" : "Files are in the folder where this notebook runs."));
       setText(error, state.error);
       setText(replace, `Replace ${state.in_the_way}`);
       replace.hidden = !state.in_the_way;

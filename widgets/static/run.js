@@ -64,7 +64,7 @@ export default panel("run", "Run", (body, { send }) => {
     say(place, state.place);
     say(plan, state.plan);
     say(words, asked || state.words);
-    setText(spoken, ["completed", "stopped", "failed"].includes(phase) ? state.words : phase);
+    setText(spoken, ["completed", "stopped", "interrupted", "failed"].includes(phase) ? state.words : phase);
     setText(pause, canResume() ? "Resume" : "Pause");
     enable([pause, !asked && (state.can_pause || canResume())], [stop, !asked && state.can_stop]);
     const value = Math.floor(state.percent);

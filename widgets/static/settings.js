@@ -36,8 +36,8 @@ function settingField(spec, send) {
   input.addEventListener("change", () => change(isList ? input.value || null : typed(input.value)));
   input.addEventListener("keydown", (event) => { if (event.key === "Enter") input.blur(); });
   setAttribute(input, "aria-describedby", `${id}-error ${id}-unit ${id}-tip`);
-  const dot = spec.is_live ? h("i", { class: "fw-live", "aria-hidden": "true" }) : null;
-  const label = h("label", { for: id, title: spec.tip }, spec.title, dot);
+  const dot = spec.is_live ? liveMark() : null;
+  const label = h("label", { for: id, title: spec.tip }, h("span", { class: "fw-explained" }, spec.title), dot);
   const unit = h("span", { class: "fw-unit", id: `${id}-unit` });
   const tip = h("span", { class: "fw-spoken", id: `${id}-tip` }, spec.tip);
   const slider = spec.slider ? rangeFor(spec, input, change) : null;

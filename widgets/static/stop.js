@@ -1,2 +1,2 @@
 // When the run stops early, and by which metric the best step is chosen.
-export default settingsPanel("stop", "Stop", () => term("early stopping", "Stop"));
+export default settingsPanel("stop", "Stop early", () => term("early stopping", "Stop early"));

@@ -74,7 +74,7 @@ def guess(table: Table, choice: choices.Data) -> Guess:
     joined = () if image else texts[1:]
     guessed = {role: _reason(role, column) for role, column in columns.items() if role not in known}
     if not wanted:
-        guessed["task"] = "it follows from the columns"
+        guessed["task"] = _task_reason(image, label)
     return Guess(task, columns, joined, guessed)
 
 
@@ -91,6 +91,12 @@ def _task(image: str | None, label: str | None) -> choices.TaskName:
     if image is not None:
         return "image-classification"
     return "language-modeling" if label is None else "text-classification"
+
+
+def _task_reason(image: str | None, label: str | None) -> str:
+    if image is not None:
+        return "the rows are images"
+    return "there is no label column" if label is None else "there are a text and a label column"
 
 
 def _image(table: Table, known: Mapping[str, str], task: choices.TaskName | None, *, prefer_text: bool) -> str | None:

@@ -4,6 +4,7 @@ Nothing here runs code that comes with the data: no loading scripts, no pickle. 
 are refused, with a hint what to do instead.
 """
 
+import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ READERS: Mapping[str, Callable[[Path], Table]] = {  # suffix -> reader; a new da
     **dict.fromkeys((".parquet", ".pq"), read_parquet),
     ".txt": text_files.read_paragraphs,
 }
+_CAN_BE_READ = "give a .csv, .tsv, .jsonl, .json, .parquet or .txt file, or a folder of images or texts by class"
 _REFUSED = {  # suffix -> hint
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV UTF-8 and choose that file"),
     **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".tar", ".7z"), "unpack it and choose the file inside"),
@@ -126,12 +128,29 @@ def _missing(source: str, path: Path) -> DataError:
         return DataError(f"{source!r} is a web address; expected a file or a folder", hint="download the file first")
     if path.suffix or "/" in source or "\\" in source:
         folder = path.parent
-        here = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        hint = nearest(path.name, here) if here else f"there is no folder {str(folder)!r} with files in it"
-        if not here and not path.suffix and source.count("/") == 1:
+        if folder.is_dir():
+            return DataError(f"there is no file {source!r}", hint=_similar(path.name, folder))
+        hint = _CAN_BE_READ
+        if not path.suffix and source.count("/") == 1:
             hint = "if it is a data set of a hub, load it with datasets.load_dataset(…) and pass it as table"
-        return DataError(f"there is no file {source!r}", hint=hint)
+        return DataError(f"there is no file {source!r}, and no folder {str(folder)!r}", hint=hint)
     return DataError(f"there is no source, file or folder named {source!r}", hint=nearest(source, names))
+
+
+def _similar(name: str, folder: Path) -> str:
+    """Return a hint with what can be read in the folder under a similar name; else, which kinds can be read."""
+    here = [entry.name for entry in folder.iterdir() if _can_be_read(entry)]
+    return nearest(name, here) if difflib.get_close_matches(name, here, n=1) else _CAN_BE_READ
+
+
+def _can_be_read(path: Path) -> bool:
+    """Whether a file has a readable kind, or a folder has rows by its looks. Hidden ones are left out."""
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        inside = (*path.glob("*.*"), *path.glob("*/*.*"))
+        return any(file.suffix.lower() in {*folders.IMAGE_SUFFIXES, ".txt"} for file in inside)
+    return path.suffix.lower() in READERS
 
 
 def _from_frame(frame: Any) -> Table:

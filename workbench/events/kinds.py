@@ -258,6 +258,7 @@ class RunFailed(Event):
     hint: str = ""
     traceback: str = ""
     rows: tuple[int, ...] = ()  # the training examples that caused the failure, if any
+    is_interruption: bool = False  # its notebook or program went away, as at a restart of the kernel
     never_loaded: bool = False  # what the plan names could not be loaded, so there is nothing to resume
 
 

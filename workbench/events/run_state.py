@@ -71,6 +71,11 @@ class RunState:
         return self.ending if isinstance(self.ending, RunFailed) else None
 
     @property
+    def is_interrupted(self) -> bool:
+        """Whether the notebook or program that trained it went away, so that nothing is wrong with the run itself."""
+        return self.failure is not None and self.failure.is_interruption
+
+    @property
     def never_loaded(self) -> bool:
         """Whether the run failed before it had loaded what its plan names: there is nothing to resume or to keep."""
         is_fork = self.parent is not None and self.parent.step > 0

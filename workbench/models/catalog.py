@@ -3,11 +3,19 @@
 Left out: all other models of the hub; they load by their id.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from workbench.plan.choices import TaskName
+
 Kind = Literal["decoder", "encoder", "vision"]
 APACHE = "Apache-2.0"
+SUITS: Mapping[TaskName, tuple[Kind, ...]] = {  # task -> kinds that suit it, the best first
+    "text-classification": ("encoder", "decoder"),
+    "language-modeling": ("decoder",),
+    "image-classification": ("vision",),
+}
 
 
 @dataclass(frozen=True)

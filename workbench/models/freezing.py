@@ -163,9 +163,7 @@ def _notes(blocks: Sequence[Block], choice: Transfer, counted: str) -> tuple[str
     """Return what to know about a head without adapters and about tied weights; `counted` tells how many it trains."""
     if choice.method == "lora" and not _adapted_blocks(blocks, choice):
         some = _some_last(blocks)
-        return (
-            f"LoRA has no adapters for the head, which trains its own weights: choose {some!r} or 'all' for adapters",
-        )
+        return (f"LoRA has no effect here: the head trains its own weights; choose {some!r} or 'all' for adapters",)
     asked, shared = chosen(blocks, choice.trainable), _shared(blocks)
     users = [block for block in blocks if shared & {*block.parameters}]
     trained = [block for block in users if block.name in asked]

@@ -19,12 +19,6 @@ from workbench.models.quiet import quiet
 from workbench.plan.choices import TASKS, TaskName
 
 READS: Mapping[bool, str] = {True: "images", False: "text"}  # whether a model is a vision model -> what it reads
-SUITS: Mapping[TaskName, tuple[str, ...]] = {  # task -> kinds of the catalog that fit, the best first
-    "text-classification": ("encoder", "decoder"),
-    "language-modeling": ("decoder",),
-    "image-classification": ("vision",),
-}
-
 ROUNDING = 1e-4  # of the largest logit: far above what rounding changes, and below what a later token does
 
 
@@ -131,8 +125,10 @@ def _check_task(name: str, config: Any, task: TaskName) -> None:
     fits = type(config) in getattr(transformers, heads.MAPPINGS[task])
     is_encoder = type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if task == "language-modeling" and is_encoder:
+        entry = catalog.find(name)
+        title = f"{entry.title} ({entry.family})" if entry else f"{name} ({config.model_type})"
         raise BackboneError(
-            f"{name} is an encoder ({config.model_type}): it reads a text in both directions, so it can't predict the "
+            f"{title} is an encoder: it reads a text in both directions, so it can't predict the "
             "next token and has no perplexity",
             hint=_others(task),
         )
@@ -150,7 +146,7 @@ def _check_task(name: str, config: Any, task: TaskName) -> None:
 
 
 def _others(task: str) -> str:
-    kinds = SUITS.get(task, ("encoder", "decoder", "vision"))  # type: ignore[call-overload]
+    kinds = catalog.SUITS.get(task, ("encoder", "decoder", "vision"))  # type: ignore[call-overload]
     fitting = [entry for kind in kinds for entry in catalog.TABLE if entry.kind == kind]
     offline = [entry.name for entry in fitting if entry.origin == "pack"]
     online = [entry.name for entry in fitting if entry.origin == "hub"]

@@ -104,12 +104,13 @@ def _downloaded(name: str, repository: str) -> Path:
 
 def _hint(name: str) -> str:
     """Return the entries of the catalog whose name or hub id is close to `name`, and what needs no network."""
-    offline = f"these need no network: {', '.join(e.name for e in catalog.TABLE if e.origin == 'pack')}, a local folder"
+    packs = ", ".join(entry.name for entry in catalog.TABLE if entry.origin == "pack")
+    offline = f"{packs} or a local folder: they need no network"
     known = {word.lower(): entry.name for entry in catalog.TABLE for word in (entry.name, *_ids(entry.identifier))}
     cutoff = 0.8 if "/" in name else 0.6  # a whole id is rarely a slip of the pen
     close = get_close_matches(name.lower(), known, n=3, cutoff=cutoff)
-    meant = [] if catalog.find(name) else list(dict.fromkeys(repr(known[word]) for word in close))
-    return f"{QUESTION} {' or '.join(meant)}? {offline.capitalize()}" if meant else offline
+    meant = [] if name.lower() in known else list(dict.fromkeys(repr(known[word]) for word in close))
+    return f"{QUESTION} {' or '.join(meant)}? Or use {offline}" if meant else f"use {offline}"
 
 
 def _ids(identifier: str) -> tuple[str, str]:

@@ -18,8 +18,7 @@ Switch = Literal["auto", "off"]
 
 WHEN: dict[When, str] = {  # in a sentence
     "at the next step": "Takes effect at the next step.",
-    "in a fork": "Takes effect at the next run. A run under way keeps its value, but a fork of it can take another one "
-    "from any step on.",
+    "in a fork": "Takes effect at the next run (or in a fork).",
     "at the next run": "Takes effect at the next run.",
 }
 

@@ -47,11 +47,14 @@ def read(path: Path | str) -> str:
     path = _expanded(path)
     try:
         return read_text(path)
+    except FileNotFoundError as error:
+        here = {other.stem: other.name for other in path.parent.glob("*.json")}
+        near = difflib.get_close_matches(path.stem, here, n=1)
+        hint = f"{QUESTION} {here[near[0]]!r}?" if near else "save one with plan.save(path)"
+        raise PlanError(f"there is no file {str(path)!r}", hint=hint) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.json")], n=1)
-        hint = f"{QUESTION} {near[0]!r}?" if near and not path.exists() else "save one with plan.save(path)"
-        raise PlanError(f"the plan {path} can't be read: {reason}", hint=hint) from None
+        raise PlanError(f"the plan {path} can't be read: {reason}", hint="save one with plan.save(path)") from None
 
 
 def _expanded(path: Path | str) -> Path:

@@ -1,4 +1,4 @@
-"""Writes the lines of Python that make a plan and start its run."""
+"""Writes the lines of Python that make a plan and carry out its run."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ STANDS_FOR = {"table": "source", "model": "backbone"}  # object given to a sessi
 
 
 def to_python(changes: Mapping[str, Any], given: Collection[str] = ()) -> str:
-    """Return the lines that make a plan, and start its run in a session.
+    """Return the lines that make a plan, start its run and wait for its end; a script can run them too.
 
     Args:
         changes: The fields of the plan that differ from the default, with their values.
@@ -16,7 +16,7 @@ def to_python(changes: Mapping[str, Any], given: Collection[str] = ()) -> str:
     """
     told = {name: value for name, value in changes.items() if name not in {STANDS_FOR.get(thing) for thing in given}}
     objects = "".join(f", {name}={name}" for name in given)
-    return f"import workbench as wb\n\nplan = {_plan(told)}\nrun = wb.Session(plan{objects}).start()\n"
+    return f"import workbench as wb\n\nplan = {_plan(told)}\nrun = wb.Session(plan{objects}).start().wait()\n"
 
 
 def _plan(changes: Mapping[str, Any]) -> str:

@@ -104,6 +104,9 @@ def _logged_events(folder: RunFolder, preparation: Preparation, control: Control
         folder.close()
 
 
+SEARCH = "finding the fastest settings (once for each model and batch size)"
+
+
 class _ActiveRun:
     """A run that is being executed."""
 
@@ -196,9 +199,7 @@ class _ActiveRun:
         self.preparation.backbone(plan)
         yield StageStarted(stage="encoding the data")
         self.preparation.examples(plan)
-        last_stage = (
-            "restoring the checkpoint" if self.start.checkpoint else "finding the fastest settings (once per machine)"
-        )
+        last_stage = "restoring the checkpoint" if self.start.checkpoint else SEARCH
         yield StageStarted(stage=f"repeating steps {step + 1} to {until}" if until > step else last_stage)
 
     def _build_learner(self) -> Learner:

@@ -118,7 +118,9 @@ class Run(Record):
         Raises:
             RunError: The run is completed, another process executes it, or its rows or model have to be given again.
         """
-        if not self.is_over and not self.is_alive:  # the process died, and the thread is about to log that
+        if not self.is_over and not self.is_alive:  # the process died, which a thread logs
+            if not self._thread.is_alive():
+                self.follow()
             self._join_thread()
         if not self.is_over:
             return self._request("resume")
@@ -134,6 +136,7 @@ class Run(Record):
             self._slot.refuse_if_busy()
             if self.where == "process":
                 self._slot.employer.ready(self._preparation.objects)
+            self._state.reopen()  # first, so that the panels do not show how it ended before
             self._slot.choose(self)
             return self._execute()
 

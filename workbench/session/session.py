@@ -177,17 +177,32 @@ class Session:
             RunError: There is no such run, or its log can't be read.
         """
         folder = run_list.find(name, self.folder)
-        own = next((run for run in self.runs if run.folder.resolve() == folder.path.resolve()), None)
+        own = self._own(folder)
         if own is not None and not own.is_over:
             self._slot.choose(own)
             return own
         preparation = self._preparation.snapshot()
         if any(thing is not None for thing in (table, model, preprocessor)):
             preparation = self._preparation.with_objects(table, *pinned(model, preprocessor))
-        where = "elsewhere" if process.noted(folder.path) is None else "process"
-        run = Run(folder, preparation, self._slot, where=where, session=self)
-        self._slot.choose(run.catch_up(), instead_of=own)
+        run = self._handle(folder, preparation)
+        self._slot.choose(run, instead_of=own)
         return run.follow()
+
+    def handle(self, name: str) -> Run:
+        """Return the handle on a run to resume or to fork it; as long as that does not succeed, `run` stays.
+
+        Raises:
+            RunError: There is no such run, or its log can't be read.
+        """
+        folder = run_list.find(name, self.folder)
+        return self._own(folder) or self._handle(folder, self._preparation.snapshot())
+
+    def _own(self, folder: RunFolder) -> Run | None:
+        return next((run for run in self.runs if run.folder.resolve() == folder.path.resolve()), None)
+
+    def _handle(self, folder: RunFolder, preparation: Preparation) -> Run:
+        where = "elsewhere" if process.noted(folder.path) is None else "process"
+        return Run(folder, preparation, self._slot, where=where, session=self).catch_up()
 
     def overlay(self, *names: str) -> None:
         """Draw the curves of these runs over those of `run` in all panels; without a name, none."""

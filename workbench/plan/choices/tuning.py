@@ -19,7 +19,6 @@ class Tuning(Choice):
         1e-3,
         low=1e-8,
         high=10.0,
-        unit="per step",
         takes_effect="at the next step",
         help="How far each step moves the weights, after warm-up. Too high: training becomes unstable; too low: it is "
         "slow.",

@@ -31,6 +31,7 @@ class Summary:
     metrics: Mapping[str, float] = field(default_factory=dict)  # of the last evaluation
     best_metrics: Mapping[str, float] = field(default_factory=dict)  # of the best evaluation
     parent: str = ""  # the run that it was forked from
+    parent_step: int = 0  # after how many steps
 
     @property
     def backbone(self) -> str:
@@ -64,14 +65,14 @@ _READ: dict[Path, tuple[Any, Plan, RunState]] = {}  # folder -> (size and time o
 
 
 def summarize(folder: RunFolder) -> Summary:
-    """Read a run folder for the list of runs. "died" is a run that has not ended, but that no process executes."""
+    """Read a run folder for the list of runs. "died" is a run that no process executes, although it has not ended."""
     plan, run = _read(folder)
     has_died = not run.is_over and folder.was_started and not folder.is_executed
     return Summary(
         folder.name,
         folder.path,
         folder.path.stat().st_mtime if run.began is None else run.began,
-        "died" if has_died else run.phase,
+        "died" if has_died or run.is_interrupted else run.phase,
         plan,
         run.step,
         run.steps,
@@ -80,6 +81,7 @@ def summarize(folder: RunFolder) -> Summary:
         run.metrics,
         run.best.metrics if run.best else {},
         run.parent.parent if run.parent else "",
+        run.parent.step if run.parent else 0,
     )
 
 
@@ -99,10 +101,11 @@ def summaries(root: Path | str = "runs") -> list[Summary]:
     A run whose plan or log can't be read is listed as "unreadable", so that it does not hide the others.
     """
     folders = [path.parent for path in sorted(Path(root).glob("*/plan.json"))]
-    return [_summary_or_unreadable(folder) for folder in folders if not text_fault(folder.name)]
+    return [summary_of(folder) for folder in folders if not text_fault(folder.name)]
 
 
-def _summary_or_unreadable(path: Path) -> Summary:
+def summary_of(path: Path) -> Summary:
+    """Return what is known of the run in a folder; its state is "unreadable" if that is nothing."""
     try:
         return summarize(RunFolder(path))
     except (WorkbenchError, OSError):  # for example deleted meanwhile

@@ -55,10 +55,12 @@ def tell(folder: Path, step: int, watch: Watch, exit_code: Callable[[], int | No
     if watch.memory_bytes:
         what += f"; it used {watch.memory_bytes / 1e9:.1f} GB of memory"
     hint = "run.resume() continues from the newest checkpoint"
-    if code in (None, -signal.SIGKILL) and watch.is_out_of_memory:
+    is_scarce = code in (None, -signal.SIGKILL) and watch.is_out_of_memory
+    if is_scarce:
         what += ". Perhaps this machine ran out of memory; the system does not say so"
         hint += "; close other programs first, or start a run with a smaller batch_size"
-    return RunFailed(step=step, what=what, hint=hint, traceback=last_lines(folder))
+    is_interruption = code is None and not is_scarce and process.noted(folder) is None
+    return RunFailed(step=step, what=what, hint=hint, traceback=last_lines(folder), is_interruption=is_interruption)
 
 
 def words_file(folder: Path, flags: int) -> int:

@@ -75,7 +75,8 @@ class Fill:
                 tokens_done += sum(self.examples.lengths[index] for index in indices)
                 now = time.perf_counter()
                 left = (now - began) * (tokens - tokens_done) / tokens_done
-                if now - reported > max(REPORT_SECONDS, (now - began + left) / MAX_REPORTS):
+                is_last = len(counts) == len(self.examples)  # after it, the rows are checked
+                if is_last or now - reported > max(REPORT_SECONDS, (now - began + left) / MAX_REPORTS):
                     reported = now
                     yield CacheProgressed(
                         step=self.learner.step,
