@@ -38,7 +38,7 @@ class FreezePanel(Panel):
         self._effects = live.Effects()
         self._proof, self._cached = Proof(), Cached()
         self._is_failed = False  # whether the data or the backbone could not be loaded
-        self._error = ""  # what is wrong with what was chosen last
+        self._error: tuple[str, object] = ("", None)  # what is wrong with the last choice, and what the plan kept
         self._refusals = 0  # a new count makes the page restore the values of the plan
         self._last_n = 2  # number in the stepper while another preset is chosen
         self._inherited: list[PlanAdjusted] | None = []  # what the ancestors of a fork changed before; None: not known
@@ -66,7 +66,6 @@ class FreezePanel(Panel):
                 self._is_failed = bool(what)
             case PlanChanged(fields=fields):
                 self._is_failed = self._is_failed and not {"source", "backbone"} & {*fields}
-                self._error = ""
                 self.calm()
             case RunChosen():
                 self._inherited = []
@@ -83,7 +82,7 @@ class FreezePanel(Panel):
         """Return an action that says at its fields what is wrong with a choice, and what the plan keeps."""
 
         def tried(**choice: Any) -> None:
-            self._error = ""
+            self._error = ("", None)
             self.calm()
             before = self.session.plan
             try:
@@ -93,7 +92,7 @@ class FreezePanel(Panel):
                     raise
                 self._refusals += 1
                 advice = wording.in_labels("; ".join(filter(None, (error.what, error.hint))))
-                self._error = kept(error, field, self.session.plan) if field else advice
+                self._error = (kept(error, field, before) if field else advice, (before.transfer, before.baseline))
 
         return tried
 
@@ -111,7 +110,7 @@ class FreezePanel(Panel):
 
     def picture(self) -> dict[str, Any]:
         """Return the blocks with their state, the presets, and the numbers of parameters."""
-        choice = self._choice()
+        choice, plan = self._choice(), self.session.plan
         preset, number = _preset(choice), self._last_n
         if preset == "last" and isinstance(choice.trainable, str):
             number = int(choice.trainable.split()[1])
@@ -125,7 +124,7 @@ class FreezePanel(Panel):
             "refusals": self._refusals,
             "effect": self._effect(),
             "is_live": self._running() is not None,
-            "error": self._error,
+            "error": self._error[0] if self._error[1] == (plan.transfer, plan.baseline) else "",
             **self._proof.picture(),
             **(self._cached if self._is_of_plan(choice) else Cached()).picture(),
             **self._network(choice),

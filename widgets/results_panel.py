@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SHOWN_MISTAKES = 20
 SHOWN_CLASSES = 100  # in the matrix; a larger one is too much for a page
 EMPTY = "Start a run. After its first evaluation, see here which rows it gets right and wrong."
+HARDEST = "Hardest windows of text (a row may have several)"
 METRICS = ("accuracy", "macro_f1", "perplexity", "loss")  # in the line above the tables
 COLUMNS = {"row": "row", "text": "text", "image": "image", "label": "true class", "predicted": "predicted"}
 COLUMNS |= {"probability": "probability", "loss": "loss", "tokens": "tokens", "perplexity": "perplexity"}
@@ -188,9 +189,9 @@ def _for_page(results: "Results") -> dict[str, Any]:
     facts = wording.joined(_metrics(results.metrics), results.rows_in_words(what))
     worst = results.mistakes.head(SHOWN_MISTAKES)
     mistakes = {
-        "title": f"Worst mistakes ({len(worst)} of {_wrong(results):,})" if results.labels else "Hardest rows",
+        "title": f"Worst mistakes ({len(worst)} of {_wrong(results):,})" if results.labels else HARDEST,
         "columns": [COLUMNS[str(name)] for name in worst.columns],
-        "rows": [[cells.cell(_rounded(value)) for value in line] for line in worst.itertuples(index=False)],
+        "rows": [[cells.cell(_shown(value)) for value in line] for line in worst.itertuples(index=False)],
     }
     page: dict[str, Any] = {"facts": facts, "mistakes": mistakes, "classes": None, "matrix": None}
     if results.labels:
@@ -218,7 +219,9 @@ def _wrong(results: "Results") -> int:
     return int((results.rows["label"] != results.rows["predicted"]).sum())
 
 
-def _rounded(value: Any) -> Any:
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.strip()  # a window may begin with an empty line
     if not isinstance(value, float):
         return value
     return f"{value:.2f}" if value < 1000 else f"{value:,.0f}"

@@ -119,8 +119,18 @@ def test_sliders_and_blocks_reach_the_plan(resting):
     assert plan(resting)["tuning"]["batch_size"] == 16
     page.locator(".fw-setting", has_text="batch size").locator(".fw-number").fill("8")
     page.keyboard.press("Enter")
+    rate = page.locator(".fw-hyperparameter").get_by_label("learning rate", exact=True)
+    rate.fill("0.0005")
+    page.keyboard.press("Enter")
+    page.get_by_label("number of last blocks that train").fill("99")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(
+        ".fw-freeze .fw-field-error:has-text('must be a whole number from 1 to 6; kept last 2 blocks')"
+    )
+    assert rate.input_value() == "0.0005"  # written as it was typed
     page.get_by_role("button", name="head only").click()
     page.wait_for_selector("[role=switch][aria-label^='block 6, frozen']")
+    assert page.locator(".fw-freeze .fw-field-error").inner_text() == ""
 
 
 def test_tabs_are_chosen_by_keys_survive_a_reload_and_move_nothing(resting):

@@ -149,7 +149,7 @@ class TestTied:
         assert counts.trainable == counts.by_block["head"] == 16  # the last norm; the output layer is the embeddings
         (note,) = counts.notes
         assert note.startswith("the output weights are tied to the embeddings, so the head alone trains 16 of 6,832 ")
-        assert note.endswith(" parameters: choose LoRA or 'last 2' instead")
+        assert note.endswith(" parameters: choose 'last 2', or 'all' with LoRA")
         both = freezing.count(model, found, Transfer(trainable=("embeddings", "head")))
         assert both.trainable == 60 * 16 + 16
         assert not both.notes
@@ -171,7 +171,7 @@ class TestTied:
     def test_alone_it_trains_nothing(self, llama):
         with pytest.raises(PlanError, match="shared with blocks that are frozen") as error:
             freezing.resolve(llama[1], Transfer(trainable=("embeddings",)))
-        assert error.value.hint == "trainable='last 2', or method='lora' with trainable='all'"
+        assert error.value.hint == "choose trainable='last 2', or 'all' with method='lora'"
         one = [block for block in llama[1] if block.name not in ("block 2", "block 3")]
         with pytest.raises(PlanError, match="'last 1'"):
             freezing.resolve(one, Transfer(trainable=("embeddings",)))
@@ -183,7 +183,7 @@ class TestTied:
         assert "tied" in freezing.count(model, found, choice).notes[0]
         with pytest.raises(PlanError, match="nothing would be trained") as error:
             freezing.resolve(found, Transfer(trainable="head", method="lora"))
-        assert error.value.hint == "trainable='last 2' or 'all'"
+        assert error.value.hint == "choose trainable='last 2' or 'all'"
 
 
 def test_norms_without_weights_and_plain_modules_work():

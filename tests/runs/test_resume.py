@@ -125,7 +125,7 @@ def test_other_numbers_than_logged_are_said(tmp_path):
 def test_a_run_that_is_complete_or_carried_out_elsewhere_is_left_alone(tmp_path):
     folder = carried_out(LONG.change(max_steps=2), tmp_path)
     before = (folder.path / "events.jsonl").read_bytes()
-    with pytest.raises(RunError, match="ended at step 2"):
+    with pytest.raises(RunError, match=r"has ended \(completed\), so there is nothing to resume"):
         list(run(folder=folder, table=tiny.frame()))
     with RunFolder(folder.path).locked(), pytest.raises(RunError, match="another process"):
         list(run(folder=folder, table=tiny.frame()))

@@ -13,6 +13,7 @@ from workbench.events import (
     CheckpointSaved,
     FrozenMoved,
     PlanAdjusted,
+    PlanChanged,
     PreparationEnded,
     RunChosen,
     RunEnded,
@@ -134,6 +135,9 @@ def test_a_number_that_can_not_be_is_refused_at_the_field_until_the_next_choice(
     state = press(panel, "preset", name="last", number=number)
     assert state["error"] == "must be a whole number from 1 to 2; kept head only"
     assert (session.plan.transfer.trainable, state["problem"]) == ("head", None)
+    panel.show(PlanChanged(fields=("learning_rate",)))
+    panel.refresh()
+    assert panel.state["error"] == state["error"]
     assert press(panel, "rank", number=999)["error"] == "must be between 1 and 512; kept 8"
     assert press(panel, "rank", number=8)["error"] == ""
 

@@ -121,7 +121,7 @@ def test_the_results_of_images_have_thumbnails(opened, press, session):
 
 def test_a_language_model_has_its_hardest_rows(opened, press):
     session = FakeSession()
-    rows = pd.DataFrame({"row": [3], "text": [EVIL], "tokens": [7], "loss": [2.0], "perplexity": [7.389]})
+    rows = pd.DataFrame({"row": [3], "text": [f"\n\n{EVIL}"], "tokens": [7], "loss": [2.0], "perplexity": [7.389]})
     found = Results(
         60, "validation", (), {"loss": 2.0, "perplexity": 7.389}, rows, 0.1, Dataset.from_dict({"text": [EVIL]}), (0,)
     )
@@ -129,7 +129,7 @@ def test_a_language_model_has_its_hardest_rows(opened, press):
     state = shown(opened(ResultsPanel, session), press, 60)["results"]
     assert state["classes"] is state["matrix"] is None
     assert state["facts"] == "perplexity 7.39 · loss 2 · 1 validation windows of text"
-    assert state["mistakes"]["title"] == "Hardest rows"
+    assert state["mistakes"]["title"] == "Hardest windows of text (a row may have several)"
     assert [cell["text"] for cell in state["mistakes"]["rows"][0]] == ["3", EVIL, "7", "2.00", "7.39"]
 
 

@@ -27,8 +27,9 @@ export default panel("data", "Data", (body, { send }) => {
       h("span", { class: "fw-task" }, split.task, split.task_guess && badge("guessed", `Guessed: ${split.task_guess}.`)));
     rows.group.replaceChildren(...fields.filter(([role]) => role === "group").map(([, field]) => field));
     bars.replaceChildren(...split.classes.map(classBar));
-    bars.style.setProperty("--fw-count", `${Math.max(...split.classes.map((row) => said(row).length), 0)}ch`); // equal tracks
-    bars.style.setProperty("--fw-name", `${Math.min(14, Math.max(...split.classes.map((row) => row.name.length), 0)) + 1}ch`);
+    const longest = (words) => Math.max(...split.classes.map((row) => words(row).length), 0);
+    bars.style.setProperty("--fw-count", `${0.86 * longest(said)}ch`); // equal tracks; spaces and dots are narrower than digits
+    bars.style.setProperty("--fw-name", `${1.05 * Math.min(14, longest((row) => row.name))}ch`);
     notes.update(split.notes);
   };
   function columnField({ role, field: name, place, tip, guess, value, options }) {

@@ -113,7 +113,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
     const under = y + height / 2 + tall / 2; // all strips are at the same height, whatever the heights of the blocks
     const track = s("rect", { class: "fw-moved-track", x, y: under + 2, width, height: 2 });
     const bar = s("rect", { class: "fw-moved-bar", x, y: under + 2, height: 2, width: 0 });
-    const moved = s("text", { class: "fw-moved", x: x + width / 2, y: under + 14 });
+    const moved = s("text", { class: "fw-moved", x: x + width / 2, y: under + 13 });
     const turn = s("text", { class: "fw-turn", y: y + (isDense ? 12 : 13) });
     const words = s("g", {}, s("text", { x: x + width / 2, y: y + height / 2 + (isDense ? 10 : 5), class: "fw-block-name" }, short(block.name)),
       isDense ? null : s("text", { x: x + width / 2, y: y + height - 6, class: "fw-block-size" }, block.size_words));

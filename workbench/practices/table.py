@@ -1,6 +1,5 @@
 """The practices, each with its panels and a plan that is a good start. To add a practice, add a line to TABLE."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from workbench.plan.plan import Plan
@@ -17,23 +16,14 @@ class Practice:
     plan: Plan
 
 
-class Practices(Mapping[str, Practice]):
+class Practices(dict[str, Practice]):
     """The practices of fine-tuning by name: `practices["tuning"].plan` is a plan that is a good start.
 
     A practice also has a `title`, and the `panels` that show it: `widgets.HyperparameterPanel(practice.plan)`.
     """
 
-    def __getitem__(self, slug: str) -> Practice:
-        return {practice.slug: practice for practice in TABLE}[slug]
-
-    def __iter__(self) -> Iterator[str]:
-        return (practice.slug for practice in TABLE)
-
-    def __len__(self) -> int:
-        return len(TABLE)
-
     def __repr__(self) -> str:
-        return "\n".join(f"{practice.slug}: {practice.title}" for practice in TABLE)
+        return "\n".join(f"{practice.slug}: {practice.title}" for practice in self.values())
 
 
 TABLE: tuple[Practice, ...] = (
@@ -77,4 +67,4 @@ TABLE: tuple[Practice, ...] = (
         ),
     ),
 )
-practices = Practices()
+practices = Practices({practice.slug: practice for practice in TABLE})
