@@ -207,7 +207,7 @@ def test_a_sliding_window_scores_each_token_once_in_its_own_context(overlap):
 def test_rows_marked_as_having_no_label_are_left_out_and_said(kind):
     backbone = tiny.backbone(kind, labels=3)
     found = TABLE[backbone.task].encode(rows(kind, classes=3), backbone, Data())
-    assert found.notes[0] == "2 of 23 rows have no label and were left out: marked -100"
+    assert found.notes[0] == "2 of 23 rows left out: without a label (-100)"
     assert [found.row(index) for index in range(len(found))] == [row for row in range(ROWS) if row not in (7, 16)]
     whole = TABLE[backbone.task].encode(rows(kind, classes=3, count=7), backbone, Data())
     assert (whole.notes, len(whole)) == ((), 7)

@@ -115,12 +115,12 @@ def test_a_run_whose_rows_were_given_as_an_object_can_not_be_taken_up_from_here(
     monkeypatch.chdir(tmp_path)
     folder = RunFolder.create(PLAN.change(source="table"), "runs")
     assert cli.main(["resume", "last"]) == 2
-    assert "attach(name, table=frame)" in capsys.readouterr().err
+    assert "wb.attach(run.folder, table=frame)" in capsys.readouterr().err
     assert list(folder.events()) == []
 
 
 MISTAKES = {
-    "missing.json": (None, "the plan missing.json can't be read: No such file or directory\nTry: "),
+    "missing.json": (None, "there is no file 'missing.json'\nTry: "),
     "broken.json": ("{", "the plan is not JSON"),
     "wrong.json": ('{"tuning": {"learning_rat": 1}}', "Did you mean 'learning_rate'?"),
     "range.json": ('{"tuning": {"batch_size": 0}}', "batch_size is 0; it must be between 1 and"),

@@ -165,7 +165,7 @@ def test_a_fork_from_a_clicked_point_lies_over_its_parent(panel):
     press(panel, "Fork from here")
     page.locator(".fw-fork-form .fw-number").fill("0.0001")
     press(panel, "Start fork")
-    said = page.locator(".fw-fork")
+    said = page.locator(".fw-fork").first
     page.wait_for_selector(".fw-fork:has-text('learning rate 0.001 → 0.0001')", timeout=60_000)
     assert f"from {at}" in said.inner_text()
     page.wait_for_selector("path.fw-parent-held", state="attached")

@@ -141,7 +141,7 @@ def test_pipes_devices_and_links_that_lead_nowhere_are_left_out(folder):
     split = works_or_says_why(folder)
     assert split.rows == 8
     assert set(split.labels) == {"cat", "dog"}
-    assert "4 files that are neither images nor .txt were left out" in split.notes
+    assert "4 files left out: neither an image nor .txt" in split.notes
     assert any(note.startswith("nothing was found in bird, fish: ") for note in split.notes)
 
 

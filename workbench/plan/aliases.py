@@ -87,4 +87,4 @@ def meant(name: str, fields: Collection[str]) -> str:
     others = difflib.get_close_matches(key, _FIELD, n=1, cutoff=0.8)
     close += [_FIELD[other] for other in others if _FIELD[other] in fields]
     names = " or ".join(map(repr, dict.fromkeys(close)))
-    return f"{QUESTION} {names}?" if names else f"use one of {', '.join(sorted(fields))}"
+    return f"{QUESTION} {names}?" if names else "see help(wb.Plan), which names every field"
