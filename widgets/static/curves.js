@@ -1,5 +1,5 @@
 // The curves: the loss, below it the metrics of the task, and below them user metrics, with one crosshair.
-const HEIGHTS = { loss: 268, metric: 134, other: 128 };
+const HEIGHTS = { loss: 250, metric: 134, other: 128 };
 
 export default panel("curves", "Curves", (body, { model, send }) => {
   const loss = new Chart("loss", "", HEIGHTS.loss);
