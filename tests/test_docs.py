@@ -7,6 +7,7 @@ import re
 import runpy
 from pathlib import Path
 
+import ipywidgets as ipw
 import pytest
 
 import workbench as wb
@@ -55,6 +56,7 @@ def test_every_block_of_python_runs_as_it_is_in_order(page, tmp_path, monkeypatc
         for run in [thing for thing in names.values() if isinstance(thing, wb.Run)]:
             with contextlib.suppress(wb.WorkbenchError):
                 run.stop().wait(60)
+        ipw.Widget.close_all()  # the panels, which nobody closes in a notebook either
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

@@ -3,6 +3,7 @@ import threading
 import time
 
 import fakes
+import ipywidgets as ipw
 import pytest
 from fakes import FakeSession, until
 
@@ -19,6 +20,7 @@ def pumps():
 
 @pytest.fixture(autouse=True)
 def none_left():
+    ipw.Widget.close_all()  # a test of another file may have left a panel open
     assert until(lambda: not pumps())
     yield
     assert until(lambda: not pumps()), "a thread outlived its panels"
