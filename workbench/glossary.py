@@ -77,7 +77,7 @@ GLOSSARY: Mapping[str, str] = {
 
 
 def explain(word: str = "") -> str:
-    """Return what a word of fine-tuning means, in a sentence or two; without a word, the words that it knows.
+    """Return what a word of fine-tuning means, in a sentence or two; without an argument, the list of all words.
 
     Raises:
         WorkbenchError: The glossary has no such word; the message gives the nearest one.

@@ -1,4 +1,4 @@
-"""What is being done is told with its own seconds."""
+"""What a run is doing is shown with the seconds of that work alone."""
 
 from widgets import doing
 from widgets.doing import Doing

@@ -75,7 +75,7 @@ export default panel("freeze", "Layers", (body, { send }) => {
   setAttribute(movedKey, "title", MOVED);
   const keys = h("div", { class: "fw-keys" }, key("trainable", term("trainable")), key("frozen", term("frozen")), adapterKey, movedKey);
   const line = h("div", { class: "fw-freeze-line" }, h("span", {}, "trainable ", counts), how);
-  const error = h("span", { class: "fw-field-error", role: "alert" }); // where the cache is told else, so that nothing moves
+  const error = h("span", { class: "fw-field-error", role: "alert" }); // takes the place of the line about the cache, so that nothing moves
   const verified = h("span", { class: "fw-verified" });
   const broken = h("p", { class: "fw-broken", role: "alert" });
   const effect = h("span", { class: "fw-effect", role: "status" });

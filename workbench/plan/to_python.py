@@ -1,4 +1,4 @@
-"""Writes the lines of Python that make a plan and carry out its run."""
+"""Writes the lines of Python that make a plan and start its run."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
