@@ -11,7 +11,9 @@ TRASH = ".trash"
 
 
 def delete_run(name: str, runs: Path | str = "runs") -> Path:
-    """Move a run to the trash, and return its new folder. Runs that were forked from it are not affected.
+    """Move a run to the trash, and return its new folder.
+
+    Runs that were forked from it stay complete, but nobody can go back in them to a step before the fork.
 
     Args:
         name: Name of the run.
